@@ -1,0 +1,1 @@
+"""Tenants, policy, endpoints, hosts; compiles revisions and streams them to agents."""

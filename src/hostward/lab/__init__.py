@@ -1,0 +1,1 @@
+"""A datacenter on one machine, from a YAML file."""
