@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* dhcp.h - DHCP (RFC 2131) and DHCPv6 (RFC 8415): an endpoint may ask for itself and may never answer. */
+#ifndef HW_DHCP_H
+#define HW_DHCP_H
+
+#include "address.h"
+
+#define HW_DHCP_SERVER 67
+#define HW_DHCP_CLIENT 68
+#define HW_DHCP6_CLIENT 546
+#define HW_DHCP6_SERVER 547
+/* Offset of chaddr in a message, RFC 2131 figure 1. */
+#define HW_DHCP_CHADDR 28
+
+static __always_inline bool is_dhcp(__u8 family, __u16 source_port, __u16 destination_port)
+{
+	if (family == 4)
+		return source_port == HW_DHCP_SERVER || destination_port == HW_DHCP_SERVER ||
+		       source_port == HW_DHCP_CLIENT || destination_port == HW_DHCP_CLIENT;
+	return source_port == HW_DHCP6_SERVER || destination_port == HW_DHCP6_SERVER ||
+	       source_port == HW_DHCP6_CLIENT || destination_port == HW_DHCP6_CLIENT;
+}
+
+__noinline int check_dhcp(struct __sk_buff *skb, struct hw_packet *p, struct hw_endpoint *endpoint,
+					    __u16 source_port)
+{
+	bool ask, answer;
+
+	if (!p || !endpoint)
+		return HW_REASON_INTERNAL;
+	if (p->family == 4) {
+		ask = source_port == HW_DHCP_CLIENT && p->port == HW_DHCP_SERVER;
+		answer = source_port == HW_DHCP_SERVER && p->port == HW_DHCP_CLIENT;
+	} else {
+		ask = source_port == HW_DHCP6_CLIENT && p->port == HW_DHCP6_SERVER;
+		/* RFC 8415 section 7.2: only the destination port of an answer is fixed */
+		answer = p->port == HW_DHCP6_CLIENT;
+	}
+	if (p->direction == HW_INGRESS)
+		return answer ? HW_REASON_NONE : HW_REASON_DHCP_SPOOF;
+	if (!ask)
+		return HW_REASON_DHCP_SPOOF;
+	if (p->family == 4) {
+		struct {
+			__u8 operation, hardware, hardware_len, hops;
+		} head;
+		__u8 chaddr[6];
+
+		if (bpf_skb_load_bytes(skb, p->l4_offset + 8, &head, sizeof(head)) ||
+		    bpf_skb_load_bytes(skb, p->l4_offset + 8 + HW_DHCP_CHADDR, chaddr, sizeof(chaddr)))
+			return HW_REASON_TRUNCATED;
+		if (head.operation != 1 || head.hardware_len != 6 || !mac_equal(chaddr, endpoint->mac))
+			return HW_REASON_DHCP_SPOOF;
+		if (*(const __u32 *)(p->key.local + 12) == 0)
+			return HW_REASON_NONE;
+	}
+	return own_address(p->key.slot, p->key.local) ? HW_REASON_NONE : HW_REASON_DHCP_SPOOF;
+}
+
+#endif

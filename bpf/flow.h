@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * flow.h - tracked flows: look-up, states, time-outs, the two stamps, and the ring that bounds them per endpoint.
+ *
+ * A flow exists only while it holds a place of its endpoint's ring, so the ring's length is the quota, and no endpoint can
+ * take another's share. Places are examined in turn when a flow opens; one whose flow has expired, or is still opening, is
+ * taken over. Nothing walks the table, and no timer is needed while no packet comes.
+ */
+#ifndef HW_FLOW_H
+#define HW_FLOW_H
+
+#include "maps.h"
+#include "packet.h"
+#include "policy.h"
+#include "report.h"
+#include "transport.h"
+
+#define HW_SECOND_NS 1000000000ull
+#define HW_UPDATE_INTERVAL_NS (10 * HW_SECOND_NS)
+/* Places examined for one new flow: the bound on its cost when the endpoint is near its quota. */
+#define HW_RING_TRIES 32
+
+#define HW_STATE(word) ((word) & 0xff)
+#define HW_FIN_BIT(direction) (0x100u << (direction))
+
+static __always_inline __u64 idle_limit_ns(__u8 protocol, __u32 state)
+{
+	if (protocol == HW_PROTOCOL_TCP) {
+		switch (HW_STATE(state)) {
+		case HW_FLOW_ESTABLISHED:
+			return 7440 * HW_SECOND_NS; /* RFC 5382, REQ-5: not less than 2 h 4 min */
+		case HW_FLOW_CLOSING:
+			return 240 * HW_SECOND_NS; /* RFC 5382, REQ-5: not less than 4 min */
+		case HW_FLOW_CLOSED:
+			return 10 * HW_SECOND_NS;
+		default:
+			return 20 * HW_SECOND_NS;
+		}
+	}
+	if (protocol == HW_PROTOCOL_ICMP || protocol == HW_PROTOCOL_ICMPV6)
+		return 60 * HW_SECOND_NS; /* RFC 5508, REQ-2 */
+	/* RFC 4787, REQ-5: 5 minutes where traffic went both ways */
+	return (HW_STATE(state) == HW_FLOW_ESTABLISHED ? 300 : 30) * HW_SECOND_NS;
+}
+
+static __always_inline bool flow_expired(const struct hw_flow *flow, __u8 protocol, __u64 now_ns)
+{
+	__u64 seen = *(volatile __u64 *)&flow->seen_ns;
+
+	return now_ns > seen && now_ns - seen > idle_limit_ns(protocol, flow->state);
+}
+
+static __always_inline __u32 flow_tag(const struct hw_flow_key *key)
+{
+	const __u32 *words = (const __u32 *)key;
+
+	return words[0] * 31 + words[1] + (words[5] ^ words[9]) * 0x9e3779b1 + (words[2] ^ words[6]) + words[10];
+}
+
+/* What a flow carried since its last event, as an event. */
+__noinline int report_flow(const struct hw_flow_key *key, struct hw_flow *flow, __u8 kind, __u64 now_ns)
+{
+	struct hw_event *event;
+	__u64 packets, bytes;
+	bool out;
+
+	if (!key || !flow)
+		return 0;
+	packets = flow->packets[0] + flow->packets[1];
+	bytes = flow->bytes[0] + flow->bytes[1];
+	out = flow->opener == HW_EGRESS;
+	flow->reported_ns = now_ns;
+	event = reserve_event(key->slot);
+	if (!event)
+		return 0;
+	__builtin_memset(event, 0, sizeof(*event));
+	event->revision = flow->revision;
+	event->packets = packets - flow->reported_packets;
+	event->bytes = bytes - flow->reported_bytes;
+	event->slot = key->slot;
+	event->number = flow->number;
+	event->peer = flow->peer;
+	event->kind = kind;
+	event->verdict = flow->verdict;
+	event->reason = flow->verdict == HW_VERDICT_WOULD_DENY ? HW_REASON_POLICY : HW_REASON_NONE;
+	event->direction = flow->opener;
+	event->opener = flow->opener;
+	event->protocol = key->protocol;
+	if (key->protocol == HW_PROTOCOL_ICMP || key->protocol == HW_PROTOCOL_ICMPV6) {
+		event->destination_port = bpf_htons(flow->port_class);
+	} else {
+		event->source_port = out ? key->local_port : key->remote_port;
+		event->destination_port = out ? key->remote_port : key->local_port;
+	}
+	address_copy(event->source, out ? key->local : key->remote);
+	address_copy(event->destination, out ? key->remote : key->local);
+	flow->reported_packets = packets;
+	flow->reported_bytes = bytes;
+	submit_event(event);
+	return 0;
+}
+
+/* Removes a flow. The count changes only where the deletion was ours. */
+__noinline int end_flow(const struct hw_flow_key *key, struct hw_flow *flow, __u64 now_ns)
+{
+	struct hw_usage *usage;
+	__u32 slot;
+
+	if (!key || !flow)
+		return 0;
+	slot = key->slot;
+	report_flow(key, flow, HW_EVENT_END, now_ns);
+	if (bpf_map_delete_elem(&hw_flows, key))
+		return 0;
+	usage = bpf_map_lookup_elem(&hw_usage, &slot);
+	if (usage)
+		__sync_fetch_and_sub(&usage->flows, 1);
+	return 0;
+}
+
+/* Takes a place of the endpoint's ring for the key; 0 when the quota is used up. */
+__noinline int claim_place(const struct hw_flow_key *key, __u32 quota, __u64 now_ns)
+{
+	struct hw_usage *usage;
+	__u32 slot;
+	void *ring;
+
+	if (!key || !quota)
+		return 0;
+	slot = key->slot;
+	usage = bpf_map_lookup_elem(&hw_usage, &slot);
+	ring = bpf_map_lookup_elem(&hw_rings, &slot);
+	if (!usage || !ring)
+		return 0;
+	for (int i = 0; i < HW_RING_TRIES; i++) {
+		/* Each try is a place of its own, also on two CPUs at once. */
+		__u32 position = __sync_fetch_and_add(&usage->cursor, 1) % quota;
+		struct hw_ring_place *place = bpf_map_lookup_elem(ring, &position);
+
+		if (!place)
+			return 0;
+		if (place->used) {
+			struct hw_flow *flow = bpf_map_lookup_elem(&hw_flows, &place->key);
+
+			if (flow) {
+				bool opening = HW_STATE(flow->state) < HW_FLOW_ESTABLISHED;
+
+				/* Half-open flows give way when the quota is three quarters full, established ones never. */
+				if (!flow_expired(flow, place->key.protocol, now_ns) &&
+				    !(opening && usage->flows > quota - quota / 4))
+					continue;
+				end_flow(&place->key, flow, now_ns);
+			}
+		}
+		__builtin_memcpy(&place->key, key, sizeof(*key));
+		place->used = 1;
+		return 1;
+	}
+	return 0;
+}
+
+/* A TCP segment of a known flow, by flags. Returns the next state word, or the same one; `reason` says if it does not fit. */
+static __always_inline __u32 tcp_next(const struct hw_packet *p, __u8 opener, __u32 state, enum hw_reason *reason)
+{
+	bool from_opener = p->direction == opener;
+	__u8 flags = p->tcp_flags;
+
+	*reason = HW_REASON_NONE;
+	if (flags & HW_TCP_RST)
+		return (state & ~0xffu) | HW_FLOW_CLOSED;
+	if (HW_STATE(state) == HW_FLOW_OPENING) {
+		if (flags & HW_TCP_SYN) {
+			if (from_opener)
+				*reason = flags & HW_TCP_ACK ? HW_REASON_TCP_STATE : HW_REASON_NONE;
+			else /* SYN ACK, or a SYN of a simultaneous open (RFC 9293, section 3.5) */
+				state = (state & ~0xffu) | HW_FLOW_ANSWERED;
+			return state;
+		}
+		/* An ACK of the other side may concern an older connection (RFC 9293, section 3.10.7.3): no change */
+		if (from_opener || flags & HW_TCP_FIN)
+			*reason = HW_REASON_TCP_STATE;
+		return state;
+	}
+	/* A SYN inside a connection is answered by a challenge ACK of the endpoint (RFC 5961, section 4). */
+	if (flags & HW_TCP_SYN)
+		return state;
+	if (HW_STATE(state) == HW_FLOW_ANSWERED && from_opener)
+		state = (state & ~0xffu) | HW_FLOW_ESTABLISHED;
+	if (flags & HW_TCP_FIN) {
+		state |= HW_FIN_BIT(p->direction);
+		if ((state & (HW_FIN_BIT(0) | HW_FIN_BIT(1))) == (HW_FIN_BIT(0) | HW_FIN_BIT(1)))
+			state = (state & ~0xffu) | HW_FLOW_CLOSED;
+		else if (HW_STATE(state) == HW_FLOW_ESTABLISHED)
+			state = (state & ~0xffu) | HW_FLOW_CLOSING;
+	}
+	return state;
+}
+
+/* Moves the flow's state on for this packet, or says why the packet does not fit. */
+static __always_inline enum hw_reason advance_flow(const struct hw_packet *p, struct hw_flow *flow)
+{
+	__u32 state = *(volatile __u32 *)&flow->state, next;
+	enum hw_reason reason = HW_REASON_NONE;
+
+	if (p->kind == HW_L4_TCP) {
+		next = tcp_next(p, flow->opener, state, &reason);
+		if (reason)
+			return reason;
+	} else {
+		next = p->direction == flow->opener ? state : HW_FLOW_ESTABLISHED;
+	}
+	/* If another CPU moved it first, its packet came first: judge this one again, once. */
+	if (next != state && __sync_val_compare_and_swap(&flow->state, state, next) != state) {
+		state = *(volatile __u32 *)&flow->state;
+		if (p->kind == HW_L4_TCP) {
+			next = tcp_next(p, flow->opener, state, &reason);
+			if (reason)
+				return reason;
+		}
+		__sync_val_compare_and_swap(&flow->state, state, next);
+	}
+	return HW_REASON_NONE;
+}
+
+static __always_inline void count_flow(const struct hw_packet *p, struct hw_flow *flow)
+{
+	__u32 direction = p->direction & 1;
+
+	__sync_fetch_and_add(&flow->packets[direction], 1);
+	__sync_fetch_and_add(&flow->bytes[direction], p->len_bytes);
+	flow->seen_ns = p->now_ns;
+	count_decision(flow->decision, p->len_bytes);
+}
+
+#endif

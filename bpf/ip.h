@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * ip.h - IPv4 (RFC 791) and IPv6 (RFC 8200) down to the transport header.
+ *
+ * Strict where strictness costs nobody: IPv4 options and IPv6 routing headers steer packets past the policy, fragments hide
+ * the ports that it speaks of; both are denied with a reason of their own.
+ */
+#ifndef HW_IP_H
+#define HW_IP_H
+
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+
+#include "packet.h"
+
+#define HW_IPV4_MORE_FRAGMENTS 0x2000
+#define HW_IPV4_FRAGMENT_OFFSET 0x1fff
+/* Extension headers walked before a packet is denied. */
+#define HW_IPV6_EXTENSIONS 4
+
+enum hw_ipv6_header {
+	HW_IPV6_HOP_BY_HOP = 0,
+	HW_IPV6_ROUTING = 43,
+	HW_IPV6_FRAGMENT = 44,
+	HW_IPV6_NONE = 59,
+	HW_IPV6_DESTINATION = 60,
+};
+
+static __always_inline enum hw_reason parse_ipv4(struct hw_packet *p, void *data, void *data_end)
+{
+	struct iphdr *ip = data + HW_ETH_LEN;
+	__u32 total;
+
+	if ((void *)(ip + 1) > data_end)
+		return HW_REASON_TRUNCATED;
+	if (ip->version != 4 || ip->ihl < 5)
+		return HW_REASON_IP_HEADER;
+	if (ip->ihl > 5)
+		return HW_REASON_IP_OPTION;
+	total = bpf_ntohs(ip->tot_len);
+	if (total < HW_IPV4_LEN)
+		return HW_REASON_IP_HEADER;
+	if (total > p->len_bytes - HW_ETH_LEN)
+		return HW_REASON_TRUNCATED;
+	p->family = 4;
+	p->key.protocol = ip->protocol;
+	p->hop_limit = ip->ttl;
+	address_from_ipv4(packet_source(p), ip->saddr);
+	address_from_ipv4(packet_destination(p), ip->daddr);
+	p->l4_offset = HW_ETH_LEN + HW_IPV4_LEN;
+	p->l4_len_bytes = total - HW_IPV4_LEN;
+	if (ip->frag_off & bpf_htons(HW_IPV4_MORE_FRAGMENTS | HW_IPV4_FRAGMENT_OFFSET))
+		return HW_REASON_FRAGMENT;
+	return HW_REASON_NONE;
+}
+
+__noinline int walk_extensions(struct __sk_buff *skb, struct hw_packet *p)
+{
+	struct {
+		__u8 next;
+		__u8 len_8bytes;
+	} header;
+
+	if (!p)
+		return HW_REASON_INTERNAL;
+	for (int i = 0; i < HW_IPV6_EXTENSIONS; i++) {
+		__u8 type = p->key.protocol;
+		__u32 len;
+
+		if (type == HW_IPV6_FRAGMENT)
+			return HW_REASON_FRAGMENT;
+		if (type == HW_IPV6_ROUTING || (type == HW_IPV6_HOP_BY_HOP && i))
+			return HW_REASON_EXTENSION_HEADER;
+		if (type != HW_IPV6_HOP_BY_HOP && type != HW_IPV6_DESTINATION)
+			return HW_REASON_NONE;
+		if (p->l4_len_bytes < 8 || bpf_skb_load_bytes(skb, p->l4_offset, &header, sizeof(header)))
+			return HW_REASON_TRUNCATED;
+		len = ((__u32)header.len_8bytes + 1) * 8;
+		if (len > p->l4_len_bytes)
+			return HW_REASON_IP_HEADER;
+		p->key.protocol = header.next;
+		p->l4_offset += len;
+		p->l4_len_bytes -= len;
+	}
+	return HW_REASON_EXTENSION_HEADER;
+}
+
+static __always_inline bool is_extension(__u8 protocol)
+{
+	return protocol == HW_IPV6_HOP_BY_HOP || protocol == HW_IPV6_ROUTING || protocol == HW_IPV6_FRAGMENT ||
+	       protocol == HW_IPV6_DESTINATION;
+}
+
+static __always_inline enum hw_reason parse_ipv6(struct __sk_buff *skb, struct hw_packet *p, void *data, void *data_end)
+{
+	struct ipv6hdr *ip = data + HW_ETH_LEN;
+
+	if ((void *)(ip + 1) > data_end)
+		return HW_REASON_TRUNCATED;
+	if (ip->version != 6)
+		return HW_REASON_IP_HEADER;
+	p->family = 6;
+	p->key.protocol = ip->nexthdr;
+	p->hop_limit = ip->hop_limit;
+	address_copy(packet_source(p), &ip->saddr);
+	address_copy(packet_destination(p), &ip->daddr);
+	p->l4_offset = HW_ETH_LEN + HW_IPV6_LEN;
+	p->l4_len_bytes = bpf_ntohs(ip->payload_len);
+	if (p->l4_len_bytes > p->len_bytes - HW_ETH_LEN - HW_IPV6_LEN)
+		return HW_REASON_TRUNCATED;
+	if (is_extension(p->key.protocol))
+		return walk_extensions(skb, p);
+	return HW_REASON_NONE;
+}
+
+#endif

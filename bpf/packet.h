@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * packet.h - what is known of the packet in hand, and bounded access to its bytes.
+ *
+ * Headers are read in place where they are linear and at a fixed offset, through bpf_skb_load_bytes() otherwise: a packet
+ * may be a 64 KiB super-packet whose data lies in fragments of the skb.
+ */
+#ifndef HW_PACKET_H
+#define HW_PACKET_H
+
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "abi.h"
+
+/* Names for wire values, so that an ethertype is never compared with a protocol number. */
+typedef struct {
+	__be16 wire;
+} hw_ethertype;
+
+/* https://www.iana.org/assignments/protocol-numbers */
+enum hw_protocol {
+	HW_PROTOCOL_ICMP = 1,
+	HW_PROTOCOL_TCP = 6,
+	HW_PROTOCOL_UDP = 17,
+	HW_PROTOCOL_ICMPV6 = 58,
+	HW_PROTOCOL_SCTP = 132,
+};
+
+enum hw_l4_kind {
+	HW_L4_STATELESS = 0, /* decided packet by packet */
+	HW_L4_TCP,
+	HW_L4_DATAGRAM, /* UDP, SCTP: a flow with replies, told by ports alone */
+	HW_L4_ECHO, /* ICMP and ICMPv6 echo */
+	HW_L4_ICMP_ERROR,
+	HW_L4_CHECKED, /* ND and DHCP: verified, never ruled */
+};
+
+struct hw_packet {
+	struct hw_flow_key key;
+	struct hw_active active; /* as it was when the packet came: one packet, one revision */
+	__u64 epoch; /* of the endpoint's network, likewise */
+	__u64 now_ns; /* CLOCK_MONOTONIC_COARSE */
+	__u32 len_bytes; /* of the frame */
+	__u32 l4_offset;
+	__u32 l4_len_bytes;
+	__u16 port; /* host order: the destination port, or the ICMP type */
+	hw_ethertype ethertype;
+	__u8 direction;
+	__u8 opener; /* direction of the packet that opens the flow that this packet would belong to */
+	__u8 family; /* 4 or 6 */
+	__u8 kind; /* enum hw_l4_kind */
+	__u8 tcp_flags;
+	__u8 may_open;
+	__u8 icmp_code;
+	__u8 hop_limit;
+};
+
+#define HW_ETH_LEN ((__u32)sizeof(struct ethhdr))
+#define HW_IPV4_LEN 20u
+#define HW_IPV6_LEN 40u
+/* What is made linear before parsing: Ethernet, IPv6 and the fixed part of TCP. */
+#define HW_LINEAR_LEN (HW_ETH_LEN + HW_IPV6_LEN + 20u)
+
+static __always_inline void address_from_ipv4(__u8 address[16], __be32 ipv4)
+{
+	__u32 *words = (__u32 *)address;
+
+	words[0] = 0;
+	words[1] = 0;
+	words[2] = bpf_htonl(0xffff);
+	words[3] = ipv4;
+}
+
+static __always_inline void address_copy(__u8 to[16], const void *from)
+{
+	__builtin_memcpy(to, from, 16);
+}
+
+static __always_inline bool address_equal(const __u8 a[16], const __u8 b[16])
+{
+	const __u64 *x = (const __u64 *)a, *y = (const __u64 *)b;
+
+	return x[0] == y[0] && x[1] == y[1];
+}
+
+static __always_inline bool address_is_zero(const __u8 a[16])
+{
+	const __u64 *x = (const __u64 *)a;
+
+	return !x[0] && !x[1];
+}
+
+static __always_inline bool mac_equal(const __u8 a[6], const __u8 b[6])
+{
+	return *(const __u16 *)a == *(const __u16 *)b && *(const __u16 *)(a + 2) == *(const __u16 *)(b + 2) &&
+	       *(const __u16 *)(a + 4) == *(const __u16 *)(b + 4);
+}
+
+static __always_inline bool mac_is_group(const __u8 mac[6])
+{
+	return mac[0] & 1;
+}
+
+/* The two ends as the packet names them. */
+static __always_inline __u8 *packet_source(struct hw_packet *p)
+{
+	return p->direction == HW_EGRESS ? p->key.local : p->key.remote;
+}
+
+static __always_inline __u8 *packet_destination(struct hw_packet *p)
+{
+	return p->direction == HW_EGRESS ? p->key.remote : p->key.local;
+}
+
+static __always_inline void packet_set_ports(struct hw_packet *p, __be16 source, __be16 destination)
+{
+	if (p->direction == HW_EGRESS) {
+		p->key.local_port = source;
+		p->key.remote_port = destination;
+	} else {
+		p->key.local_port = destination;
+		p->key.remote_port = source;
+	}
+}
+
+#endif

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * policy.h - the decision: address to peer, (local, peer) to row, port to class, cell to decision.
+ *
+ * Policy is data: this code is the same for every policy and its cost does not depend on the number of rules.
+ */
+#ifndef HW_POLICY_H
+#define HW_POLICY_H
+
+#include "address.h"
+#include "maps.h"
+#include "packet.h"
+
+/* Peer index 0 stands for every address in a pool that no endpoint has. */
+#define HW_PEER_UNKNOWN 0
+
+struct hw_answer {
+	__u64 revision;
+	__u32 decision;
+	__u32 number;
+	__u32 peer;
+	__u32 identity;
+	__u8 verdict;
+	__u8 reason;
+};
+
+static __always_inline __u32 *find_peer(const struct hw_packet *p, __u32 network)
+{
+	if (p->family == 4) {
+		struct hw_prefix4_key key = { .prefix_bits = 64, .network = bpf_htonl(network) };
+
+		__builtin_memcpy(key.address, p->key.remote + 12, 4);
+		return bpf_map_lookup_elem(&hw_prefixes4, &key);
+	} else {
+		struct hw_prefix6_key key = { .prefix_bits = 160, .network = bpf_htonl(network) };
+
+		address_copy(key.address, p->key.remote);
+		return bpf_map_lookup_elem(&hw_prefixes6, &key);
+	}
+}
+
+/* The class of the packet that opens the flow. False if the class set is not there. */
+static __always_inline bool find_class(const struct hw_packet *p, __u16 port, __u32 set, __u16 *class)
+{
+	__u32 index = set * HW_CLASSES_PER_SET, zero = 0, offset = port;
+	struct hw_class_block *block;
+	void *inner;
+
+	switch (p->key.protocol) {
+	case HW_PROTOCOL_TCP:
+		index += HW_CLASSES_TCP;
+		break;
+	case HW_PROTOCOL_UDP:
+		index += HW_CLASSES_UDP;
+		break;
+	case HW_PROTOCOL_SCTP:
+		index += HW_CLASSES_SCTP;
+		break;
+	case HW_PROTOCOL_ICMP:
+		index += HW_CLASSES_OTHER;
+		offset = HW_CLASSES_ICMP + (port & 0xff);
+		break;
+	case HW_PROTOCOL_ICMPV6:
+		index += HW_CLASSES_OTHER;
+		offset = HW_CLASSES_ICMPV6 + (port & 0xff);
+		break;
+	default:
+		index += HW_CLASSES_OTHER;
+		offset = HW_CLASSES_PROTOCOL + p->key.protocol;
+	}
+	inner = bpf_map_lookup_elem(&hw_classes, &index);
+	if (!inner)
+		return false;
+	block = bpf_map_lookup_elem(inner, &zero);
+	if (!block)
+		return false;
+	/* The compiler knows the bound and would drop the mask that the verifier needs to see. */
+	asm volatile("" : "+r"(offset));
+	*class = block->class_of[offset & (HW_CLASS_PORTS - 1)];
+	return true;
+}
+
+/*
+ * Decides the flow that the packet belongs to, by the direction of its opener and `port`, the opener's destination port.
+ * Always fills `a` as far as it came.
+ */
+__noinline int decide(struct hw_packet *p, __u32 network, __u16 port, struct hw_answer *a)
+{
+	__u32 *variant, *peer, index;
+	struct hw_decision *decision;
+	struct hw_policy *policy;
+	struct hw_cell *cell;
+	struct hw_ref *ref;
+	__u16 class;
+
+	if (!p || !a)
+		return 0;
+	__builtin_memset(a, 0, sizeof(*a));
+	a->verdict = HW_VERDICT_DENY;
+	a->reason = p->direction == HW_EGRESS ? HW_REASON_IP_SPOOF : HW_REASON_NOT_ADDRESSED;
+	variant = own_address(p->key.slot, p->key.local);
+	index = p->active.policy + (variant ? *variant : 0);
+	policy = bpf_map_lookup_elem(&hw_policies, &index);
+	if (!policy) {
+		a->reason = HW_REASON_INTERNAL;
+		return 0;
+	}
+	a->revision = policy->revision;
+	if (!variant)
+		return 0;
+	a->identity = policy->identity;
+
+	a->reason = HW_REASON_UNKNOWN_PEER;
+	peer = find_peer(p, network);
+	if (!peer || *peer == HW_PEER_UNKNOWN)
+		return 0;
+	a->peer = *peer;
+	index = p->opener == HW_EGRESS ? policy->peers[HW_EGRESS] : policy->peers[HW_INGRESS];
+	if (a->peer >= index)
+		return 0;
+	index = (p->opener == HW_EGRESS ? policy->table[HW_EGRESS] : policy->table[HW_INGRESS]) + a->peer;
+	ref = bpf_map_lookup_elem(&hw_refs, &index);
+	if (!ref || !ref->row_length)
+		return 0;
+
+	a->reason = HW_REASON_INTERNAL;
+	if (!find_class(p, port, ref->class_set, &class) || class >= ref->row_length)
+		return 0;
+	index = ref->row + class;
+	cell = bpf_map_lookup_elem(&hw_cells, &index);
+	if (!cell || !cell->decision)
+		return 0;
+	a->decision = cell->decision;
+	decision = bpf_map_lookup_elem(&hw_decisions, &a->decision);
+	if (!decision)
+		return 0;
+	a->number = decision->number;
+	if (decision->verdict == HW_VERDICT_ALLOW || decision->verdict == HW_VERDICT_WOULD_DENY) {
+		a->verdict = decision->verdict;
+		a->reason = decision->verdict == HW_VERDICT_ALLOW ? HW_REASON_NONE : HW_REASON_POLICY;
+	} else {
+		a->reason = HW_REASON_POLICY;
+	}
+	return 0;
+}
+
+#endif

@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * report.h - counters and events. Counters are exact; events pass a token bucket of the endpoint's own before they take
+ * ring space, and what the bucket or the ring refuses is counted in hw_usage.events_lost.
+ */
+#ifndef HW_REPORT_H
+#define HW_REPORT_H
+
+#include "maps.h"
+#include "packet.h"
+#include "policy.h"
+
+#define HW_DENIAL_INTERVAL_NS 1000000000ull
+
+static __always_inline void count_decision(__u32 decision, __u32 bytes)
+{
+	struct hw_count *count = bpf_map_lookup_elem(&hw_counts, &decision);
+
+	/* Per CPU, and never entered twice on one: both hooks run with bottom halves off. */
+	if (count) {
+		count->packets++;
+		count->bytes += bytes;
+	}
+}
+
+static __always_inline void count_reason(__u32 slot, __u8 reason)
+{
+	__u32 index = slot * HW_REASON_STRIDE + (reason & (HW_REASON_STRIDE - 1));
+	__u64 *packets = bpf_map_lookup_elem(&hw_reasons, &index);
+
+	if (packets)
+		(*packets)++;
+}
+
+/* Generic cell rate algorithm (ITU-T I.371): one word of state, advanced by compare-and-swap. */
+static __always_inline bool take_token(struct hw_usage *usage, const struct hw_endpoint *endpoint, __u64 now_ns)
+{
+	__u64 arrival = *(volatile __u64 *)&usage->event_arrival_ns;
+	__u64 next = (arrival > now_ns ? arrival : now_ns) + endpoint->event_interval_ns;
+
+	if (next > now_ns + endpoint->event_burst_ns)
+		return false;
+	/* Losing the race costs one event of a flood; it is counted as lost. */
+	return __sync_val_compare_and_swap(&usage->event_arrival_ns, arrival, next) == arrival;
+}
+
+/* Ring space for one event of the endpoint, or NULL; the caller fills and submits it. */
+static __always_inline struct hw_event *reserve_event(__u32 slot)
+{
+	struct hw_endpoint *endpoint = bpf_map_lookup_elem(&hw_endpoints, &slot);
+	struct hw_usage *usage = bpf_map_lookup_elem(&hw_usage, &slot);
+	struct hw_event *event = NULL;
+
+	if (!endpoint || !usage)
+		return NULL;
+	if (take_token(usage, endpoint, bpf_ktime_get_coarse_ns()))
+		event = bpf_ringbuf_reserve(&hw_events, sizeof(*event), 0);
+	if (!event)
+		__sync_fetch_and_add(&usage->events_lost, 1);
+	return event;
+}
+
+static __always_inline void submit_event(struct hw_event *event)
+{
+	event->time_ns = bpf_ktime_get_ns();
+	/* The agent polls: a wake-up per event would let a flood spend the host's time. */
+	bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
+}
+
+static __always_inline bool send_pending(const struct hw_event *pending)
+{
+	struct hw_event *event = reserve_event(pending->slot);
+
+	if (!event)
+		return false;
+	__builtin_memcpy(event, pending, sizeof(*event));
+	submit_event(event);
+	return true;
+}
+
+static __always_inline __u32 mix(__u32 hash, __u32 word)
+{
+	hash ^= word;
+	hash *= 0x9e3779b1; /* 2^32 / golden ratio: multiplicative hashing, Knuth TAOCP 6.4 */
+	return hash ^ (hash >> 15);
+}
+
+/* One event a second for one kind of denial: the endpoint's direction, reason, rule, peer and destination port. */
+static __always_inline __u32 denial_tag(const struct hw_packet *p, const struct hw_answer *a)
+{
+	const __u32 *remote = (const __u32 *)p->key.remote;
+	__u32 tag = mix(a->number, (__u32)a->reason << 16 | p->direction << 8 | p->key.protocol);
+
+	tag = mix(tag, remote[0] ^ remote[2]);
+	tag = mix(tag, remote[1] ^ remote[3]);
+	return mix(tag, p->port) | 1;
+}
+
+static __always_inline __u8 verdict_of_reason(__u8 reason)
+{
+	switch (reason) {
+	case HW_REASON_TRUNCATED:
+	case HW_REASON_ARP_HEADER:
+	case HW_REASON_IP_HEADER:
+	case HW_REASON_L4_HEADER:
+	case HW_REASON_TCP_FLAGS:
+	case HW_REASON_TCP_STATE:
+	case HW_REASON_NO_FLOW:
+	case HW_REASON_ICMP_UNRELATED:
+		return HW_VERDICT_INVALID;
+	default:
+		return HW_VERDICT_DENY;
+	}
+}
+
+static __always_inline void fill_event(struct hw_event *event, struct __sk_buff *skb, struct hw_packet *p,
+				       const struct hw_answer *a)
+{
+	__builtin_memset(event, 0, sizeof(*event));
+	event->revision = a->revision;
+	event->packets = 1;
+	event->bytes = p->len_bytes;
+	event->slot = p->key.slot;
+	event->number = a->number;
+	event->peer = a->peer;
+	event->identity = a->identity;
+	event->kind = HW_EVENT_DENIED;
+	event->verdict = a->verdict;
+	event->reason = a->reason;
+	event->direction = p->direction;
+	event->protocol = p->key.protocol;
+	event->opener = p->opener;
+	event->ethertype = p->ethertype.wire;
+	bpf_skb_load_bytes(skb, ETH_ALEN, event->source_mac, ETH_ALEN);
+	if (p->kind == HW_L4_TCP || p->kind == HW_L4_DATAGRAM) {
+		event->source_port = p->direction == HW_EGRESS ? p->key.local_port : p->key.remote_port;
+		event->destination_port = p->direction == HW_EGRESS ? p->key.remote_port : p->key.local_port;
+	} else {
+		event->destination_port = bpf_htons(p->port);
+	}
+	address_copy(event->source, packet_source(p));
+	address_copy(event->destination, packet_destination(p));
+}
+
+/*
+ * Counts and reports a packet that is denied, or would be. Like all of the slower way it is a global function, so that the
+ * verifier looks at it once and not once for every path that leads here.
+ */
+__noinline int report_denial(struct __sk_buff *skb, struct hw_packet *p, const struct hw_answer *a)
+{
+	if (!p || !a)
+		return 0;
+	__u64 now_ns = bpf_ktime_get_coarse_ns();
+	__u32 tag = denial_tag(p, a), index, slot = p->key.slot;
+	struct hw_denial *denial;
+
+	count_reason(slot, a->reason);
+	index = slot * HW_DENIALS_PER_ENDPOINT + (tag >> 1) % HW_DENIALS_PER_ENDPOINT;
+	denial = bpf_map_lookup_elem(&hw_denials, &index);
+	if (!denial)
+		return 0;
+	if (__sync_val_compare_and_swap(&denial->busy, 0, 1)) {
+		/* Another CPU holds the place; never wait for it in the packet path. The counters above are exact. */
+		struct hw_usage *usage = bpf_map_lookup_elem(&hw_usage, &slot);
+
+		if (usage)
+			__sync_fetch_and_add(&usage->events_lost, 1);
+		return 0;
+	}
+	if (denial->tag == tag) {
+		denial->event.packets++;
+		denial->event.bytes += p->len_bytes;
+	} else {
+		if (denial->tag && denial->event.packets)
+			send_pending(&denial->event);
+		fill_event(&denial->event, skb, p, a);
+		denial->tag = tag;
+		denial->reported_ns = 0;
+	}
+	if (now_ns - denial->reported_ns >= HW_DENIAL_INTERVAL_NS || !denial->reported_ns) {
+		denial->event.revision = a->revision;
+		/* Without a token it stays here and is counted with the next. */
+		if (send_pending(&denial->event)) {
+			denial->event.packets = 0;
+			denial->event.bytes = 0;
+		}
+		denial->reported_ns = now_ns;
+	}
+	*(volatile __u32 *)&denial->busy = 0;
+	return 0;
+}
+
+#endif
