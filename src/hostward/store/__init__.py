@@ -1,1 +1,1 @@
-"""Durable state of the controller behind one small protocol."""
+"""The controller's durable state, behind one protocol with a SQLite and an in-memory implementation."""

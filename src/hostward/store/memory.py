@@ -1,0 +1,106 @@
+"""A store that forgets at exit: for tests and for the offline commands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from threading import Lock
+from typing import TypeVar
+
+from hostward.errors import ConflictError, NotFoundError
+from hostward.store.records import Change, HostRecord, PolicySource, RevisionRecord, State, TokenRecord
+from hostward.store.token_rules import check_redeemable
+
+_R = TypeVar("_R")
+
+
+class MemoryStore:
+    """Implements ``Store`` in memory."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._state = State()
+        self._history: list[RevisionRecord] = []
+        self._policies: dict[int, Mapping[str, PolicySource]] = {}
+        self._tokens: dict[str, TokenRecord] = {}
+
+    def load(self) -> State:
+        """Read everything."""
+        with self._lock:
+            return self._state
+
+    def commit(self, expected_revision: int, change: Change) -> int:
+        """See ``Store.commit``."""
+        with self._lock:
+            state = self._state
+            if state.revision != expected_revision:
+                raise conflict(expected_revision, state.revision)
+            number = state.revision + 1
+            if change.sources is not None:
+                self._policies[number] = dict(change.sources)
+                policy_revision = number
+            else:
+                policy_revision = self._history[-1].policy_revision if self._history else 0
+            self._history.append(RevisionRecord(number, change.time, change.author, change.summary, policy_revision))
+            self._state = State(
+                revision=number,
+                sources=state.sources if change.sources is None else dict(change.sources),
+                endpoints=_changed(state.endpoints, change.endpoints),
+                hosts=_changed(state.hosts, change.hosts),
+                numbers=state.numbers if change.numbers is None else change.numbers,
+            )
+            return number
+
+    def revisions(self, limit: int) -> Sequence[RevisionRecord]:
+        """See ``Store.revisions``."""
+        with self._lock:
+            return tuple(reversed(self._history[-limit:])) if limit > 0 else ()
+
+    def policy_at(self, revision: int) -> Mapping[str, PolicySource]:
+        """See ``Store.policy_at``."""
+        with self._lock:
+            if not 1 <= revision <= len(self._history):
+                raise no_such_revision(revision)
+            return self._policies.get(self._history[revision - 1].policy_revision, {})
+
+    def put_host(self, host: HostRecord) -> None:
+        """See ``Store.put_host``."""
+        with self._lock:
+            self._state = replace(self._state, hosts={**self._state.hosts, host.name: host})
+
+    def put_token(self, token: TokenRecord) -> None:
+        """See ``Store.put_token``."""
+        with self._lock:
+            self._tokens[token.secret_hash] = token
+
+    def redeem_token(self, secret_hash: str, host: str, now: datetime) -> TokenRecord:
+        """See ``Store.redeem_token``."""
+        with self._lock:
+            token = replace(check_redeemable(self._tokens.get(secret_hash), host, now), used_by=host)
+            self._tokens[secret_hash] = token
+            return token
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+def _changed(present: Mapping[str, _R], changes: Mapping[str, _R | None]) -> Mapping[str, _R]:
+    merged = {**present, **changes}
+    return {key: record for key, record in merged.items() if record is not None}
+
+
+def conflict(expected: int, head: int) -> ConflictError:
+    """The error of a commit whose assumption about the head is out of date."""
+    return ConflictError(
+        f"it was planned against revision {expected}, but the head is {head}",
+        subject="commit",
+        hint="look at the plan again and repeat",
+    )
+
+
+def no_such_revision(revision: int) -> NotFoundError:
+    """The error of asking for a revision that history does not hold."""
+    return NotFoundError(
+        "there is no such revision", subject=f"revision {revision}", hint="list them: hostward get revisions"
+    )

@@ -1,0 +1,54 @@
+"""The seam between the controller and durable state. Implementations: ``sqlite`` and ``memory``; one contract test."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from hostward.store.records import Change, HostRecord, PolicySource, RevisionRecord, State, TokenRecord
+
+
+class Store(Protocol):
+    """Durable state with one writer. A method that returned has reached the disk; one that raised changed nothing.
+
+    Callable from any thread, one call at a time (implementations serialise).
+    """
+
+    def load(self) -> State:
+        """Read everything."""
+        ...
+
+    def commit(self, expected_revision: int, change: Change) -> int:
+        """Write ``change`` as the next revision, in one transaction, and return its number.
+
+        Raises ConflictError if the head is not ``expected_revision``: somebody else committed in between.
+        """
+        ...
+
+    def revisions(self, limit: int) -> Sequence[RevisionRecord]:
+        """The newest ``limit`` revisions, newest first."""
+        ...
+
+    def policy_at(self, revision: int) -> Mapping[str, PolicySource]:
+        """The policy text of a past revision. Raises NotFoundError."""
+        ...
+
+    def put_host(self, host: HostRecord) -> None:
+        """Write a host's record without making a revision (its certificate changed, not what is enforced)."""
+        ...
+
+    def put_token(self, token: TokenRecord) -> None:
+        """Keep a new join token."""
+        ...
+
+    def redeem_token(self, secret_hash: str, host: str, now: datetime) -> TokenRecord:
+        """Mark a token used by ``host``, once.
+
+        Raises EnrolmentError if it is unknown, used, expired, or bound to another host; then it stays as it was.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of files. Further calls are errors."""
+        ...

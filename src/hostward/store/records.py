@@ -1,0 +1,101 @@
+"""What the store keeps, as frozen values.
+
+This module must not know how anything is written, and nothing here may hold what is neither intent nor enrolment:
+flows, statuses and heartbeats are re-derivable and never reach the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+
+from hostward.model.endpoint import Endpoint
+
+# The owner of the platform's file; no tenant can have an empty name.
+PLATFORM = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySource:
+    """One policy file as its author wrote it. ``tenant`` is ``PLATFORM`` for the platform's."""
+
+    tenant: str
+    file: str
+    text: str
+
+
+class HostState(Enum):
+    """What the controller lets a host be. Only an ``ADMITTED`` host gets revisions and has its endpoints published."""
+
+    ADMITTED = "admitted"
+    QUARANTINED = "quarantined"
+    EVICTED = "evicted"
+
+
+@dataclass(frozen=True, slots=True)
+class HostRecord:
+    """An enrolled host.
+
+    ``serials`` are the certificates that may open its channel, newest first: two while a renewal is under way, none
+    once the host is evicted.
+    """
+
+    name: str
+    state: HostState
+    joined: datetime
+    serials: tuple[str, ...]
+    certificate_end: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRecord:
+    """A join token. Only the hash of its secret is kept, so a stolen store enrols nobody.
+
+    ``host`` binds it to one host name; empty leaves the name to the host. ``used_by`` is empty until it is redeemed.
+    """
+
+    secret_hash: str
+    host: str
+    expires: datetime
+    used_by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionRecord:
+    """One line of the append-only history. ``policy_revision`` is the revision whose policy text this one shares."""
+
+    number: int
+    time: datetime
+    author: str
+    summary: str
+    policy_revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Everything a controller needs to start. ``numbers`` is the compiler's own memory, opaque here."""
+
+    revision: int = 0
+    sources: Mapping[str, PolicySource] = field(default_factory=dict)
+    endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
+    hosts: Mapping[str, HostRecord] = field(default_factory=dict)
+    numbers: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one commit writes.
+
+    ``sources`` and ``numbers``, where given, replace what was there whole. ``endpoints`` and ``hosts`` name only what
+    changes (``None``: it is removed), so that a commit costs what it changes, not what the store holds.
+    """
+
+    time: datetime
+    author: str
+    summary: str
+    sources: Mapping[str, PolicySource] | None = None
+    endpoints: Mapping[str, Endpoint | None] = field(default_factory=dict)
+    hosts: Mapping[str, HostRecord | None] = field(default_factory=dict)
+    numbers: bytes | None = None
