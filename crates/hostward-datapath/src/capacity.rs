@@ -1,0 +1,41 @@
+//! How much the maps hold. Fixed when the maps are created; a change needs new maps.
+
+/// Sizes of the maps, in elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Endpoints, and networks.
+    pub endpoints: u32,
+    /// Flows of all endpoints together; the sum of their quotas must not exceed it.
+    pub flows: u32,
+    /// Cells of all rows.
+    pub cells: u32,
+    /// References of all tables.
+    pub refs: u32,
+    /// Prefixes of each family.
+    pub prefixes: u32,
+    /// Decisions, and their counters.
+    pub decisions: u32,
+    /// Class sets.
+    pub class_sets: u32,
+}
+
+impl Capacity {
+    /// The number of elements of a map; `None` for a map whose size is not a matter of capacity.
+    pub(crate) fn of_map(&self, name: &str) -> Option<u32> {
+        Some(match name {
+            "hw_endpoints" | "hw_active" | "hw_networks" | "hw_rings" | "hw_usage" => self.endpoints,
+            // Each address of an endpoint may need a policy, the old and the new revision at once.
+            "hw_policies" => self.endpoints * 16,
+            "hw_addresses" => self.endpoints * 16,
+            "hw_reasons" => self.endpoints * 32,
+            "hw_denials" => self.endpoints * 64,
+            "hw_refs" => self.refs,
+            "hw_cells" => self.cells,
+            "hw_decisions" | "hw_counts" => self.decisions,
+            "hw_classes" => self.class_sets * 4,
+            "hw_prefixes4" | "hw_prefixes6" => self.prefixes,
+            "hw_flows" => self.flows,
+            _ => return None,
+        })
+    }
+}

@@ -1,0 +1,528 @@
+//! The datapath as one object: typed writes into the maps, and reads back from them.
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::fd::AsFd as _;
+use std::os::fd::AsRawFd as _;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+
+use hostward_abi as abi;
+use libbpf_rs::MapCore as _;
+use libbpf_rs::MapFlags;
+use libbpf_rs::MapHandle;
+use zerocopy::FromBytes as _;
+use zerocopy::IntoBytes as _;
+
+use crate::Capacity;
+use crate::error::Result;
+use crate::error::invalid;
+use crate::error::kernel;
+use crate::error::libbpf;
+use crate::events::Events;
+use crate::ffi::SharedWords;
+use crate::maps::Maps;
+use crate::port::Port;
+
+/// What the kernel has to know of an endpoint besides its policy.
+#[derive(Clone, Copy, Debug)]
+pub struct EndpointConfig {
+    /// The only source MAC it may use.
+    pub mac: [u8; 6],
+    /// Its network's number.
+    pub network: u32,
+    /// Flows it may have.
+    pub flow_quota: u32,
+    /// Events a second, sustained.
+    pub events_per_s: u32,
+    /// Events at once.
+    pub events_burst: u32,
+}
+
+/// Where one address of an endpoint finds its verdicts, in one revision.
+#[derive(Clone, Copy, Debug)]
+pub struct PolicyBlock {
+    /// The revision that verdicts name.
+    pub revision: u64,
+    /// First reference and number of references, for flows the endpoint opens.
+    pub egress: (u32, u32),
+    /// The same for flows opened towards it.
+    pub ingress: (u32, u32),
+    /// The address's identity.
+    pub identity: u32,
+}
+
+/// The datapath of one host.
+pub struct Datapath {
+    object: PathBuf,
+    pins: PathBuf,
+    capacity: Capacity,
+    maps: Maps,
+    active: SharedWords,
+    epochs: SharedWords,
+    events: Events,
+    /// Blocks of class sets that are in the kernel already, by content: equal ones are one map.
+    blocks: HashMap<Vec<u8>, MapHandle>,
+    grace: MapHandle,
+}
+
+impl Datapath {
+    /// Opens the datapath pinned under `pins`, or creates it there from the object file.
+    ///
+    /// # Errors
+    /// The object does not load, the pins are of another capacity, or bpffs is not there.
+    pub fn open(object: &Path, pins: &Path, capacity: Capacity) -> Result<Self> {
+        // Maps of another layout are another directory: they are never reused.
+        let directory = pins.join(format!("maps_{}", abi_version(object)?));
+        let maps = Maps::open(object, &directory, &capacity)?;
+        let count = capacity.endpoints as usize;
+        let words = |name| SharedWords::new(maps.get(name).as_fd(), count).map_err(kernel("map", name));
+        let (active, epochs) = (words("hw_active")?, words("hw_networks")?);
+        let events = Events::open(maps.get("hw_events"))?;
+        let grace = Maps::create_inner("hw_grace", size_of::<abi::RingPlace>(), 1, libbpf_sys::BPF_F_INNER_MAP)?;
+        Ok(Self {
+            object: object.to_owned(),
+            pins: pins.to_owned(),
+            capacity,
+            maps,
+            active,
+            epochs,
+            events,
+            blocks: HashMap::new(),
+            grace,
+        })
+    }
+
+    /// Whether the maps were there before: what they hold is then in force.
+    #[must_use]
+    pub fn reused(&self) -> bool {
+        self.maps.reused
+    }
+
+    /// The sizes of the maps.
+    #[must_use]
+    pub fn capacity(&self) -> &Capacity {
+        &self.capacity
+    }
+
+    /// Pins again what was unpinned by hand; the names of those maps.
+    ///
+    /// # Errors
+    /// bpffs refuses.
+    pub fn repin_maps(&self) -> Result<Vec<&'static str>> {
+        self.maps.repin(&self.pins.join(format!("maps_{}", abi_version(&self.object)?)))
+    }
+
+    /// Loads the programs for a slot; `name` becomes the folder of the port's pins (bpffs allows no dot in it).
+    ///
+    /// # Errors
+    /// The verifier refuses, or the name cannot be a folder.
+    pub fn load_port(&self, slot: u32, name: &str) -> Result<Port> {
+        if name.is_empty() || name.contains(['/', '.']) {
+            return Err(invalid(name, "the name of a port's pins has a slash or a dot"));
+        }
+        Port::load(&self.object, &self.maps, self.pins.join("ports").join(format!("{slot}@{name}")), slot)
+    }
+
+    /// The ports that are pinned: slot and name.
+    ///
+    /// # Errors
+    /// bpffs cannot be read.
+    pub fn pinned_ports(&self) -> Result<Vec<(u32, String)>> {
+        let directory = self.pins.join("ports");
+        let Ok(entries) = fs::read_dir(&directory) else { return Ok(Vec::new()) };
+        let mut ports = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(kernel("read", directory.display()))?;
+            let folder = entry.file_name().to_string_lossy().into_owned();
+            if let Some((slot, name)) = folder.split_once('@')
+                && let Ok(slot) = slot.parse()
+            {
+                ports.push((slot, name.to_owned()));
+            }
+        }
+        Ok(ports)
+    }
+
+    /// Writes an endpoint's configuration. Its policy follows by [`Datapath::activate`].
+    ///
+    /// # Errors
+    /// The slot is beyond the capacity.
+    pub fn write_endpoint(&self, slot: u32, config: &EndpointConfig) -> Result<()> {
+        let interval_ns = 1_000_000_000 / u64::from(config.events_per_s.max(1));
+        let value = abi::Endpoint {
+            mac: config.mac,
+            padding: [0; 2],
+            network: config.network,
+            flow_quota: config.flow_quota,
+            event_interval_ns: interval_ns,
+            event_burst_ns: interval_ns * u64::from(config.events_burst.max(1)),
+        };
+        self.maps.write_array("hw_endpoints", slot, &[value])
+    }
+
+    /// Gives the slot a new ring of `quota` places. Only while the endpoint has no flows.
+    ///
+    /// # Errors
+    /// The kernel has no memory for it.
+    pub fn create_ring(&self, slot: u32, quota: u32) -> Result<()> {
+        let flags = libbpf_sys::BPF_F_INNER_MAP;
+        let ring = Maps::create_inner("hw_ring", size_of::<abi::RingPlace>(), quota.max(1), flags)?;
+        self.maps.write("hw_rings", &slot, &ring.as_fd().as_raw_fd().cast_unsigned())
+    }
+
+    /// Makes an address the endpoint's own; `variant` is added to the policy index of its slot.
+    ///
+    /// # Errors
+    /// The map is full.
+    pub fn write_address(&self, slot: u32, address: [u8; 16], variant: u32) -> Result<()> {
+        self.maps.write("hw_addresses", &abi::AddressKey { slot, address }, &variant)
+    }
+
+    /// Takes an address away.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn remove_address(&self, slot: u32, address: [u8; 16]) -> Result<()> {
+        self.maps.remove("hw_addresses", &abi::AddressKey { slot, address })
+    }
+
+    /// Every address of every slot: (slot, address, variant).
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn read_addresses(&self) -> Result<Vec<(u32, [u8; 16], u32)>> {
+        let map = self.maps.get("hw_addresses");
+        let mut addresses = Vec::new();
+        for key in map.keys() {
+            let value = map.lookup(&key, MapFlags::ANY).map_err(libbpf("read", "hw_addresses"))?;
+            if let (Ok(key), Some(value)) = (abi::AddressKey::read_from_bytes(&key), value)
+                && let Ok(variant) = u32::read_from_bytes(&value)
+            {
+                addresses.push((key.slot, key.address, variant));
+            }
+        }
+        Ok(addresses)
+    }
+
+    /// Says which peer a prefix of a network is. `bits` counts within the family's own length.
+    ///
+    /// # Errors
+    /// The map is full.
+    pub fn write_prefix(&self, network: u32, address: [u8; 16], bits: u32, peer: u32) -> Result<()> {
+        match prefix_key(network, address, bits) {
+            PrefixKey::Four(key) => self.maps.write("hw_prefixes4", &key, &peer),
+            PrefixKey::Six(key) => self.maps.write("hw_prefixes6", &key, &peer),
+        }
+    }
+
+    /// Takes a prefix away.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn remove_prefix(&self, network: u32, address: [u8; 16], bits: u32) -> Result<()> {
+        match prefix_key(network, address, bits) {
+            PrefixKey::Four(key) => self.maps.remove("hw_prefixes4", &key),
+            PrefixKey::Six(key) => self.maps.remove("hw_prefixes6", &key),
+        }
+    }
+
+    /// Every prefix: (network, address, bits, peer).
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn read_prefixes(&self) -> Result<Vec<(u32, [u8; 16], u32, u32)>> {
+        let mut prefixes = Vec::new();
+        for name in ["hw_prefixes4", "hw_prefixes6"] {
+            let map = self.maps.get(name);
+            for key in map.keys() {
+                let value = map.lookup(&key, MapFlags::ANY).map_err(libbpf("read", name))?;
+                let Some(peer) = value.and_then(|bytes| u32::read_from_bytes(&bytes).ok()) else { continue };
+                if let Ok(key) = abi::Prefix4Key::read_from_bytes(&key) {
+                    let mut address = [0; 16];
+                    address[10..12].fill(0xff);
+                    address[12..].copy_from_slice(&key.address);
+                    prefixes.push((u32::from_be(key.network), address, key.prefix_bits - 32, peer));
+                } else if let Ok(key) = abi::Prefix6Key::read_from_bytes(&key) {
+                    prefixes.push((u32::from_be(key.network), key.address, key.prefix_bits - 32, peer));
+                }
+            }
+        }
+        Ok(prefixes)
+    }
+
+    /// Writes one block of a class set: 65,536 classes.
+    ///
+    /// # Errors
+    /// The block has another length, or the kernel has no memory for it.
+    pub fn write_class_block(&mut self, class_set: u32, block: u32, classes: &[u16]) -> Result<()> {
+        if classes.len() * 2 != size_of::<abi::ClassBlock>() {
+            return Err(invalid("hw_classes", format!("a block of {} classes", classes.len())));
+        }
+        let bytes = classes.as_bytes();
+        if !self.blocks.contains_key(bytes) {
+            let inner = Maps::create_inner("hw_class_block", bytes.len(), 1, 0)?;
+            inner.update(&0u32.to_ne_bytes(), bytes, MapFlags::ANY).map_err(libbpf("write", "hw_class_block"))?;
+            self.blocks.insert(bytes.to_vec(), inner);
+        }
+        let fd = self.blocks[bytes].as_fd().as_raw_fd().cast_unsigned();
+        self.maps.write("hw_classes", &(class_set * 4 + block), &fd)
+    }
+
+    /// Writes cells: decision slots, 0 for none.
+    ///
+    /// # Errors
+    /// They lie beyond the capacity.
+    pub fn write_cells(&self, first: u32, decisions: &[u32]) -> Result<()> {
+        let cells: Vec<_> = decisions.iter().map(|&decision| abi::Cell { decision, padding: 0 }).collect();
+        self.maps.write_array("hw_cells", first, &cells)
+    }
+
+    /// Writes references: (first cell, cells, class set); a length of 0 is an unknown peer.
+    ///
+    /// # Errors
+    /// They lie beyond the capacity.
+    pub fn write_refs(&self, first: u32, refs: &[(u32, u16, u16)]) -> Result<()> {
+        let refs: Vec<_> = refs
+            .iter()
+            .map(|&(row, row_length, class_set)| abi::Ref { row, row_length, class_set })
+            .collect();
+        self.maps.write_array("hw_refs", first, &refs)
+    }
+
+    /// Writes a decision. Its counter starts at zero.
+    ///
+    /// # Errors
+    /// It lies beyond the capacity.
+    pub fn write_decision(&self, slot: u32, number: u32, verdict: u8, log: bool) -> Result<()> {
+        let processors = libbpf_rs::num_possible_cpus().map_err(libbpf("count", "processors"))?;
+        let zero = vec![vec![0; size_of::<abi::Count>()]; processors];
+        self.maps
+            .get("hw_counts")
+            .update_percpu(&slot.to_ne_bytes(), &zero, MapFlags::ANY)
+            .map_err(libbpf("clear", "hw_counts"))?;
+        let value = abi::Decision { number, verdict, log: u8::from(log), padding: [0; 2] };
+        self.maps.write_array("hw_decisions", slot, &[value])
+    }
+
+    /// Reads decisions back: (slot, number, verdict, log) of those that are written, among the first `count`.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn read_decisions(&self, count: u32) -> Result<Vec<(u32, u32, u8, bool)>> {
+        let all: Vec<abi::Decision> = self.maps.read_array("hw_decisions", 0, count.min(self.capacity.decisions))?;
+        Ok((0..)
+            .zip(all)
+            .filter(|(_, decision)| decision.verdict != 0)
+            .map(|(slot, decision)| (slot, decision.number, decision.verdict, decision.log != 0))
+            .collect())
+    }
+
+    /// Packets and bytes of a decision, summed over processors.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn read_count(&self, slot: u32) -> Result<(u64, u64)> {
+        let values = self
+            .maps
+            .get("hw_counts")
+            .lookup_percpu(&slot.to_ne_bytes(), MapFlags::ANY)
+            .map_err(libbpf("read", "hw_counts"))?;
+        Ok(values.into_iter().flatten().filter_map(|bytes| abi::Count::read_from_bytes(&bytes).ok()).fold(
+            (0, 0),
+            |(packets, bytes), count| (packets + count.packets, bytes + count.bytes),
+        ))
+    }
+
+    /// An endpoint's denied packets by reason number; reasons that never occurred are left out.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn read_reasons(&self, slot: u32) -> Result<Vec<(u32, u64)>> {
+        let map = self.maps.get("hw_reasons");
+        let mut reasons = Vec::new();
+        for reason in 1..abi::reason::REASON_COUNT {
+            let key = (slot * 32 + reason).to_ne_bytes();
+            let values = map.lookup_percpu(&key, MapFlags::ANY).map_err(libbpf("read", "hw_reasons"))?;
+            let packets =
+                values.into_iter().flatten().filter_map(|bytes| u64::read_from_bytes(&bytes).ok()).sum::<u64>();
+            if packets > 0 {
+                reasons.push((reason, packets));
+            }
+        }
+        Ok(reasons)
+    }
+
+    /// An endpoint's flows now, and its events lost since the slot was cleared.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn read_usage(&self, slot: u32) -> Result<(u64, u64)> {
+        let usage: abi::Usage =
+            self.maps.read("hw_usage", &slot)?.ok_or_else(|| invalid("hw_usage", format!("no slot {slot}")))?;
+        Ok((usage.flows, usage.events_lost))
+    }
+
+    /// Writes a policy block. Only one that no endpoint's active word names.
+    ///
+    /// # Errors
+    /// It lies beyond the capacity.
+    pub fn write_policy(&self, index: u32, block: &PolicyBlock) -> Result<()> {
+        let value = abi::Policy {
+            revision: block.revision,
+            table: [block.egress.0, block.ingress.0],
+            peers: [block.egress.1, block.ingress.1],
+            identity: block.identity,
+            padding: 0,
+        };
+        self.maps.write_array("hw_policies", index, &[value])
+    }
+
+    /// Reads a policy block back.
+    ///
+    /// # Errors
+    /// It lies beyond the capacity.
+    pub fn read_policy(&self, index: u32) -> Result<PolicyBlock> {
+        let value: abi::Policy =
+            self.maps.read("hw_policies", &index)?.ok_or_else(|| invalid("hw_policies", format!("no block {index}")))?;
+        Ok(PolicyBlock {
+            revision: value.revision,
+            egress: (value.table[0], value.peers[0]),
+            ingress: (value.table[1], value.peers[1]),
+            identity: value.identity,
+        })
+    }
+
+    /// Reads references back: (first cell, cells, class set).
+    ///
+    /// # Errors
+    /// They lie beyond the capacity.
+    pub fn read_refs(&self, first: u32, count: u32) -> Result<Vec<(u32, u16, u16)>> {
+        let refs: Vec<abi::Ref> = self.maps.read_array("hw_refs", first, count)?;
+        Ok(refs.into_iter().map(|value| (value.row, value.row_length, value.class_set)).collect())
+    }
+
+    /// Reads cells back: decision slots.
+    ///
+    /// # Errors
+    /// They lie beyond the capacity.
+    pub fn read_cells(&self, first: u32, count: u32) -> Result<Vec<u32>> {
+        let cells: Vec<abi::Cell> = self.maps.read_array("hw_cells", first, count)?;
+        Ok(cells.into_iter().map(|cell| cell.decision).collect())
+    }
+
+    /// Puts a policy in force for a slot: one aligned store, which a packet sees whole or not at all.
+    ///
+    /// # Errors
+    /// The slot is beyond the capacity.
+    pub fn activate(&self, slot: u32, policy: u32, generation: u32) -> Result<()> {
+        let word = self.active.words().get(slot as usize);
+        let word = word.ok_or_else(|| invalid("hw_active", format!("no slot {slot}")))?;
+        let active = abi::Active { policy, generation };
+        word.store(u64::from_ne_bytes(active.as_bytes().try_into().unwrap_or_default()), Ordering::Release);
+        Ok(())
+    }
+
+    /// What is in force for a slot: (policy, generation).
+    ///
+    /// # Errors
+    /// The slot is beyond the capacity.
+    pub fn read_active(&self, slot: u32) -> Result<(u32, u32)> {
+        let word = self.active.words().get(slot as usize);
+        let word = word.ok_or_else(|| invalid("hw_active", format!("no slot {slot}")))?;
+        let bytes = word.load(Ordering::Acquire).to_ne_bytes();
+        let active = abi::Active::read_from_bytes(&bytes).map_err(|_| invalid("hw_active", "another layout"))?;
+        Ok((active.policy, active.generation))
+    }
+
+    /// Makes every flow of a network be decided anew at its next packet.
+    ///
+    /// # Errors
+    /// The network's number is beyond the capacity.
+    pub fn advance_epoch(&self, network: u32) -> Result<()> {
+        let word = self.epochs.words().get(network as usize);
+        word.ok_or_else(|| invalid("hw_networks", format!("no network {network}")))?.fetch_add(1, Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// Returns when no packet that started before still runs.
+    ///
+    /// An update of an array of maps by system call waits for an RCU grace period (`maybe_wait_bpf_programs`), and every
+    /// program runs inside one; the last slot's ring is rewritten for it, which is never an endpoint's.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn synchronize(&self) -> Result<()> {
+        let spare = self.capacity.endpoints - 1;
+        self.maps.write("hw_rings", &spare, &self.grace.as_fd().as_raw_fd().cast_unsigned())
+    }
+
+    /// Forgets a slot's flows, counters and waiting denials. Only when nothing is attached for it any more.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn clear_slot(&self, slot: u32) -> Result<()> {
+        let flows = self.maps.get("hw_flows");
+        let mine: Vec<_> = flows
+            .keys()
+            .filter(|key| abi::FlowKey::read_from_bytes(key).is_ok_and(|key| key.slot == slot))
+            .collect();
+        for key in mine {
+            flows.delete(&key).map_err(libbpf("remove from", "hw_flows"))?;
+        }
+        for (owner, address, _) in self.read_addresses()? {
+            if owner == slot {
+                self.remove_address(slot, address)?;
+            }
+        }
+        self.maps.write_array("hw_usage", slot, &[abi::Usage { flows: 0, cursor: 0, event_arrival_ns: 0, events_lost: 0 }])?;
+        let denial = abi::Denial::read_from_bytes(&[0; size_of::<abi::Denial>()])
+            .map_err(|_| invalid("hw_denials", "another layout"))?;
+        self.maps.write_array("hw_denials", slot * 64, &[denial; 64])?;
+        let processors = libbpf_rs::num_possible_cpus().map_err(libbpf("count", "processors"))?;
+        for reason in 0..32 {
+            self.maps
+                .get("hw_reasons")
+                .update_percpu(&(slot * 32 + reason).to_ne_bytes(), &vec![vec![0; 8]; processors], MapFlags::ANY)
+                .map_err(libbpf("clear", "hw_reasons"))?;
+        }
+        Ok(())
+    }
+
+    /// Takes at most `limit` events; never waits.
+    ///
+    /// # Errors
+    /// The ring cannot be read.
+    pub fn drain_events(&self, limit: usize) -> Result<Vec<abi::Event>> {
+        self.events.drain(limit)
+    }
+}
+
+enum PrefixKey {
+    Four(abi::Prefix4Key),
+    Six(abi::Prefix6Key),
+}
+
+fn prefix_key(network: u32, address: [u8; 16], bits: u32) -> PrefixKey {
+    let network = network.to_be();
+    if address[..10] == [0; 10] && address[10..12] == [0xff; 2] {
+        let mut four = [0; 4];
+        four.copy_from_slice(&address[12..]);
+        PrefixKey::Four(abi::Prefix4Key { prefix_bits: 32 + bits, network, address: four })
+    } else {
+        PrefixKey::Six(abi::Prefix6Key { prefix_bits: 32 + bits, network, address })
+    }
+}
+
+/// The object's `abi_version`, which names the folder of its maps.
+fn abi_version(object: &Path) -> Result<u32> {
+    let open = libbpf_rs::ObjectBuilder::default().open_file(object).map_err(libbpf("open", object.display()))?;
+    let rodata = open.maps().find_map(|map| {
+        map.name().to_string_lossy().ends_with(".rodata").then(|| map.initial_value().map(<[u8]>::to_vec))
+    });
+    rodata
+        .flatten()
+        .and_then(|bytes| u32::read_from_prefix(bytes.get(4..)?).ok().map(|(version, _)| version))
+        .ok_or_else(|| invalid(object.display(), "it has no abi_version"))
+}

@@ -1,0 +1,285 @@
+//! The datapath object, as Python sees it.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use hostward_datapath::Capacity;
+use hostward_datapath::Direction;
+use hostward_datapath::EndpointConfig;
+use hostward_datapath::Hook;
+use hostward_datapath::PolicyBlock;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use crate::event::Event;
+use crate::refused;
+
+/// See `_core.pyi`.
+#[pyclass]
+pub struct Datapath {
+    inner: hostward_datapath::Datapath,
+}
+
+/// See `_core.pyi`.
+#[pyclass(frozen)]
+pub struct Port {
+    inner: hostward_datapath::Port,
+}
+
+fn address_bytes(text: &str) -> PyResult<[u8; 16]> {
+    let address: IpAddr = text.parse().map_err(|_| PyValueError::new_err(format!("{text} is no IP address")))?;
+    Ok(match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
+    })
+}
+
+fn address_text(bytes: [u8; 16]) -> String {
+    let address = std::net::Ipv6Addr::from(bytes);
+    address.to_ipv4_mapped().map_or(IpAddr::V6(address), IpAddr::V4).to_string()
+}
+
+fn prefix_parts(text: &str) -> PyResult<([u8; 16], u32)> {
+    let invalid = || PyValueError::new_err(format!("{text} is no prefix"));
+    let (address, bits) = text.split_once('/').ok_or_else(invalid)?;
+    Ok((address_bytes(address)?, bits.parse().map_err(|_| invalid())?))
+}
+
+fn direction(word: &str) -> PyResult<Direction> {
+    match word {
+        "egress" => Ok(Direction::Egress),
+        "ingress" => Ok(Direction::Ingress),
+        _ => Err(PyValueError::new_err(format!("{word} is no direction"))),
+    }
+}
+
+fn hook(word: &str) -> PyResult<Hook> {
+    match word {
+        "tcx" => Ok(Hook::Tcx),
+        "clsact" => Ok(Hook::Clsact),
+        _ => Err(PyValueError::new_err(format!("{word} is no hook"))),
+    }
+}
+
+#[pymethods]
+impl Datapath {
+    #[new]
+    #[pyo3(signature = (object, pins, *, endpoints, flows, cells, refs, prefixes, decisions, class_sets))]
+    #[allow(clippy::too_many_arguments, reason = "keyword arguments of the Python constructor")]
+    fn new(
+        object: PathBuf,
+        pins: PathBuf,
+        endpoints: u32,
+        flows: u32,
+        cells: u32,
+        refs: u32,
+        prefixes: u32,
+        decisions: u32,
+        class_sets: u32,
+    ) -> PyResult<Self> {
+        let capacity = Capacity { endpoints, flows, cells, refs, prefixes, decisions, class_sets };
+        let inner = hostward_datapath::Datapath::open(&object, &pins, capacity).map_err(refused)?;
+        Ok(Self { inner })
+    }
+
+    #[getter]
+    fn reused(&self) -> bool {
+        self.inner.reused()
+    }
+
+    fn repin_maps(&self) -> PyResult<Vec<&'static str>> {
+        self.inner.repin_maps().map_err(refused)
+    }
+
+    fn load_port(&self, slot: u32, name: &str) -> PyResult<Port> {
+        Ok(Port { inner: self.inner.load_port(slot, name).map_err(refused)? })
+    }
+
+    fn pinned_ports(&self) -> PyResult<Vec<(u32, String)>> {
+        self.inner.pinned_ports().map_err(refused)
+    }
+
+    #[pyo3(signature = (slot, *, mac, network, flow_quota, events_per_s, events_burst))]
+    fn write_endpoint(
+        &self,
+        slot: u32,
+        mac: [u8; 6],
+        network: u32,
+        flow_quota: u32,
+        events_per_s: u32,
+        events_burst: u32,
+    ) -> PyResult<()> {
+        let config = EndpointConfig { mac, network, flow_quota, events_per_s, events_burst };
+        self.inner.write_endpoint(slot, &config).map_err(refused)
+    }
+
+    fn create_ring(&self, slot: u32, quota: u32) -> PyResult<()> {
+        self.inner.create_ring(slot, quota).map_err(refused)
+    }
+
+    fn write_address(&self, slot: u32, address: &str, variant: u32) -> PyResult<()> {
+        self.inner.write_address(slot, address_bytes(address)?, variant).map_err(refused)
+    }
+
+    fn remove_address(&self, slot: u32, address: &str) -> PyResult<()> {
+        self.inner.remove_address(slot, address_bytes(address)?).map_err(refused)
+    }
+
+    fn read_addresses(&self) -> PyResult<Vec<(u32, String, u32)>> {
+        let addresses = self.inner.read_addresses().map_err(refused)?;
+        Ok(addresses.into_iter().map(|(slot, address, variant)| (slot, address_text(address), variant)).collect())
+    }
+
+    fn write_prefixes(&self, prefixes: Vec<(u32, String, u32)>) -> PyResult<()> {
+        for (network, prefix, peer) in prefixes {
+            let (address, bits) = prefix_parts(&prefix)?;
+            self.inner.write_prefix(network, address, bits, peer).map_err(refused)?;
+        }
+        Ok(())
+    }
+
+    fn remove_prefixes(&self, prefixes: Vec<(u32, String)>) -> PyResult<()> {
+        for (network, prefix) in prefixes {
+            let (address, bits) = prefix_parts(&prefix)?;
+            self.inner.remove_prefix(network, address, bits).map_err(refused)?;
+        }
+        Ok(())
+    }
+
+    fn read_prefixes(&self) -> PyResult<Vec<(u32, String, u32)>> {
+        let prefixes = self.inner.read_prefixes().map_err(refused)?;
+        Ok(prefixes
+            .into_iter()
+            .map(|(network, address, bits, peer)| (network, format!("{}/{bits}", address_text(address)), peer))
+            .collect())
+    }
+
+    /// `cuts` are (first, class) ascending from 0; each class runs to the next cut.
+    fn write_class_block(&mut self, class_set: u32, block: u32, cuts: Vec<(u32, u16)>) -> PyResult<()> {
+        let mut classes = vec![0u16; 65_536];
+        for (first, class) in cuts {
+            let first = (first as usize).min(classes.len());
+            classes[first..].fill(class);
+        }
+        self.inner.write_class_block(class_set, block, &classes).map_err(refused)
+    }
+
+    #[allow(clippy::needless_pass_by_value, reason = "PyO3 converts a list into a vector")]
+    fn write_cells(&self, first: u32, decisions: Vec<u32>) -> PyResult<()> {
+        self.inner.write_cells(first, &decisions).map_err(refused)
+    }
+
+    #[allow(clippy::needless_pass_by_value, reason = "PyO3 converts a list into a vector")]
+    fn write_refs(&self, first: u32, refs: Vec<(u32, u16, u16)>) -> PyResult<()> {
+        self.inner.write_refs(first, &refs).map_err(refused)
+    }
+
+    fn read_refs(&self, first: u32, count: u32) -> PyResult<Vec<(u32, u16, u16)>> {
+        self.inner.read_refs(first, count).map_err(refused)
+    }
+
+    fn read_cells(&self, first: u32, count: u32) -> PyResult<Vec<u32>> {
+        self.inner.read_cells(first, count).map_err(refused)
+    }
+
+    fn write_decision(&self, slot: u32, number: u32, verdict: u8, log: bool) -> PyResult<()> {
+        self.inner.write_decision(slot, number, verdict, log).map_err(refused)
+    }
+
+    fn read_decisions(&self, count: u32) -> PyResult<Vec<(u32, u32, u8, bool)>> {
+        self.inner.read_decisions(count).map_err(refused)
+    }
+
+    fn read_count(&self, slot: u32) -> PyResult<(u64, u64)> {
+        self.inner.read_count(slot).map_err(refused)
+    }
+
+    fn read_reasons(&self, slot: u32) -> PyResult<Vec<(u32, u64)>> {
+        self.inner.read_reasons(slot).map_err(refused)
+    }
+
+    fn read_usage(&self, slot: u32) -> PyResult<(u64, u64)> {
+        self.inner.read_usage(slot).map_err(refused)
+    }
+
+    fn write_policy(
+        &self,
+        index: u32,
+        revision: u64,
+        egress: (u32, u32),
+        ingress: (u32, u32),
+        identity: u32,
+    ) -> PyResult<()> {
+        self.inner.write_policy(index, &PolicyBlock { revision, egress, ingress, identity }).map_err(refused)
+    }
+
+    fn read_policy(&self, index: u32) -> PyResult<(u64, (u32, u32), (u32, u32), u32)> {
+        let block = self.inner.read_policy(index).map_err(refused)?;
+        Ok((block.revision, block.egress, block.ingress, block.identity))
+    }
+
+    fn activate(&self, slot: u32, policy: u32, generation: u32) -> PyResult<()> {
+        self.inner.activate(slot, policy, generation).map_err(refused)
+    }
+
+    fn read_active(&self, slot: u32) -> PyResult<(u32, u32)> {
+        self.inner.read_active(slot).map_err(refused)
+    }
+
+    fn advance_epoch(&self, network: u32) -> PyResult<()> {
+        self.inner.advance_epoch(network).map_err(refused)
+    }
+
+    fn synchronize(&self, py: Python<'_>) -> PyResult<()> {
+        py.detach(|| self.inner.synchronize()).map_err(refused)
+    }
+
+    fn clear_slot(&self, slot: u32) -> PyResult<()> {
+        self.inner.clear_slot(slot).map_err(refused)
+    }
+
+    fn drain_events(&self, limit: usize) -> PyResult<Vec<Event>> {
+        Ok(self.inner.drain_events(limit).map_err(refused)?.into_iter().map(Event::from).collect())
+    }
+}
+
+#[pymethods]
+impl Port {
+    #[getter]
+    fn slot(&self) -> u32 {
+        self.inner.slot()
+    }
+
+    fn close_device(&self, netns: &str, ifindex: i32) -> PyResult<()> {
+        self.inner.close_device(netns, ifindex).map_err(refused)
+    }
+
+    fn attach(&self, netns: &str, ifindex: i32, hook: &str) -> PyResult<()> {
+        self.inner.attach(netns, ifindex, self::hook(hook)?).map_err(refused)
+    }
+
+    fn inspect(&self, netns: &str, ifindex: i32, hook: &str) -> PyResult<Vec<String>> {
+        self.inner.inspect(netns, ifindex, self::hook(hook)?).map_err(refused)
+    }
+
+    fn detach(&self, netns: &str, ifindex: i32) -> PyResult<()> {
+        self.inner.detach(netns, ifindex).map_err(refused)
+    }
+
+    fn remove_pins(&self) -> PyResult<()> {
+        self.inner.remove_pins().map_err(refused)
+    }
+
+    fn flush_denials(&self) -> PyResult<()> {
+        self.inner.flush_denials().map_err(refused)
+    }
+
+    fn run(&self, py: Python<'_>, direction: &str, frame: &[u8], repeat: u32) -> PyResult<(bool, u32)> {
+        let direction = self::direction(direction)?;
+        py.detach(|| self.inner.run(direction, frame, repeat)).map_err(refused)
+    }
+
+    fn run_empty(&self, py: Python<'_>, frame: &[u8], repeat: u32) -> PyResult<u32> {
+        py.detach(|| self.inner.run_empty(frame, repeat)).map_err(refused)
+    }
+}
