@@ -1,0 +1,87 @@
+"""The one seam between the agent's channel and whatever enforces: the kernel, or its in-memory model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from hostward.model.endpoint import EndpointState, Port
+from hostward.model.flow import FlowEvent
+from hostward.model.slice import HostSlice
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceFacts:
+    """What a device says of itself. ``mac`` is the workload's side if it can be known (a veth's peer), else empty.
+
+    ``addresses`` are those configured on the workload's side at this moment, where they can be read; else empty.
+    """
+
+    kind: str
+    mac: str
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointStatus:
+    """Where one endpoint stands on this host, with the reason where it is not ``ENFORCED``."""
+
+    state: EndpointState
+    reason: str = ""
+    revision: int = 0
+    flows: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """Exact totals since the datapath was loaded.
+
+    ``by_rule`` maps a decision's number to (packets, bytes); ``by_reason`` maps (endpoint id, reason) to packets denied;
+    ``events_lost`` counts flow events that a quota or a full ring kept from being reported.
+    """
+
+    by_rule: Mapping[int, tuple[int, int]]
+    by_reason: Mapping[tuple[str, str], int]
+    events_lost: int
+
+
+class Enforcer(Protocol):
+    """Enforces slices on one host. Not thread-safe: one caller at a time."""
+
+    @property
+    def revision(self) -> int:
+        """The revision in force, 0 before the first."""
+        ...
+
+    def inspect_device(self, port: Port) -> DeviceFacts:
+        """Look at a device without touching it. Raises DeviceError, with the reason, if it can never be a port."""
+        ...
+
+    def enforce(self, desired: HostSlice) -> Mapping[str, EndpointStatus]:
+        """Bring the slice into force, each endpoint atomically, and return the state of every endpoint in it.
+
+        Raises CapacityError if it does not fit and DatapathError if the kernel refuses; then the old slice stays whole.
+        A device that is missing is no error: its endpoint is reported ``DETACHED``.
+        """
+        ...
+
+    def repair(self) -> Sequence[str]:
+        """Compare the kernel's state with the slice in force, mend what differs, return one line for each mending."""
+        ...
+
+    def statuses(self) -> Mapping[str, EndpointStatus]:
+        """The state of every endpoint in the slice in force, read from the kernel."""
+        ...
+
+    def drain_events(self, limit: int) -> Sequence[FlowEvent]:
+        """Take at most ``limit`` waiting events; never blocks."""
+        ...
+
+    def counters(self) -> Counters:
+        """Read every counter."""
+        ...
+
+    def close(self) -> None:
+        """Let go of file descriptors. What is attached keeps deciding (invariant 2)."""
+        ...

@@ -1,0 +1,309 @@
+"""The Enforcer over the kernel: slices into tables, endpoints onto devices, events and counters out.
+
+It owns the order between devices and policy: a device is closed before anything else, its programs are attached while its
+slot has no policy (everything is denied), the policy is put in force, and only then is the device brought up.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+from hostward import _core
+from hostward.datapath import devices
+from hostward.datapath.enforcer import Counters, DeviceFacts, EndpointStatus
+from hostward.datapath.kernel_tables import KernelTables
+from hostward.datapath.programmer import Programmer
+from hostward.datapath.readback import mend_tables
+from hostward.datapath.tables import Capacity
+from hostward.errors import CapacityError, DatapathError, DeviceError
+from hostward.model.endpoint import EndpointState, Port
+from hostward.model.flow import FlowEvent
+from hostward.model.slice import HostSlice, LocalEndpoint
+
+DEFAULT_PINS = Path("/sys/fs/bpf/hostward")
+OBJECT = Path(__file__).parent.parent / "bpf" / "endpoint.bpf.o"
+# tcx came with Linux 6.6; before it the verdict is a clsact filter.
+_TCX_SINCE = (6, 6)
+
+
+@dataclass(slots=True)
+class _Attached:
+    """One endpoint's port in the kernel. ``ifindex`` is None while its device is away."""
+
+    endpoint: LocalEndpoint
+    port: _core.Port
+    ifindex: int | None
+    reason: str = ""
+
+
+def default_hook() -> str:
+    """``tcx`` where the running kernel has it, else ``clsact``."""
+    found = re.match(r"(\d+)\.(\d+)", platform.release())
+    version = (int(found[1]), int(found[2])) if found else (0, 0)
+    return "tcx" if version >= _TCX_SINCE else "clsact"
+
+
+def open_enforcer(
+    pins: Path = DEFAULT_PINS, *, capacity: Capacity | None = None, hook: str = "", object_file: Path = OBJECT
+) -> KernelEnforcer:
+    """Open the datapath pinned under ``pins``, or create it there.
+
+    ``pins`` lies in a mounted bpffs. Raises DatapathError if the kernel refuses, with its reason.
+    """
+    sizes = capacity or Capacity()
+    if not object_file.exists():
+        raise DatapathError("the datapath object is missing", subject=str(object_file), hint="run `make build`")
+    try:
+        core = _core.Datapath(
+            str(object_file),
+            str(pins),
+            endpoints=sizes.endpoints,
+            flows=sizes.flows,
+            cells=sizes.cells,
+            refs=sizes.refs,
+            prefixes=sizes.prefixes,
+            decisions=sizes.decisions,
+            class_sets=sizes.class_sets,
+        )
+    except _core.CoreError as error:
+        raise DatapathError(
+            str(error),
+            subject=str(pins),
+            hint="check that bpffs is mounted there and that you are root: `hostward preflight` tells what is missing",
+        ) from error
+    return KernelEnforcer(core, sizes, hook or default_hook())
+
+
+class KernelEnforcer:
+    """See ``hostward.datapath.enforcer.Enforcer``."""
+
+    def __init__(self, core: _core.Datapath, capacity: Capacity, hook: str) -> None:
+        self._core = core
+        self._capacity = capacity
+        self._hook = hook
+        self._tables = KernelTables(core, capacity)
+        slots = {unquote(name.replace("@", "/", 1)): slot for slot, name in core.pinned_ports()}
+        self._programmer = Programmer(self._tables, slots)
+        self._attached: dict[str, _Attached] = {}
+        self._names: dict[int, LocalEndpoint] = {}
+        self._rules: dict[int, tuple[str, ...]] = {}
+
+    @property
+    def revision(self) -> int:
+        """See ``Enforcer``."""
+        return self._programmer.slice.revision
+
+    @property
+    def programmer(self) -> Programmer:
+        """The owner of the tables, for benchmarks and tests that look inside."""
+        return self._programmer
+
+    def port_of(self, endpoint: str) -> _core.Port:
+        """The loaded programs of an endpoint, for benchmarks and tests that run them on frames."""
+        return self._attached[endpoint].port
+
+    def inspect_device(self, port: Port) -> DeviceFacts:
+        """See ``Enforcer``."""
+        return devices.inspect(port)
+
+    def enforce(self, desired: HostSlice) -> Mapping[str, EndpointStatus]:
+        """See ``Enforcer``."""
+        flows = sum(endpoint.quota.flows for endpoint in desired.endpoints.values())
+        if flows > self._capacity.flows:
+            raise CapacityError(
+                f"the endpoints' flow quotas come to {flows:,} and the host tracks {self._capacity.flows:,}",
+                hint="raise datapath.flows in the agent's configuration, or move endpoints to other hosts",
+            )
+        claimed = [name for name in desired.endpoints if name not in self._programmer.slots]
+        try:
+            for name in claimed:
+                self._programmer.claim_slot(name)
+            for endpoint in desired.endpoints.values():
+                self._prepare(endpoint, new=endpoint.id in claimed)
+            self._program(desired)
+        except (CapacityError, DatapathError):
+            for name in claimed:
+                self._remove(name)
+            raise
+        for name in [name for name in self._programmer.slots if name not in desired.endpoints]:
+            self._remove(name)
+        self._rules.update({number: decision.rules for number, decision in desired.decisions.items()})
+        self._names = {self._programmer.slots[name]: endpoint for name, endpoint in desired.endpoints.items()}
+        for attached in self._attached.values():
+            if attached.ifindex is not None:
+                self._bring_up(attached)
+        return self.statuses()
+
+    def _program(self, desired: HostSlice) -> None:
+        try:
+            self._programmer.program(desired)
+        except _core.CoreError as error:
+            # Stopped half-way: every endpoint enforces the old revision or the new one. Start from what the tables hold.
+            slots = dict(self._programmer.slots)
+            before = self._programmer.slice
+            self._programmer = Programmer(self._tables, slots)
+            if before.revision:
+                self._programmer.program(before)
+            raise DatapathError(str(error), subject=f"revision {desired.revision}") from error
+
+    def _prepare(self, endpoint: LocalEndpoint, *, new: bool) -> None:
+        """Close and filter an endpoint's device before it has a policy, and keep it attached afterwards."""
+        slot = self._programmer.slots[endpoint.id]
+        try:
+            self._programmer.configure(endpoint)
+            if new:
+                self._tables.create_ring(slot, endpoint.quota.flows)
+            attached = self._attached.get(endpoint.id)
+            if attached is None:
+                port = self._core.load_port(slot, _pin_name(endpoint.id))
+                attached = self._attached[endpoint.id] = _Attached(endpoint, port, None)
+        except _core.CoreError as error:
+            raise DatapathError(str(error), subject=endpoint.id) from error
+        if attached.ifindex is not None and attached.endpoint.port != endpoint.port:
+            attached.port.detach(attached.endpoint.port.netns, attached.ifindex)
+            attached.ifindex = None
+        attached.endpoint = endpoint
+        if attached.ifindex is None:
+            self._attach(attached)
+
+    def _attach(self, attached: _Attached) -> None:
+        port = attached.endpoint.port
+        attached.ifindex, attached.reason = None, ""
+        ifindex = devices.find_ifindex(port)
+        if ifindex is None:
+            attached.reason = f"the device {port.device} is not there"
+            return
+        try:
+            devices.inspect(port)
+            attached.port.close_device(port.netns, ifindex)
+            attached.port.attach(port.netns, ifindex, self._hook)
+        except (DeviceError, _core.CoreError) as error:
+            attached.reason = str(error)
+            return
+        attached.ifindex = ifindex
+
+    def _bring_up(self, attached: _Attached) -> None:
+        assert attached.ifindex is not None
+        try:
+            devices.set_up(attached.endpoint.port, attached.ifindex)
+        except DeviceError as error:
+            attached.ifindex, attached.reason = None, str(error)
+
+    def _remove(self, name: str) -> None:
+        attached = self._attached.pop(name, None)
+        slot = self._programmer.slots[name]
+        try:
+            port = attached.port if attached else self._core.load_port(slot, _pin_name(name))
+            if attached and attached.ifindex is not None:
+                port.detach(attached.endpoint.port.netns, attached.ifindex)
+            port.remove_pins()
+            self._programmer.release_slot(name)
+        except _core.CoreError as error:
+            raise DatapathError(str(error), subject=name) from error
+
+    def repair(self) -> Sequence[str]:
+        """See ``Enforcer``."""
+        mended = [f"map {name}: its pin was gone" for name in self._core.repin_maps()]
+        mended += mend_tables(self._tables, self._programmer.layout)
+        for name, attached in self._attached.items():
+            mended += [f"{name}: {line}" for line in self._repair_port(attached)]
+        return mended
+
+    def _repair_port(self, attached: _Attached) -> list[str]:
+        port = attached.endpoint.port
+        ifindex = devices.find_ifindex(port)
+        if ifindex is None:
+            if attached.ifindex is None:
+                return []
+            attached.ifindex, attached.reason = None, f"the device {port.device} is not there"
+            return ["its device is gone"]
+        wrong = ["its device came"]
+        if ifindex == attached.ifindex:
+            try:
+                wrong = attached.port.inspect(port.netns, ifindex, self._hook)
+            except _core.CoreError as error:
+                wrong = [str(error)]
+        if not wrong:
+            return []
+        self._attach(attached)
+        if attached.ifindex is None:
+            return [] if wrong == ["its device came"] else [*wrong, attached.reason]
+        self._bring_up(attached)
+        return wrong
+
+    def statuses(self) -> Mapping[str, EndpointStatus]:
+        """See ``Enforcer``."""
+        result: dict[str, EndpointStatus] = {}
+        for name, attached in self._attached.items():
+            port = attached.endpoint.port
+            reason = attached.reason
+            if attached.ifindex is not None and devices.find_ifindex(port) != attached.ifindex:
+                reason = f"the device {port.device} is not there"
+            state = EndpointState.DETACHED if reason or attached.ifindex is None else EndpointState.ENFORCED
+            flows, _ = self._core.read_usage(self._programmer.slots[name])
+            result[name] = EndpointStatus(state, reason, self.revision, flows)
+        return result
+
+    def drain_events(self, limit: int) -> Sequence[FlowEvent]:
+        """See ``Enforcer``."""
+        for attached in self._attached.values():
+            attached.port.flush_denials()
+        offset = time.time_ns() - time.monotonic_ns()
+        events = (self._event(event, offset) for event in self._core.drain_events(limit))
+        return [event for event in events if event is not None]
+
+    def _event(self, event: _core.Event, offset: int) -> FlowEvent | None:
+        endpoint = self._names.get(event.slot)
+        if endpoint is None:
+            return None
+        local = event.source if event.direction == "egress" else event.destination
+        return FlowEvent(
+            time_ns=event.time_ns + offset,
+            kind=event.kind,
+            verdict=event.verdict,
+            reason=event.reason,
+            number=event.number,
+            rules=self._rules.get(event.number) or ((f"hostward/{event.reason}",) if event.reason else ()),
+            revision=event.revision,
+            endpoint=endpoint.id,
+            tenant=endpoint.tenant,
+            network=self._programmer.slice.networks.get(endpoint.network, str(endpoint.network)),
+            direction=event.direction,
+            protocol=event.protocol,
+            source=event.source,
+            source_port=event.source_port,
+            destination=event.destination,
+            destination_port=event.destination_port,
+            local_identity=event.identity or endpoint.addresses.get(local, 0),
+            peer=self._programmer.identity_of(event.peer) if event.peer else 0,
+            packets=event.packets,
+            bytes=event.bytes,
+            ethertype=event.ethertype,
+            mac=event.source_mac,
+        )
+
+    def counters(self) -> Counters:
+        """See ``Enforcer``."""
+        by_reason: dict[tuple[str, str], int] = {}
+        lost = 0
+        for name, slot in self._programmer.slots.items():
+            for number, packets in self._core.read_reasons(slot):
+                by_reason[name, _core.reason_word(number) or str(number)] = packets
+            lost += self._core.read_usage(slot)[1]
+        return Counters(self._programmer.counts(), by_reason, lost)
+
+    def close(self) -> None:
+        """See ``Enforcer``: descriptors go with the objects, and what is pinned keeps deciding."""
+        self._attached.clear()
+
+
+def _pin_name(endpoint: str) -> str:
+    """The folder of an endpoint's pins: ``tenant@name``; bpffs allows neither slashes nor dots."""
+    tenant, _, name = endpoint.partition("/")
+    return f"{quote(tenant, safe='')}@{quote(name, safe='')}".replace(".", "%2E")

@@ -1,0 +1,142 @@
+"""``Tables`` over the kernel's maps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from hostward import _core
+from hostward.datapath.tables import Capacity, EndpointConfig, KernelDecision, PolicyBlock, Ref
+from hostward.errors import DatapathError
+from hostward.model.slice import ClassSet
+
+# enum hw_verdict and enum hw_class_block_index of bpf/abi.h; the contract test compares the words.
+_VERDICT_NUMBERS = {"allow": 1, "deny": 2, "would-deny": 3}
+_VERDICT_WORDS = {number: word for word, number in _VERDICT_NUMBERS.items()}
+_BLOCK_TCP, _BLOCK_UDP, _BLOCK_SCTP, _BLOCK_OTHER = range(4)
+# Where ICMP types, ICMPv6 types and IP protocol numbers stand in the block for others.
+_OTHER_BASES = (0, 256, 512)
+
+
+class KernelTables:
+    """See ``Tables`` for the methods; every one raises DatapathError when the kernel refuses."""
+
+    def __init__(self, core: _core.Datapath, capacity: Capacity) -> None:
+        self._core = core
+        self._capacity = capacity
+
+    @property
+    def capacity(self) -> Capacity:
+        """The sizes that the maps were created with."""
+        return self._capacity
+
+    def write_endpoint(self, slot: int, config: EndpointConfig) -> None:
+        """See ``Tables``."""
+        self._core.write_endpoint(
+            slot,
+            mac=list(bytes.fromhex(config.mac.replace(":", ""))),
+            network=config.network,
+            flow_quota=config.flow_quota,
+            events_per_s=config.events_per_s,
+            events_burst=config.events_burst,
+        )
+
+    def create_ring(self, slot: int, quota: int) -> None:
+        """See ``Tables``."""
+        self._core.create_ring(slot, quota)
+
+    def write_address(self, slot: int, address: str, variant: int) -> None:
+        """See ``Tables``."""
+        self._core.write_address(slot, address, variant)
+
+    def remove_address(self, slot: int, address: str) -> None:
+        """See ``Tables``."""
+        self._core.remove_address(slot, address)
+
+    def read_addresses(self) -> Mapping[tuple[int, str], int]:
+        """See ``Tables``."""
+        return {(slot, address): variant for slot, address, variant in self._core.read_addresses()}
+
+    def write_prefixes(self, peers: Mapping[tuple[int, str], int]) -> None:
+        """See ``Tables``."""
+        self._core.write_prefixes([(network, prefix, peer) for (network, prefix), peer in peers.items()])
+
+    def remove_prefixes(self, prefixes: Sequence[tuple[int, str]]) -> None:
+        """See ``Tables``."""
+        self._core.remove_prefixes(list(prefixes))
+
+    def read_prefixes(self) -> Mapping[tuple[int, str], int]:
+        """See ``Tables``."""
+        return {(network, prefix): peer for network, prefix, peer in self._core.read_prefixes()}
+
+    def write_class_set(self, index: int, classes: ClassSet) -> None:
+        """See ``Tables``."""
+        self._core.write_class_block(index, _BLOCK_TCP, list(classes.tcp))
+        self._core.write_class_block(index, _BLOCK_UDP, list(classes.udp))
+        self._core.write_class_block(index, _BLOCK_SCTP, list(classes.sctp))
+        others = [
+            (base + first, cls)
+            for base, cuts in zip(_OTHER_BASES, (classes.icmp, classes.icmpv6, classes.proto), strict=True)
+            for first, cls in cuts
+        ]
+        self._core.write_class_block(index, _BLOCK_OTHER, others)
+
+    def write_cells(self, first: int, decisions: Sequence[int]) -> None:
+        """See ``Tables``."""
+        self._core.write_cells(first, list(decisions))
+
+    def read_cells(self, first: int, count: int) -> Sequence[int]:
+        """See ``Tables``."""
+        return self._core.read_cells(first, count)
+
+    def write_refs(self, first: int, refs: Sequence[Ref]) -> None:
+        """See ``Tables``."""
+        self._core.write_refs(first, list(refs))
+
+    def read_refs(self, first: int, count: int) -> Sequence[Ref]:
+        """See ``Tables``."""
+        return self._core.read_refs(first, count)
+
+    def write_decision(self, slot: int, decision: KernelDecision) -> None:
+        """See ``Tables``."""
+        if decision.verdict not in _VERDICT_NUMBERS:
+            raise DatapathError("a decision has no such verdict", subject=decision.verdict)
+        self._core.write_decision(slot, decision.number, _VERDICT_NUMBERS[decision.verdict], decision.log)
+
+    def read_decisions(self) -> Mapping[int, KernelDecision]:
+        """See ``Tables``."""
+        found: dict[int, KernelDecision] = {}
+        for slot, number, verdict, log in self._core.read_decisions(self._capacity.decisions):
+            found[slot] = KernelDecision(number, _VERDICT_WORDS[verdict], log)
+        return found
+
+    def read_count(self, slot: int) -> tuple[int, int]:
+        """See ``Tables``."""
+        return self._core.read_count(slot)
+
+    def write_policy(self, index: int, block: PolicyBlock) -> None:
+        """See ``Tables``."""
+        self._core.write_policy(index, block.revision, block.egress, block.ingress, block.identity)
+
+    def read_policy(self, index: int) -> PolicyBlock:
+        """See ``Tables``."""
+        return PolicyBlock(*self._core.read_policy(index))
+
+    def activate(self, slot: int, policy: int, generation: int) -> None:
+        """See ``Tables``."""
+        self._core.activate(slot, policy, generation)
+
+    def read_active(self, slot: int) -> tuple[int, int]:
+        """See ``Tables``."""
+        return self._core.read_active(slot)
+
+    def advance_epoch(self, network: int) -> None:
+        """See ``Tables``."""
+        self._core.advance_epoch(network)
+
+    def synchronize(self) -> None:
+        """See ``Tables``."""
+        self._core.synchronize()
+
+    def clear_slot(self, slot: int) -> None:
+        """See ``Tables``."""
+        self._core.clear_slot(slot)

@@ -1,0 +1,157 @@
+"""Where everything of the slice in force stands in the tables. Bookkeeping only: nothing here writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_network
+
+from hostward.datapath.extents import Extent, ExtentAllocator, IndexAllocator
+from hostward.datapath.tables import HALVES, VARIANTS, Capacity, KernelDecision, PolicyBlock, Ref, Tables
+from hostward.model.slice import ClassSet, HostSlice, PrefixKey, TableKey, empty_slice
+
+# A row by content: class set index, and decision slots by class.
+RowKey = tuple[int, tuple[int, ...]]
+# A class set by content, its id left out.
+ClassKey = tuple[tuple[tuple[int, int], ...], ...]
+
+
+def class_key(classes: ClassSet) -> ClassKey:
+    """The content of a class set."""
+    return (classes.tcp, classes.udp, classes.sctp, classes.icmp, classes.icmpv6, classes.proto)
+
+
+@dataclass(slots=True)
+class PeerTable:
+    """One (local identity, direction)'s references by peer index; ``extent.count`` is more than are used."""
+
+    extent: Extent
+    refs: dict[int, Ref]
+
+
+@dataclass(slots=True)
+class Layout:
+    """A consistent picture of the tables. ``copy`` before changing: a change that fails must leave no trace."""
+
+    slice: HostSlice
+    slots: dict[str, int]
+    generations: dict[int, int]
+    halves: dict[int, int]
+    variants: dict[int, dict[str, int]]
+    prefixes: dict[PrefixKey, int]
+    peers: dict[int, int]
+    decisions: dict[KernelDecision, int]
+    class_sets: dict[ClassKey, int]
+    rows: dict[RowKey, Extent]
+    tables: dict[TableKey, PeerTable]
+    cell_space: ExtentAllocator
+    ref_space: ExtentAllocator
+    peer_space: IndexAllocator
+    decision_space: IndexAllocator
+    class_space: IndexAllocator
+    slot_space: IndexAllocator
+    # False while endpoints enforce tables that this layout does not describe (the agent was restarted).
+    parked: bool = True
+    stale_class_sets: set[int] = field(default_factory=set)
+    stale_rows: set[Extent] = field(default_factory=set)
+    stale_tables: set[Extent] = field(default_factory=set)
+
+    def copy(self) -> Layout:
+        """An independent picture of the same state."""
+        return Layout(
+            self.slice,
+            dict(self.slots),
+            dict(self.generations),
+            dict(self.halves),
+            {slot: dict(variants) for slot, variants in self.variants.items()},
+            dict(self.prefixes),
+            dict(self.peers),
+            dict(self.decisions),
+            dict(self.class_sets),
+            dict(self.rows),
+            {key: PeerTable(table.extent, dict(table.refs)) for key, table in self.tables.items()},
+            self.cell_space.copy(),
+            self.ref_space.copy(),
+            self.peer_space.copy(),
+            self.decision_space.copy(),
+            self.class_space.copy(),
+            self.slot_space.copy(),
+            self.parked,
+            set(self.stale_class_sets),
+            set(self.stale_rows),
+            set(self.stale_tables),
+        )
+
+
+def recover(tables: Tables, slots: Mapping[str, int]) -> Layout:
+    """The layout of tables that an earlier process filled: which endpoints and decisions there are.
+
+    ``slots`` are the endpoints that are pinned. What the rest means is not known any more; it is not guessed, but written
+    anew after ``Programmer`` has parked the endpoints (see there).
+    """
+    capacity: Capacity = tables.capacity
+    active = {slot: tables.read_active(slot) for slot in slots.values()}
+    decisions = {decision: slot for slot, decision in tables.read_decisions().items()}
+    variants: dict[int, dict[str, int]] = {slot: {} for slot in slots.values()}
+    for (slot, address), variant in tables.read_addresses().items():
+        if slot in variants:
+            variants[slot][address] = variant
+    return Layout(
+        slice=empty_slice(),
+        slots=dict(slots),
+        generations={slot: generation for slot, (_, generation) in active.items()},
+        halves={slot: policy // VARIANTS % HALVES for slot, (policy, _) in active.items()},
+        variants=variants,
+        prefixes=dict(tables.read_prefixes()),
+        peers={},
+        decisions=decisions,
+        class_sets={},
+        rows={},
+        tables={},
+        cell_space=ExtentAllocator(capacity.cells, "cells"),
+        ref_space=ExtentAllocator(capacity.refs, "refs"),
+        peer_space=IndexAllocator(capacity.refs, "refs"),
+        decision_space=IndexAllocator(capacity.decisions, "decisions", decisions.values()),
+        class_space=IndexAllocator(capacity.class_sets, "class_sets"),
+        # The last slot's ring is what synchronize() writes to.
+        slot_space=IndexAllocator(capacity.endpoints - 1, "endpoints", slots.values()),
+        parked=not any(generation for _, generation in active.values()),
+    )
+
+
+def blocks_of(layout: Layout, desired: HostSlice, name: str) -> dict[int, PolicyBlock]:
+    """The policy blocks of an endpoint by variant; variants without an address know no peer."""
+    blocks = {variant: PolicyBlock(desired.revision, (0, 0), (0, 0), 0) for variant in range(VARIANTS)}
+    variants = layout.variants[layout.slots[name]]
+    for address, identity in desired.endpoints[name].addresses.items():
+        egress, ingress = (_place(layout.tables.get((identity, direction))) for direction in ("egress", "ingress"))
+        blocks[variants[address]] = PolicyBlock(desired.revision, egress, ingress, identity)
+    return blocks
+
+
+def _place(table: PeerTable | None) -> tuple[int, int]:
+    return (0, 0) if table is None else (table.extent.first, table.extent.count)
+
+
+class PrefixIndex:
+    """Longest-prefix match over a slice's addresses, by one dictionary per network, family and length."""
+
+    def __init__(self, addresses: Mapping[PrefixKey, int]) -> None:
+        self._by_length: dict[tuple[int, int], dict[int, dict[int, int]]] = {}
+        for (network, prefix), identity in addresses.items():
+            parsed = ip_network(prefix)
+            lengths = self._by_length.setdefault((network, parsed.version), {})
+            lengths.setdefault(parsed.prefixlen, {})[int(parsed.network_address)] = identity
+
+    def shorter(self, key: PrefixKey) -> int | None:
+        """The identity of the longest prefix that contains this one and is not it; None if none does."""
+        network, prefix = key
+        parsed = ip_network(prefix)
+        value = int(parsed.network_address)
+        lengths = self._by_length.get((network, parsed.version), {})
+        for bits in sorted((bits for bits in lengths if bits < parsed.prefixlen), reverse=True):
+            shift = parsed.max_prefixlen - bits
+            identity = lengths[bits].get(value >> shift << shift)
+            if identity is not None:
+                return identity
+        return None

@@ -1,0 +1,179 @@
+"""A model of the kernel's tables, with the decision that ``bpf/policy.h`` takes from them.
+
+It is the second implementation of ``Tables``: the property tests stop the programmer after each of its steps and ask this
+model for verdicts, which must be the old revision's or the new one's. It tracks no flows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from ipaddress import ip_address, ip_network
+
+from hostward.datapath.tables import (
+    EMPTY_BLOCK,
+    NO_REF,
+    PEER_UNKNOWN,
+    Capacity,
+    EndpointConfig,
+    KernelDecision,
+    PolicyBlock,
+    Ref,
+)
+from hostward.model.slice import ClassSet
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the tables say of a packet that opens a flow."""
+
+    verdict: str
+    reason: str
+    number: int
+    revision: int
+
+
+@dataclass(slots=True)
+class MemoryTables:
+    """See ``Tables`` for the methods."""
+
+    capacity: Capacity = field(default_factory=Capacity)
+    endpoints: dict[int, EndpointConfig] = field(default_factory=dict)
+    rings: dict[int, int] = field(default_factory=dict)
+    addresses: dict[tuple[int, str], int] = field(default_factory=dict)
+    prefixes: dict[tuple[int, str], int] = field(default_factory=dict)
+    class_sets: dict[int, ClassSet] = field(default_factory=dict)
+    cells: dict[int, int] = field(default_factory=dict)
+    refs: dict[int, Ref] = field(default_factory=dict)
+    decisions: dict[int, KernelDecision] = field(default_factory=dict)
+    policies: dict[int, PolicyBlock] = field(default_factory=dict)
+    active: dict[int, tuple[int, int]] = field(default_factory=dict)
+    epochs: dict[int, int] = field(default_factory=dict)
+
+    def write_endpoint(self, slot: int, config: EndpointConfig) -> None:
+        """See ``Tables``."""
+        self.endpoints[slot] = config
+
+    def create_ring(self, slot: int, quota: int) -> None:
+        """See ``Tables``."""
+        self.rings[slot] = quota
+
+    def write_address(self, slot: int, address: str, variant: int) -> None:
+        """See ``Tables``."""
+        self.addresses[slot, address] = variant
+
+    def remove_address(self, slot: int, address: str) -> None:
+        """See ``Tables``."""
+        self.addresses.pop((slot, address), None)
+
+    def read_addresses(self) -> Mapping[tuple[int, str], int]:
+        """See ``Tables``."""
+        return dict(self.addresses)
+
+    def write_prefixes(self, peers: Mapping[tuple[int, str], int]) -> None:
+        """See ``Tables``."""
+        self.prefixes.update(peers)
+
+    def remove_prefixes(self, prefixes: Sequence[tuple[int, str]]) -> None:
+        """See ``Tables``."""
+        for key in prefixes:
+            self.prefixes.pop(key, None)
+
+    def read_prefixes(self) -> Mapping[tuple[int, str], int]:
+        """See ``Tables``."""
+        return dict(self.prefixes)
+
+    def write_class_set(self, index: int, classes: ClassSet) -> None:
+        """See ``Tables``."""
+        self.class_sets[index] = classes
+
+    def write_cells(self, first: int, decisions: Sequence[int]) -> None:
+        """See ``Tables``."""
+        self.cells.update(enumerate(decisions, first))
+
+    def read_cells(self, first: int, count: int) -> Sequence[int]:
+        """See ``Tables``."""
+        return [self.cells.get(index, 0) for index in range(first, first + count)]
+
+    def write_refs(self, first: int, refs: Sequence[Ref]) -> None:
+        """See ``Tables``."""
+        self.refs.update(enumerate(refs, first))
+
+    def read_refs(self, first: int, count: int) -> Sequence[Ref]:
+        """See ``Tables``."""
+        return [self.refs.get(index, NO_REF) for index in range(first, first + count)]
+
+    def write_decision(self, slot: int, decision: KernelDecision) -> None:
+        """See ``Tables``."""
+        self.decisions[slot] = decision
+
+    def read_decisions(self) -> Mapping[int, KernelDecision]:
+        """See ``Tables``."""
+        return dict(self.decisions)
+
+    def read_count(self, slot: int) -> tuple[int, int]:
+        """No packets pass a model: always zero."""
+        return (0, 0)
+
+    def write_policy(self, index: int, block: PolicyBlock) -> None:
+        """See ``Tables``."""
+        self.policies[index] = block
+
+    def read_policy(self, index: int) -> PolicyBlock:
+        """See ``Tables``."""
+        return self.policies.get(index, EMPTY_BLOCK)
+
+    def activate(self, slot: int, policy: int, generation: int) -> None:
+        """See ``Tables``."""
+        self.active[slot] = (policy, generation)
+
+    def read_active(self, slot: int) -> tuple[int, int]:
+        """See ``Tables``."""
+        return self.active.get(slot, (0, 0))
+
+    def advance_epoch(self, network: int) -> None:
+        """See ``Tables``."""
+        self.epochs[network] = self.epochs.get(network, 0) + 1
+
+    def synchronize(self) -> None:
+        """Nothing runs concurrently in a model."""
+
+    def clear_slot(self, slot: int) -> None:
+        """See ``Tables``."""
+        self.addresses = {key: variant for key, variant in self.addresses.items() if key[0] != slot}
+
+    def decide(self, slot: int, direction: str, local: str, remote: str, protocol: int, port: int) -> Answer:
+        """The answer that ``decide()`` of bpf/policy.h gives for a packet that opens a flow."""
+        policy, generation = self.read_active(slot)
+        if not generation:
+            return Answer("deny", "no-revision", 0, 0)
+        variant = self.addresses.get((slot, str(ip_address(local))))
+        revision = self.read_policy(policy + (variant or 0)).revision
+        if variant is None:
+            return Answer("deny", "ip-spoof" if direction == "egress" else "not-addressed", 0, revision)
+        block = self.read_policy(policy + variant)
+        first, count = block.egress if direction == "egress" else block.ingress
+        peer = self._peer(self.endpoints[slot].network, remote)
+        if peer == PEER_UNKNOWN or peer >= count:
+            return Answer("deny", "unknown-peer", 0, revision)
+        row, length, class_set = self.refs.get(first + peer, NO_REF)
+        if not length:
+            return Answer("deny", "unknown-peer", 0, revision)
+        classes = self.class_sets.get(class_set)
+        cell = classes.class_of(protocol, port) if classes else length
+        decision = self.decisions.get(self.cells.get(row + cell, 0)) if cell < length else None
+        if decision is None:
+            return Answer("deny", "internal", 0, revision)
+        reason = "" if decision.verdict == "allow" else "policy"
+        return Answer(decision.verdict, reason, decision.number, revision)
+
+    def _peer(self, network: int, remote: str) -> int:
+        address = ip_address(remote)
+        best, peer = -1, PEER_UNKNOWN
+        for (owner, prefix), index in self.prefixes.items():
+            candidate = ip_network(prefix)
+            if owner == network and candidate.version == address.version and address in candidate:
+                bits = candidate.prefixlen
+                if bits > best:
+                    best, peer = bits, index
+        return peer

@@ -1,0 +1,436 @@
+"""Brings one slice after another into force, by an order of writes that is safe to stop anywhere.
+
+The order (design §5): decisions, class sets, rows; then addresses, which for as long as two revisions meet are given
+*transitional* peer indices that mean the old peer to the tables in force and the new peer to the new ones; then new
+tables beside the old; then one atomic word per endpoint; then everything that only the old revision needed. So each
+endpoint sees the old revision, whole, until its word is written and the new one, whole, from then on.
+
+After a restart nobody knows any more what the tables in force mean. Then every endpoint is first *parked*: its policy is
+replaced by one that knows no peer, under the same generation, so that live flows go on and a new one waits for the
+moment until its endpoint's word is written.
+
+Nothing of the kernel is known here but ``Tables``, and nothing of devices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from hostward.datapath.extents import Extent
+from hostward.datapath.layout import (
+    ClassKey,
+    Layout,
+    PeerTable,
+    PrefixIndex,
+    RowKey,
+    blocks_of,
+    class_key,
+    recover,
+)
+from hostward.datapath.tables import (
+    NO_REF,
+    PEER_UNKNOWN,
+    VARIANTS,
+    EndpointConfig,
+    KernelDecision,
+    PolicyBlock,
+    Ref,
+    Tables,
+    policy_index,
+)
+from hostward.errors import CapacityError
+from hostward.model.slice import HostSlice, LocalEndpoint, PrefixKey, TableKey
+
+_DIRECTIONS = ("egress", "ingress")
+# Room for peers that come later without writing a table anew: a quarter more, and at least this many.
+TABLE_SLACK = 64
+
+
+@dataclass(slots=True)
+class Change:
+    """Everything to write for one revision, in full, before the first write."""
+
+    layout: Layout
+    decisions: list[tuple[int, KernelDecision]] = field(default_factory=list)
+    class_sets: list[tuple[int, int]] = field(default_factory=list)  # (index, id in the slice)
+    rows: list[tuple[Extent, tuple[int, ...]]] = field(default_factory=list)
+    old_refs: list[tuple[int, Ref]] = field(default_factory=list)  # into tables in force
+    transitional: dict[PrefixKey, int] = field(default_factory=dict)
+    regrown: dict[TableKey, PeerTable] = field(default_factory=dict)
+    tables: list[PeerTable] = field(default_factory=list)
+    final: dict[PrefixKey, int] = field(default_factory=dict)
+    removed: list[PrefixKey] = field(default_factory=list)
+    new_addresses: list[tuple[int, str, int]] = field(default_factory=list)
+    old_addresses: list[tuple[int, str]] = field(default_factory=list)
+    flips: list[tuple[int, int, int]] = field(default_factory=list)  # (slot, policy, generation)
+    blocks: list[tuple[int, PolicyBlock]] = field(default_factory=list)
+    epochs: set[int] = field(default_factory=set)
+    refs_of_rows: dict[int, Ref] = field(default_factory=dict)  # by row id of the slice
+    meaning: dict[int, int | None] = field(default_factory=dict)  # peer index to identity in the new revision
+    free_indices: set[int] = field(default_factory=set)
+
+
+class Programmer:
+    """Owns the layout of one host's tables."""
+
+    def __init__(self, tables: Tables, slots: Mapping[str, int]) -> None:
+        """Take over tables in which ``slots`` (endpoint id to slot) are in use, whatever they hold."""
+        self._tables = tables
+        self._layout = recover(tables, slots)
+        # Totals of decisions whose slot was given back, so that counters never run backwards.
+        self._retired: dict[int, tuple[int, int]] = {}
+
+    @property
+    def slice(self) -> HostSlice:
+        """The slice in force."""
+        return self._layout.slice
+
+    @property
+    def slots(self) -> Mapping[str, int]:
+        """Endpoint id to slot."""
+        return self._layout.slots
+
+    @property
+    def layout(self) -> Layout:
+        """Where everything stands; for reading back, not for changing."""
+        return self._layout
+
+    def counts(self) -> dict[int, tuple[int, int]]:
+        """Packets and bytes by decision number, since the tables were created."""
+        totals = dict(self._retired)
+        for decision, slot in self._layout.decisions.items():
+            packets, count_bytes = self._tables.read_count(slot)
+            before = totals.get(decision.number, (0, 0))
+            totals[decision.number] = (before[0] + packets, before[1] + count_bytes)
+        return totals
+
+    def identity_of(self, peer: int) -> int:
+        """The identity that a peer index stands for; 0 if none does any more."""
+        return next((identity for identity, index in self._layout.peers.items() if index == peer), 0)
+
+    def claim_slot(self, endpoint: str) -> int:
+        """The slot of an endpoint, a free one if it has none. Raises CapacityError."""
+        layout = self._layout
+        if endpoint not in layout.slots:
+            slot = layout.slot_space.allocate()
+            layout.slots[endpoint] = slot
+            layout.generations[slot] = 0
+            layout.halves[slot] = 0
+            layout.variants[slot] = {}
+        return layout.slots[endpoint]
+
+    def release_slot(self, endpoint: str) -> None:
+        """Close and forget an endpoint's slot. Only when nothing is attached for it any more."""
+        layout = self._layout
+        slot = layout.slots.pop(endpoint)
+        self._tables.activate(slot, 0, 0)
+        self._tables.synchronize()
+        self._tables.clear_slot(slot)
+        del layout.generations[slot], layout.halves[slot], layout.variants[slot]
+        layout.slot_space.free(slot)
+
+    def configure(self, endpoint: LocalEndpoint) -> None:
+        """Write what the datapath has to know of an endpoint besides policy. Its slot must be claimed."""
+        quota = endpoint.quota
+        config = EndpointConfig(endpoint.mac, endpoint.network, quota.flows, quota.events_per_s, quota.events_burst)
+        self._tables.write_endpoint(self._layout.slots[endpoint.id], config)
+
+    def program(self, desired: HostSlice) -> None:
+        """Bring a slice into force for the endpoints whose slots are claimed.
+
+        Raises CapacityError before the first write if it does not fit. If a write fails, this object is of no further
+        use: make a new one from the same tables, which still hold the old revision or the new one for each endpoint.
+        """
+        change = self._plan(desired)
+        self._execute(change)
+        self._layout = change.layout
+
+    # -- planning: no writes
+
+    def _plan(self, desired: HostSlice) -> Change:
+        change = Change(self._layout.copy())
+        self._plan_rows(change, desired)
+        self._plan_peers(change, desired)
+        changed = self._plan_tables(change, desired)
+        self._plan_endpoints(change, desired, changed)
+        self._plan_frees(change, desired)
+        change.layout.slice = desired
+        return change
+
+    def _plan_rows(self, change: Change, desired: HostSlice) -> None:
+        layout = change.layout
+        slots: dict[int, int] = {}
+        for number, decision in desired.decisions.items():
+            key = KernelDecision(number, decision.verdict, decision.log)
+            if key not in layout.decisions:
+                layout.decisions[key] = layout.decision_space.allocate()
+                change.decisions.append((layout.decisions[key], key))
+            slots[number] = layout.decisions[key]
+        indices: dict[int, int] = {}
+        for classes in desired.class_sets.values():
+            content = class_key(classes)
+            if content not in layout.class_sets:
+                layout.class_sets[content] = layout.class_space.allocate()
+                change.class_sets.append((layout.class_sets[content], classes.id))
+            indices[classes.id] = layout.class_sets[content]
+        for row in desired.rows.values():
+            row_key: RowKey = (indices[row.class_set], tuple(slots[number] for number in row.cells))
+            if row_key not in layout.rows:
+                layout.rows[row_key] = layout.cell_space.allocate(len(row.cells))
+                change.rows.append((layout.rows[row_key], row_key[1]))
+            extent = layout.rows[row_key]
+            change.refs_of_rows[row.id] = (extent.first, extent.count, row_key[0])
+
+    def _plan_peers(self, change: Change, desired: HostSlice) -> None:
+        """Give every identity an index, and every changed prefix a transitional one while two revisions meet."""
+        layout, old = change.layout, self._layout.slice
+        known = {identity for table in desired.tables.values() for identity in table}
+        for identity in desired.addresses.values():
+            if identity in known and identity not in layout.peers:
+                layout.peers[identity] = layout.peer_space.allocate()
+        gone_identities = [identity for identity in layout.peers if identity not in known]
+        for identity in gone_identities:
+            change.free_indices.add(layout.peers.pop(identity))
+        change.meaning = {index: identity for identity, index in layout.peers.items()}
+        for key, identity in desired.addresses.items():
+            change.final[key] = layout.peers.get(identity, PEER_UNKNOWN)
+        change.removed = [key for key in layout.prefixes if key not in desired.addresses]
+        if layout.tables:
+            self._plan_transition(change, desired, old)
+
+    def _plan_transition(self, change: Change, desired: HostSlice, old: HostSlice) -> None:
+        layout = change.layout
+        # An identity that tables begin or cease to have rows about changes its index, though not its number.
+        reindexed = layout.peers.keys() ^ self._layout.peers.keys()
+        differing: dict[PrefixKey, tuple[int | None, int | None]] = {
+            key: (old.addresses.get(key), identity)
+            for key, identity in desired.addresses.items()
+            if old.addresses.get(key) != identity or identity in reindexed
+        }
+        differing.update(
+            {key: (identity, None) for key, identity in old.addresses.items() if key not in desired.addresses}
+        )
+        if not differing:
+            return
+        before, after = PrefixIndex(old.addresses), PrefixIndex(desired.addresses)
+        indices: dict[tuple[int | None, int | None], int] = {}
+        for key, (was, becomes) in differing.items():
+            if was is not None:
+                change.epochs.add(key[0])
+            # A prefix that comes or goes had, or will have, the meaning of the next shorter one.
+            pair = (before.shorter(key) if was is None else was, after.shorter(key) if becomes is None else becomes)
+            if pair not in indices:
+                indices[pair] = layout.peer_space.allocate()
+                change.meaning[indices[pair]] = pair[1]
+            change.transitional[key] = indices[pair]
+        change.free_indices.update(indices.values())
+        top = max(indices.values())
+        for table_key, table in list(layout.tables.items()):
+            for (was, _), index in indices.items():
+                table.refs[index] = self._ref_in_force(table_key, was)
+            if top < table.extent.count:
+                change.old_refs.extend((table.extent.first + index, table.refs[index]) for index in indices.values())
+                continue
+            # The table in force has no room for the transitional indices: move it, unchanged, to where it has.
+            layout.stale_tables.add(table.extent)
+            grown = PeerTable(layout.ref_space.allocate(_table_size(top)), dict(table.refs))
+            layout.tables[table_key] = grown
+            change.regrown[table_key] = grown
+
+    def _ref_in_force(self, key: TableKey, identity: int | None) -> Ref:
+        index = self._layout.peers.get(identity) if identity is not None else None
+        return NO_REF if index is None else self._layout.tables[key].refs.get(index, NO_REF)
+
+    def _plan_tables(self, change: Change, desired: HostSlice) -> set[TableKey]:
+        """New tables where a peer's verdicts change; additions go into the tables in force. Returns the changed keys."""
+        layout = change.layout
+        top = max(change.meaning, default=0)
+        changed: set[TableKey] = set()
+        for key, rows in desired.tables.items():
+            refs: dict[int, Ref] = {}
+            for index, identity in change.meaning.items():
+                row = None if identity is None else rows.get(identity)
+                refs[index] = NO_REF if row is None else change.refs_of_rows[row]
+            table = layout.tables.get(key)
+            if table is not None:
+                same = all(table.refs.get(index, ref) == ref for index, ref in refs.items())
+                if same and top < table.extent.count:
+                    added = {index: ref for index, ref in refs.items() if index not in table.refs}
+                    if key not in change.regrown:
+                        change.old_refs.extend((table.extent.first + index, ref) for index, ref in added.items())
+                    table.refs.update(added)
+                    continue
+                layout.stale_tables.add(table.extent)
+                if not same:
+                    changed.add(key)
+            layout.tables[key] = PeerTable(layout.ref_space.allocate(_table_size(top)), refs)
+            change.tables.append(layout.tables[key])
+        for key in [key for key in layout.tables if key not in desired.tables]:
+            layout.stale_tables.add(layout.tables.pop(key).extent)
+        return changed
+
+    def _plan_endpoints(self, change: Change, desired: HostSlice, changed: set[TableKey]) -> None:
+        layout, old = change.layout, self._layout.slice
+        for name, endpoint in desired.endpoints.items():
+            slot = layout.slots.get(name)
+            if slot is None:
+                continue
+            variants = layout.variants[slot]
+            free = [variant for variant in range(VARIANTS) if variant not in variants.values()]
+            for address in endpoint.addresses:
+                if address not in variants:
+                    if not free:
+                        raise CapacityError(
+                            f"an endpoint holds at most {VARIANTS} addresses",
+                            subject=name,
+                            hint="remove some addresses",
+                        )
+                    variants[address] = free.pop(0)
+                    change.new_addresses.append((slot, address, variants[address]))
+            for address in [address for address in variants if address not in endpoint.addresses]:
+                change.old_addresses.append((slot, address))
+            before = old.endpoints.get(name)
+            keys = {(identity, direction) for identity in endpoint.addresses.values() for direction in _DIRECTIONS}
+            anew = before is None or dict(before.addresses) != dict(endpoint.addresses) or bool(keys & changed)
+            half = 1 - layout.halves[slot]
+            generation = layout.generations[slot]
+            if anew or not generation:
+                generation = generation % 0xFFFFFFFF + 1
+            for variant, block in blocks_of(layout, desired, name).items():
+                change.blocks.append((policy_index(slot, half) + variant, block))
+            change.flips.append((slot, policy_index(slot, half), generation))
+            layout.halves[slot] = half
+            layout.generations[slot] = generation
+
+    @staticmethod
+    def _plan_frees(change: Change, desired: HostSlice) -> None:
+        """What only the old revision needs is given back in the layout; the writes that follow a flip come first."""
+        layout = change.layout
+        keep_rows = {(first, count) for first, count, _ in change.refs_of_rows.values()}
+        for key in [key for key, extent in layout.rows.items() if (extent.first, extent.count) not in keep_rows]:
+            layout.stale_rows.add(layout.rows.pop(key))
+        keep_classes: set[ClassKey] = {class_key(classes) for classes in desired.class_sets.values()}
+        for content in [content for content in layout.class_sets if content not in keep_classes]:
+            layout.stale_class_sets.add(layout.class_sets.pop(content))
+        layout.prefixes = dict(change.final)
+
+    # -- executing: writes, in the order of the module's docstring
+
+    def _execute(self, change: Change) -> None:
+        tables, layout = self._tables, change.layout
+        if not layout.parked:
+            self._park(change)
+        for slot, decision in change.decisions:
+            tables.write_decision(slot, decision)
+        for index, identifier in change.class_sets:
+            tables.write_class_set(index, layout.slice.class_sets[identifier])
+        for extent, cells in change.rows:
+            tables.write_cells(extent.first, cells)
+        if change.regrown:
+            self._move_tables(change)
+        for first, ref in change.old_refs:
+            tables.write_refs(first, [ref])
+        if self._layout.tables:
+            tables.write_prefixes(change.transitional)
+        else:
+            # No table is in force that could read an index.
+            tables.write_prefixes(
+                {k: index for k, index in change.final.items() if self._layout.prefixes.get(k) != index}
+            )
+        for table in change.tables:
+            tables.write_refs(table.extent.first, _dense(table))
+        for index, block in change.blocks:
+            tables.write_policy(index, block)
+        for slot, address, variant in change.new_addresses:
+            tables.write_address(slot, address, variant)
+        for slot, policy, generation in change.flips:
+            tables.activate(slot, policy, generation)
+        for network in sorted(change.epochs):
+            tables.advance_epoch(network)
+        tables.write_prefixes({key: change.final[key] for key in change.transitional if key in change.final})
+        tables.remove_prefixes(change.removed)
+        for slot, address in change.old_addresses:
+            tables.remove_address(slot, address)
+            layout.variants[slot].pop(address, None)
+        tables.synchronize()
+        self._give_back(change)
+
+    def _park(self, change: Change) -> None:
+        tables, layout = self._tables, self._layout
+        for slot in layout.slots.values():
+            policy, generation = tables.read_active(slot)
+            if not generation:
+                continue
+            parked = policy_index(slot, 1 - layout.halves[slot])
+            for variant in range(VARIANTS):
+                block = tables.read_policy(policy + variant)
+                tables.write_policy(parked + variant, PolicyBlock(block.revision, (0, 0), (0, 0), block.identity))
+            tables.activate(slot, parked, generation)
+        tables.synchronize()
+        self._turn_halves(change)
+        change.layout.parked = True
+
+    def _move_tables(self, change: Change) -> None:
+        """Put grown copies of tables in force: the same verdicts, so no endpoint's generation changes."""
+        tables, current = self._tables, self._layout
+        for table in change.regrown.values():
+            tables.write_refs(table.extent.first, _dense(table))
+        places = {current.tables[key].extent.first: table.extent for key, table in change.regrown.items()}
+
+        def moved(table: tuple[int, int]) -> tuple[int, int]:
+            place = places.get(table[0])
+            return table if place is None else (place.first, place.count)
+
+        for slot in current.slots.values():
+            policy, generation = tables.read_active(slot)
+            if not generation:
+                continue
+            other = policy_index(slot, 1 - current.halves[slot])
+            for variant in range(VARIANTS):
+                block = tables.read_policy(policy + variant)
+                copy = PolicyBlock(block.revision, moved(block.egress), moved(block.ingress), block.identity)
+                tables.write_policy(other + variant, copy)
+            tables.activate(slot, other, generation)
+        tables.synchronize()
+        self._turn_halves(change)
+
+    @staticmethod
+    def _turn_halves(change: Change) -> None:
+        """The half that the plan meant to fill has just come into force: the plan takes the other one."""
+        change.blocks = [(_other_half(index), block) for index, block in change.blocks]
+        change.flips = [(slot, _other_half(policy), generation) for slot, policy, generation in change.flips]
+        change.layout.halves = {slot: 1 - half for slot, half in change.layout.halves.items()}
+
+    def _give_back(self, change: Change) -> None:
+        layout = change.layout
+        for extent in layout.stale_tables:
+            layout.ref_space.free(extent)
+        for extent in layout.stale_rows:
+            layout.cell_space.free(extent)
+        for index in layout.stale_class_sets:
+            layout.class_space.free(index)
+        layout.stale_tables, layout.stale_rows, layout.stale_class_sets = set(), set(), set()
+        for index in change.free_indices:
+            layout.peer_space.free(index)
+            for table in layout.tables.values():
+                table.refs.pop(index, None)
+        keep = {KernelDecision(d.number, d.verdict, d.log) for d in layout.slice.decisions.values()}
+        for decision in [decision for decision in layout.decisions if decision not in keep]:
+            slot = layout.decisions.pop(decision)
+            packets, count_bytes = self._tables.read_count(slot)
+            before = self._retired.get(decision.number, (0, 0))
+            self._retired[decision.number] = (before[0] + packets, before[1] + count_bytes)
+            layout.decision_space.free(slot)
+
+
+def _table_size(top: int) -> int:
+    return top + 1 + max(TABLE_SLACK, top // 4)
+
+
+def _other_half(index: int) -> int:
+    return index + VARIANTS if index // VARIANTS % 2 == 0 else index - VARIANTS
+
+
+def _dense(table: PeerTable) -> list[Ref]:
+    return [table.refs.get(index, NO_REF) for index in range(table.extent.count)]

@@ -1,0 +1,85 @@
+"""Compares what the tables hold with the layout, and mends what differs: somebody with root may have written there.
+
+Everything that decides is compared, cheapest first; a difference is mended from the layout and reported, never silent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hostward.datapath.layout import Layout, blocks_of
+from hostward.datapath.tables import Tables, policy_index
+
+
+def mend_tables(tables: Tables, layout: Layout) -> list[str]:
+    """One line for each thing that was mended; empty when the kernel is as it should be."""
+    if not layout.slice.revision:
+        return []
+    return [
+        *_mend_rows(tables, layout),
+        *_mend_peer_tables(tables, layout),
+        *_mend_addresses(tables, layout),
+        *_mend_prefixes(tables, layout),
+        *_mend_endpoints(tables, layout),
+    ]
+
+
+def _mend_rows(tables: Tables, layout: Layout) -> Iterator[str]:
+    held = tables.read_decisions()
+    for decision, slot in layout.decisions.items():
+        if held.get(slot) != decision:
+            tables.write_decision(slot, decision)
+            yield f"decision {decision.number}: it was {held.get(slot)}"
+    for (_, cells), extent in layout.rows.items():
+        if tuple(tables.read_cells(extent.first, extent.count)) != cells:
+            tables.write_cells(extent.first, cells)
+            yield f"row at {extent.first}: its cells had been changed"
+
+
+def _mend_peer_tables(tables: Tables, layout: Layout) -> Iterator[str]:
+    for (identity, direction), table in layout.tables.items():
+        held = tables.read_refs(table.extent.first, table.extent.count)
+        for index, ref in table.refs.items():
+            if tuple(held[index]) != ref:
+                tables.write_refs(table.extent.first + index, [ref])
+                yield f"table of identity {identity}, {direction}: peer {index} had been changed"
+
+
+def _mend_addresses(tables: Tables, layout: Layout) -> Iterator[str]:
+    wanted = {
+        (slot, address): variant for slot, variants in layout.variants.items() for address, variant in variants.items()
+    }
+    held = tables.read_addresses()
+    for (slot, address), variant in wanted.items():
+        if held.get((slot, address)) != variant:
+            tables.write_address(slot, address, variant)
+            yield f"address {address} of slot {slot}: it had been taken away"
+    for slot, address in held.keys() - wanted.keys():
+        tables.remove_address(slot, address)
+        yield f"address {address} of slot {slot}: it had been added"
+
+
+def _mend_prefixes(tables: Tables, layout: Layout) -> Iterator[str]:
+    held = tables.read_prefixes()
+    changed = {key: index for key, index in layout.prefixes.items() if held.get(key) != index}
+    tables.write_prefixes(changed)
+    extra = [key for key in held if key not in layout.prefixes]
+    tables.remove_prefixes(extra)
+    for _, prefix in [*changed, *extra]:
+        yield f"prefix {prefix}: its peer had been changed"
+
+
+def _mend_endpoints(tables: Tables, layout: Layout) -> Iterator[str]:
+    for name, endpoint in layout.slice.endpoints.items():
+        slot = layout.slots.get(name)
+        if slot is None:
+            continue
+        first = policy_index(slot, layout.halves[slot])
+        for variant, block in blocks_of(layout, layout.slice, name).items():
+            if tables.read_policy(first + variant) != block:
+                tables.write_policy(first + variant, block)
+                yield f"{endpoint.id}: policy block {variant} had been changed"
+        wanted = (first, layout.generations[slot])
+        if tables.read_active(slot) != wanted:
+            tables.activate(slot, *wanted)
+            yield f"{endpoint.id}: another policy had been put in force"
