@@ -72,7 +72,12 @@ enum hw_event_kind {
 	HW_EVENT_DENIED = 4,
 };
 
-/* One port's programs are loaded for one slot; the slot never changes while they live. */
+/* The read-only section of its own that the loader fills in: one port's programs are loaded for one slot. */
+struct hw_constants {
+	__u32 slot;
+	__u32 abi_version;
+};
+
 struct hw_endpoint {
 	__u8 mac[6];
 	__u8 padding[2];

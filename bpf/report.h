@@ -155,6 +155,9 @@ __noinline int report_denial(struct __sk_buff *skb, struct hw_packet *p, const s
 	struct hw_denial *denial;
 
 	count_reason(slot, a->reason);
+	/* A switch floods such frames to every port: who sent one has reported it, here it is only counted. */
+	if (p->direction == HW_INGRESS && (a->reason == HW_REASON_MULTICAST || a->reason == HW_REASON_NOT_ADDRESSED))
+		return 0;
 	index = slot * HW_DENIALS_PER_ENDPOINT + (tag >> 1) % HW_DENIALS_PER_ENDPOINT;
 	denial = bpf_map_lookup_elem(&hw_denials, &index);
 	if (!denial)

@@ -43,6 +43,8 @@ const NAMES: [&str; 17] = [
     "hw_denials",
 ];
 const EVENTS: &str = "hw_events";
+/// How the name of the section for `struct hw_constants` ends.
+pub(crate) const CONSTANTS: &str = ".rodata.port";
 
 /// Handles to the pinned maps.
 pub(crate) struct Maps {

@@ -22,6 +22,7 @@ use crate::error::kernel;
 use crate::error::libbpf;
 use crate::events::Events;
 use crate::ffi::SharedWords;
+use crate::maps::CONSTANTS;
 use crate::maps::Maps;
 use crate::port::Port;
 
@@ -306,17 +307,23 @@ impl Datapath {
         self.maps.write_array("hw_decisions", slot, &[value])
     }
 
-    /// Reads decisions back: (slot, number, verdict, log) of those that are written, among the first `count`.
+    /// Reads decisions back: (slot, number, verdict, log) of those that are written.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn read_decisions(&self, count: u32) -> Result<Vec<(u32, u32, u8, bool)>> {
-        let all: Vec<abi::Decision> = self.maps.read_array("hw_decisions", 0, count.min(self.capacity.decisions))?;
-        Ok((0..)
-            .zip(all)
-            .filter(|(_, decision)| decision.verdict != 0)
-            .map(|(slot, decision)| (slot, decision.number, decision.verdict, decision.log != 0))
-            .collect())
+    pub fn read_decisions(&self) -> Result<Vec<(u32, u32, u8, bool)>> {
+        let map = self.maps.get("hw_decisions");
+        let mut found = Vec::new();
+        for (key, value) in
+            map.lookup_batch(4_096, MapFlags::ANY, MapFlags::ANY).map_err(libbpf("read", "hw_decisions"))?
+        {
+            if let (Ok(slot), Ok(decision)) = (u32::read_from_bytes(&key), abi::Decision::read_from_bytes(&value))
+                && decision.verdict != 0
+            {
+                found.push((slot, decision.number, decision.verdict, decision.log != 0));
+            }
+        }
+        Ok(found)
     }
 
     /// Packets and bytes of a decision, summed over processors.
@@ -518,11 +525,12 @@ fn prefix_key(network: u32, address: [u8; 16], bits: u32) -> PrefixKey {
 /// The object's `abi_version`, which names the folder of its maps.
 fn abi_version(object: &Path) -> Result<u32> {
     let open = libbpf_rs::ObjectBuilder::default().open_file(object).map_err(libbpf("open", object.display()))?;
-    let rodata = open.maps().find_map(|map| {
-        map.name().to_string_lossy().ends_with(".rodata").then(|| map.initial_value().map(<[u8]>::to_vec))
-    });
-    rodata
-        .flatten()
-        .and_then(|bytes| u32::read_from_prefix(bytes.get(4..)?).ok().map(|(version, _)| version))
-        .ok_or_else(|| invalid(object.display(), "it has no abi_version"))
+    open.maps()
+        .find(|map| map.name().to_string_lossy().ends_with(CONSTANTS))
+        .and_then(|map| {
+            let bytes = map.initial_value()?;
+            let (constants, _) = abi::Constants::read_from_prefix(bytes).ok()?;
+            Some(constants.abi_version)
+        })
+        .ok_or_else(|| invalid(object.display(), "it has no constants"))
 }

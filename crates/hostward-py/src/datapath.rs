@@ -186,8 +186,8 @@ impl Datapath {
         self.inner.write_decision(slot, number, verdict, log).map_err(refused)
     }
 
-    fn read_decisions(&self, count: u32) -> PyResult<Vec<(u32, u32, u8, bool)>> {
-        self.inner.read_decisions(count).map_err(refused)
+    fn read_decisions(&self) -> PyResult<Vec<(u32, u32, u8, bool)>> {
+        self.inner.read_decisions().map_err(refused)
     }
 
     fn read_count(&self, slot: u32) -> PyResult<(u64, u64)> {

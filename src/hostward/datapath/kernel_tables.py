@@ -105,7 +105,7 @@ class KernelTables:
     def read_decisions(self) -> Mapping[int, KernelDecision]:
         """See ``Tables``."""
         found: dict[int, KernelDecision] = {}
-        for slot, number, verdict, log in self._core.read_decisions(self._capacity.decisions):
+        for slot, number, verdict, log in self._core.read_decisions():
             found[slot] = KernelDecision(number, _VERDICT_WORDS[verdict], log)
         return found
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import ip_network
+from ipaddress import IPv6Address, ip_network
 
 from hostward.datapath.extents import Extent, ExtentAllocator, IndexAllocator
 from hostward.datapath.tables import HALVES, VARIANTS, Capacity, KernelDecision, PolicyBlock, Ref, Tables
-from hostward.model.slice import ClassSet, HostSlice, PrefixKey, TableKey, empty_slice
+from hostward.model.slice import ClassSet, HostSlice, LocalEndpoint, PrefixKey, TableKey, empty_slice
 
 # A row by content: class set index, and decision slots by class.
 RowKey = tuple[int, tuple[int, ...]]
@@ -117,6 +117,18 @@ def recover(tables: Tables, slots: Mapping[str, int]) -> Layout:
         slot_space=IndexAllocator(capacity.endpoints - 1, "endpoints", slots.values()),
         parked=not any(generation for _, generation in active.values()),
     )
+
+
+def own_addresses(endpoint: LocalEndpoint) -> tuple[str, ...]:
+    """The addresses that an endpoint may use: its own, and the link-local one of its MAC (RFC 4291, appendix A).
+
+    The latter is for Neighbour Discovery alone: no peer has a link-local address, so no policy speaks of it.
+    """
+    mac = bytearray.fromhex(endpoint.mac.replace(":", ""))
+    mac[0] ^= 0x02
+    interface = bytes((*mac[:3], 0xFF, 0xFE, *mac[3:]))
+    link_local = str(IPv6Address(b"\xfe\x80" + bytes(6) + interface))
+    return (*(address for address in endpoint.addresses if address != link_local), link_local)
 
 
 def blocks_of(layout: Layout, desired: HostSlice, name: str) -> dict[int, PolicyBlock]:

@@ -14,7 +14,7 @@ Nothing of the kernel is known here but ``Tables``, and nothing of devices.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from hostward.datapath.extents import Extent
@@ -26,6 +26,7 @@ from hostward.datapath.layout import (
     RowKey,
     blocks_of,
     class_key,
+    own_addresses,
     recover,
 )
 from hostward.datapath.tables import (
@@ -243,7 +244,7 @@ class Programmer:
         return NO_REF if index is None else self._layout.tables[key].refs.get(index, NO_REF)
 
     def _plan_tables(self, change: Change, desired: HostSlice) -> set[TableKey]:
-        """New tables where a peer's verdicts change; additions go into the tables in force. Returns the changed keys."""
+        """New tables where a peer's verdicts change; additions go into those in force. Returns the changed keys."""
         layout = change.layout
         top = max(change.meaning, default=0)
         changed: set[TableKey] = set()
@@ -278,7 +279,8 @@ class Programmer:
                 continue
             variants = layout.variants[slot]
             free = [variant for variant in range(VARIANTS) if variant not in variants.values()]
-            for address in endpoint.addresses:
+            own = own_addresses(endpoint)
+            for address in own:
                 if address not in variants:
                     if not free:
                         raise CapacityError(
@@ -288,7 +290,7 @@ class Programmer:
                         )
                     variants[address] = free.pop(0)
                     change.new_addresses.append((slot, address, variants[address]))
-            for address in [address for address in variants if address not in endpoint.addresses]:
+            for address in [address for address in variants if address not in own]:
                 change.old_addresses.append((slot, address))
             before = old.endpoints.get(name)
             keys = {(identity, direction) for identity in endpoint.addresses.values() for direction in _DIRECTIONS}

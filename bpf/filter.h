@@ -1,0 +1,379 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* filter.h - one packet of one endpoint, from its first byte to its verdict. */
+#ifndef HW_FILTER_H
+#define HW_FILTER_H
+
+#include <linux/pkt_cls.h>
+
+#include "arp.h"
+#include "dhcp.h"
+#include "flow.h"
+#include "ip.h"
+#include "nd.h"
+
+#define HW_EEXIST 17
+
+const volatile struct hw_constants constants SEC(".rodata.port") = { .abi_version = HW_ABI_VERSION };
+
+__noinline int deny(struct __sk_buff *skb, struct hw_packet *p, struct hw_answer *a)
+{
+	if (!p || !a)
+		return TC_ACT_SHOT;
+	if (a->decision)
+		count_decision(a->decision, p->len_bytes);
+	if (a->reason != HW_REASON_POLICY && a->reason != HW_REASON_UNKNOWN_PEER)
+		a->number = 0;
+	if (verdict_of_reason(a->reason) == HW_VERDICT_INVALID)
+		a->verdict = HW_VERDICT_INVALID;
+	report_denial(skb, p, a);
+	return TC_ACT_SHOT;
+}
+
+/* A denial that consulted no rule still names the revision that was in force. */
+__noinline int deny_for(struct __sk_buff *skb, struct hw_packet *p, __u8 reason)
+{
+	struct hw_answer a = { .reason = reason, .verdict = HW_VERDICT_DENY };
+	struct hw_policy *policy;
+	__u32 index;
+
+	if (!p)
+		return TC_ACT_SHOT;
+	index = p->active.policy;
+	policy = bpf_map_lookup_elem(&hw_policies, &index);
+	if (policy && reason != HW_REASON_NO_REVISION) {
+		a.revision = policy->revision;
+		a.identity = policy->identity;
+	}
+	return deny(skb, p, &a);
+}
+
+__noinline int insert_flow(const struct hw_packet *p, const struct hw_answer *a)
+{
+	struct hw_flow flow = {};
+	struct hw_usage *usage;
+	__u32 index;
+	int error;
+
+	if (!p || !a)
+		return -1;
+	flow.tag = flow_tag(&p->key);
+	flow.generation = p->active.generation;
+	flow.epoch = p->epoch;
+	flow.seen_ns = p->now_ns;
+	flow.decision = a->decision;
+	flow.reported_ns = p->now_ns;
+	flow.reported_packets = 1;
+	flow.reported_bytes = p->len_bytes;
+	flow.revision = a->revision;
+	flow.number = a->number;
+	flow.peer = a->peer;
+	flow.opener = p->direction;
+	flow.verdict = a->verdict;
+	flow.port_class = p->port;
+	if (p->direction == HW_EGRESS) {
+		flow.packets[HW_EGRESS] = 1;
+		flow.bytes[HW_EGRESS] = p->len_bytes;
+	} else {
+		flow.packets[HW_INGRESS] = 1;
+		flow.bytes[HW_INGRESS] = p->len_bytes;
+	}
+	error = bpf_map_update_elem(&hw_flows, &p->key, &flow, BPF_NOEXIST);
+	if (error)
+		return error == -HW_EEXIST ? 0 : error; /* another CPU opened it a moment ago */
+	index = p->key.slot;
+	usage = bpf_map_lookup_elem(&hw_usage, &index);
+	if (usage)
+		__sync_fetch_and_add(&usage->flows, 1);
+	return 0;
+}
+
+__noinline int report_opening(struct __sk_buff *skb, struct hw_packet *p, const struct hw_answer *a)
+{
+	struct hw_event *event;
+
+	if (!p || !a)
+		return TC_ACT_SHOT;
+	count_decision(a->decision, p->len_bytes);
+	if (a->verdict == HW_VERDICT_WOULD_DENY)
+		count_reason(p->key.slot, HW_REASON_POLICY);
+	event = reserve_event(p->key.slot);
+	if (event) {
+		fill_event(event, skb, p, a);
+		event->kind = HW_EVENT_NEW;
+		submit_event(event);
+	}
+	return TC_ACT_OK;
+}
+
+/*
+ * Decides a packet that has no live flow, and opens one if it may. The stamps were read before the decision: a policy or a
+ * membership that changes meanwhile makes the flow stale at birth.
+ */
+__noinline int open_flow(struct __sk_buff *skb, struct hw_packet *p, const struct hw_endpoint *endpoint)
+{
+	struct hw_answer a;
+
+	if (!p || !endpoint)
+		return TC_ACT_SHOT;
+	decide(p, endpoint->network, p->port, &a);
+	if (a.verdict != HW_VERDICT_ALLOW && a.verdict != HW_VERDICT_WOULD_DENY)
+		return deny(skb, p, &a);
+	if (p->kind == HW_L4_STATELESS) {
+		count_decision(a.decision, p->len_bytes);
+		if (a.verdict == HW_VERDICT_WOULD_DENY)
+			report_denial(skb, p, &a);
+		return TC_ACT_OK;
+	}
+	if (!p->may_open)
+		a.reason = HW_REASON_NO_FLOW;
+	else if (!claim_place(&p->key, endpoint->flow_quota, p->now_ns))
+		a.reason = HW_REASON_FLOW_QUOTA;
+	else if (insert_flow(p, &a))
+		a.reason = HW_REASON_TABLE_FULL;
+	else
+		return report_opening(skb, p, &a);
+	a.decision = 0;
+	a.verdict = HW_VERDICT_DENY;
+	return deny(skb, p, &a);
+}
+
+/* Decides a flow anew because a stamp differs. True if it may go on. */
+static __always_inline bool renew_flow(struct hw_packet *p, struct hw_flow *flow, const struct hw_endpoint *endpoint,
+				       struct hw_answer *a)
+{
+	__u16 port;
+
+	if (p->kind == HW_L4_ECHO)
+		port = flow->port_class;
+	else
+		port = bpf_ntohs(flow->opener == HW_EGRESS ? p->key.remote_port : p->key.local_port);
+	p->opener = flow->opener;
+	decide(p, endpoint->network, port, a);
+	if (a->verdict != HW_VERDICT_ALLOW && a->verdict != HW_VERDICT_WOULD_DENY)
+		return false;
+	flow->decision = a->decision;
+	flow->number = a->number;
+	flow->verdict = a->verdict;
+	flow->revision = a->revision;
+	flow->peer = a->peer;
+	flow->epoch = p->epoch;
+	flow->generation = p->active.generation;
+	return true;
+}
+
+/* The way of a packet whose flow is known but not simply current: expired, closed, stale. */
+__noinline int revisit_flow(struct __sk_buff *skb, struct hw_packet *p, struct hw_flow *flow,
+			    const struct hw_endpoint *endpoint)
+{
+	struct hw_answer a;
+
+	if (!p || !flow || !endpoint)
+		return TC_ACT_SHOT;
+	if (flow->tag != flow_tag(&p->key))
+		return open_flow(skb, p, endpoint);
+	if (flow_expired(flow, p->key.protocol, p->now_ns) ||
+	    (p->may_open && p->kind == HW_L4_TCP && HW_STATE(flow->state) == HW_FLOW_CLOSED)) {
+		end_flow(&p->key, flow, p->now_ns);
+		return open_flow(skb, p, endpoint);
+	}
+	if (!renew_flow(p, flow, endpoint, &a)) {
+		end_flow(&p->key, flow, p->now_ns);
+		return deny(skb, p, &a);
+	}
+	__u8 reason = advance_flow(p, flow);
+
+	if (reason)
+		return deny_for(skb, p, reason);
+	count_flow(p, flow);
+	return TC_ACT_OK;
+}
+
+static __always_inline bool flow_is_stamped(const struct hw_flow *flow, const struct hw_packet *p)
+{
+	return flow->generation == p->active.generation && flow->epoch == p->epoch;
+}
+
+static __always_inline bool flow_is_current(const struct hw_flow *flow, const struct hw_packet *p)
+{
+	return flow->tag == flow_tag(&p->key) && flow_is_stamped(flow, p) &&
+	       !flow_expired(flow, p->key.protocol, p->now_ns) &&
+	       !(p->kind == HW_L4_TCP && p->may_open && HW_STATE(flow->state) == HW_FLOW_CLOSED);
+}
+
+/* An ICMP error passes if the packet that it quotes belongs to a live flow and the error goes back to its sender. */
+__noinline int error_is_related(struct __sk_buff *skb, struct hw_packet *p)
+{
+	__u8 ports[8] __attribute__((aligned(4)));
+	struct hw_packet inner = {};
+	__u32 offset, need;
+
+	if (!p)
+		return false;
+	inner.key.slot = p->key.slot;
+	inner.family = p->family;
+	offset = p->l4_offset + HW_ICMP_LEN;
+	/* A redirect is a way to steer, never an answer. */
+	if (p->family == 4 && (p->port == HW_ICMP_REDIRECT || p->port == HW_ICMP_SOURCE_QUENCH))
+		return false;
+	/* The quoted packet went the other way. */
+	inner.direction = !p->direction;
+	need = HW_ICMP_LEN + 8 + (p->family == 4 ? HW_IPV4_LEN : HW_IPV6_LEN);
+	if (p->l4_len_bytes < need)
+		return false;
+	if (p->family == 4) {
+		struct iphdr ip;
+
+		if (bpf_skb_load_bytes(skb, offset, &ip, sizeof(ip)) || ip.version != 4 || ip.ihl != 5 ||
+		    ip.frag_off & bpf_htons(HW_IPV4_FRAGMENT_OFFSET))
+			return false;
+		inner.key.protocol = ip.protocol;
+		address_from_ipv4(packet_source(&inner), ip.saddr);
+		address_from_ipv4(packet_destination(&inner), ip.daddr);
+		offset += HW_IPV4_LEN;
+	} else {
+		struct ipv6hdr ip;
+
+		if (bpf_skb_load_bytes(skb, offset, &ip, sizeof(ip)) || ip.version != 6)
+			return false;
+		inner.key.protocol = ip.nexthdr;
+		address_copy(packet_source(&inner), &ip.saddr);
+		address_copy(packet_destination(&inner), &ip.daddr);
+		offset += HW_IPV6_LEN;
+	}
+	/* Errors go to the sender of what they quote (RFC 1122, section 3.2.2). */
+	if (!address_equal(packet_destination(p), packet_source(&inner)))
+		return false;
+	if (bpf_skb_load_bytes(skb, offset, ports, sizeof(ports)))
+		return false;
+	switch (inner.key.protocol) {
+	case HW_PROTOCOL_TCP:
+	case HW_PROTOCOL_UDP:
+	case HW_PROTOCOL_SCTP:
+		packet_set_ports(&inner, *(__be16 *)ports, *(__be16 *)(ports + 2));
+		break;
+	case HW_PROTOCOL_ICMP:
+	case HW_PROTOCOL_ICMPV6:
+		if (parse_icmp(&inner, ports) || inner.kind != HW_L4_ECHO)
+			return false;
+		break;
+	default:
+		return false;
+	}
+	struct hw_flow *flow = bpf_map_lookup_elem(&hw_flows, &inner.key);
+
+	return flow && flow_is_stamped(flow, p) && !flow_expired(flow, inner.key.protocol, p->now_ns);
+}
+
+/* Down to the transport header; the reason why the packet cannot be decided, or NONE. */
+static __always_inline enum hw_reason parse(struct __sk_buff *skb, struct hw_packet *p, struct hw_endpoint *endpoint)
+{
+	void *data = (void *)(long)skb->data, *data_end = (void *)(long)skb->data_end;
+	struct ethhdr *ethernet = data;
+	enum hw_reason reason;
+
+	if (data + HW_LINEAR_LEN > data_end) {
+		/* Short, or not linear: a failure leaves the pointers as they are, and the checks below deny. */
+		bpf_skb_pull_data(skb, p->len_bytes < HW_LINEAR_LEN ? p->len_bytes : HW_LINEAR_LEN);
+		data = (void *)(long)skb->data;
+		data_end = (void *)(long)skb->data_end;
+		ethernet = data;
+	}
+	if ((void *)(ethernet + 1) > data_end)
+		return HW_REASON_TRUNCATED;
+	p->ethertype.wire = ethernet->h_proto;
+	if (skb->vlan_present || ethernet->h_proto == bpf_htons(ETH_P_8021Q) || ethernet->h_proto == bpf_htons(ETH_P_8021AD))
+		return HW_REASON_VLAN;
+	if (p->direction == HW_EGRESS) {
+		if (!mac_equal(ethernet->h_source, endpoint->mac))
+			return HW_REASON_MAC_SPOOF;
+	} else if (!mac_is_group(ethernet->h_dest) && !mac_equal(ethernet->h_dest, endpoint->mac)) {
+		return HW_REASON_NOT_ADDRESSED;
+	} else if (mac_equal(ethernet->h_source, endpoint->mac)) {
+		return HW_REASON_MAC_SPOOF;
+	}
+	if (ethernet->h_proto == bpf_htons(ETH_P_ARP)) {
+		p->kind = HW_L4_CHECKED;
+		return check_arp(skb, p, endpoint);
+	}
+	if (ethernet->h_proto == bpf_htons(ETH_P_IP))
+		reason = parse_ipv4(p, data, data_end);
+	else if (ethernet->h_proto == bpf_htons(ETH_P_IPV6))
+		reason = parse_ipv6(skb, p, data, data_end);
+	else
+		return HW_REASON_ETHERTYPE;
+	if (reason)
+		return reason;
+	reason = parse_transport(skb, p, data, data_end);
+	if (reason)
+		return reason;
+	if (p->kind == HW_L4_CHECKED)
+		return check_nd(skb, p, endpoint);
+	if (p->key.protocol == HW_PROTOCOL_UDP) {
+		__u16 source_port = bpf_ntohs(p->direction == HW_EGRESS ? p->key.local_port : p->key.remote_port);
+
+		if (is_dhcp(p->family, source_port, p->port)) {
+			p->kind = HW_L4_CHECKED;
+			return check_dhcp(skb, p, endpoint, source_port);
+		}
+	}
+	if (is_multicast(packet_destination(p), p->family))
+		return HW_REASON_MULTICAST;
+	/* A unicast address in a group frame is a way past a switch's tables (RFC 1122, section 3.3.6). */
+	if (is_martian(p->key.remote, p->family) || is_multicast(packet_source(p), p->family))
+		return HW_REASON_MARTIAN;
+	return HW_REASON_NONE;
+}
+
+static __always_inline int filter(struct __sk_buff *skb, const enum hw_direction direction)
+{
+	struct hw_packet p = { .key.slot = constants.slot, .len_bytes = skb->len, .direction = direction, .opener = direction };
+	struct hw_endpoint *endpoint;
+	struct hw_network *network;
+	struct hw_flow *flow;
+	enum hw_reason reason;
+	__u32 index = constants.slot;
+	__u64 *word;
+
+	endpoint = bpf_map_lookup_elem(&hw_endpoints, &index);
+	word = bpf_map_lookup_elem(&hw_active, &index);
+	if (!endpoint || !word)
+		return TC_ACT_SHOT;
+	*(__u64 *)&p.active = *(volatile __u64 *)word;
+	if (!p.active.generation)
+		return deny_for(skb, &p, HW_REASON_NO_REVISION);
+	index = endpoint->network;
+	network = bpf_map_lookup_elem(&hw_networks, &index);
+	if (!network)
+		return deny_for(skb, &p, HW_REASON_INTERNAL);
+	p.epoch = *(volatile __u64 *)&network->epoch;
+	reason = parse(skb, &p, endpoint);
+	if (reason)
+		return deny_for(skb, &p, reason);
+	p.now_ns = bpf_ktime_get_coarse_ns();
+	switch (p.kind) {
+	case HW_L4_CHECKED:
+		return TC_ACT_OK;
+	case HW_L4_STATELESS:
+		return open_flow(skb, &p, endpoint);
+	case HW_L4_ICMP_ERROR:
+		if (direction == HW_EGRESS && !own_address(p.key.slot, p.key.local))
+			return deny_for(skb, &p, HW_REASON_IP_SPOOF);
+		if (!error_is_related(skb, &p))
+			return deny_for(skb, &p, HW_REASON_ICMP_UNRELATED);
+		return TC_ACT_OK;
+	}
+	flow = bpf_map_lookup_elem(&hw_flows, &p.key);
+	if (!flow)
+		return open_flow(skb, &p, endpoint);
+	if (!flow_is_current(flow, &p))
+		return revisit_flow(skb, &p, flow, endpoint);
+	reason = advance_flow(&p, flow);
+	if (reason)
+		return deny_for(skb, &p, reason);
+	count_flow(&p, flow);
+	if (p.now_ns - flow->reported_ns > HW_UPDATE_INTERVAL_NS)
+		report_flow(&p.key, flow, HW_EVENT_UPDATE, p.now_ns);
+	return TC_ACT_OK;
+}
+
+#endif
