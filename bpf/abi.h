@@ -16,7 +16,7 @@
 #define HW_ABI_VERSION 1
 
 enum hw_direction {
-	HW_EGRESS = 0, /* from the workload */
+	HW_EGRESS = 0,	/* from the workload */
 	HW_INGRESS = 1, /* to the workload */
 };
 
@@ -25,22 +25,22 @@ enum hw_verdict {
 	HW_VERDICT_ALLOW = 1,
 	HW_VERDICT_DENY = 2,
 	HW_VERDICT_WOULD_DENY = 3, /* passes, and is reported as what it would be */
-	HW_VERDICT_INVALID = 4, /* denied because it is malformed or fits no flow */
+	HW_VERDICT_INVALID = 4,	   /* denied because it is malformed or fits no flow */
 };
 
 /* Why a packet was not allowed. The part after HW_REASON_ is the word that users see, in lower case with hyphens. */
 enum hw_reason {
 	HW_REASON_NONE = 0,
-	HW_REASON_POLICY, /* a rule, or the default, denies it */
+	HW_REASON_POLICY,	/* a rule, or the default, denies it */
 	HW_REASON_UNKNOWN_PEER, /* an address in a pool that no endpoint has, or a peer this host may not know */
-	HW_REASON_NO_REVISION, /* the endpoint's first revision is not in force yet */
+	HW_REASON_NO_REVISION,	/* the endpoint's first revision is not in force yet */
 	HW_REASON_MAC_SPOOF,
 	HW_REASON_IP_SPOOF,
 	HW_REASON_ARP_SPOOF,
 	HW_REASON_ND_SPOOF,
 	HW_REASON_DHCP_SPOOF,
-	HW_REASON_RA_SPOOF, /* router advertisement or redirect from an endpoint */
-	HW_REASON_MARTIAN, /* an address that cannot be a peer: loopback, unspecified, link-local, broadcast source */
+	HW_REASON_RA_SPOOF,  /* router advertisement or redirect from an endpoint */
+	HW_REASON_MARTIAN,   /* an address that cannot be a peer: loopback, unspecified, link-local, broadcast source */
 	HW_REASON_MULTICAST, /* group traffic other than the checked ARP, ND and DHCP */
 	HW_REASON_NOT_ADDRESSED, /* reached the port, but is for another MAC or address */
 	HW_REASON_TRUNCATED,
@@ -54,7 +54,7 @@ enum hw_reason {
 	HW_REASON_L4_HEADER,
 	HW_REASON_TCP_FLAGS,
 	HW_REASON_TCP_STATE,
-	HW_REASON_NO_FLOW, /* neither opens a flow nor belongs to one */
+	HW_REASON_NO_FLOW,	  /* neither opens a flow nor belongs to one */
 	HW_REASON_ICMP_UNRELATED, /* an ICMP error about a packet of no tracked flow */
 	HW_REASON_FLOW_QUOTA,
 	HW_REASON_TABLE_FULL,
@@ -64,6 +64,7 @@ enum hw_reason {
 
 /* The size of one endpoint's part of hw_reasons; at least HW_REASON_COUNT. */
 #define HW_REASON_STRIDE 32
+_Static_assert(HW_REASON_COUNT <= HW_REASON_STRIDE, "every reason has a counter");
 
 enum hw_event_kind {
 	HW_EVENT_NEW = 1,
@@ -81,15 +82,15 @@ struct hw_constants {
 struct hw_endpoint {
 	__u8 mac[6];
 	__u8 padding[2];
-	__u32 network; /* index into hw_networks */
-	__u32 flow_quota; /* places in the endpoint's ring; a power of two is not required */
+	__u32 network;		 /* index into hw_networks */
+	__u32 flow_quota;	 /* places in the endpoint's ring; a power of two is not required */
 	__u64 event_interval_ns; /* one event costs this much of the bucket */
-	__u64 event_burst_ns; /* and this is how much the bucket holds */
+	__u64 event_burst_ns;	 /* and this is how much the bucket holds */
 };
 
 /* The two stamps' source and the endpoint's policy, in one aligned word that userspace stores atomically. */
 struct hw_active {
-	__u32 policy; /* index into hw_policies of the endpoint's first variant */
+	__u32 policy;	  /* index into hw_policies of the endpoint's first variant */
 	__u32 generation; /* 0: no revision is in force */
 };
 
@@ -108,7 +109,7 @@ struct hw_policy {
 
 /* Where the verdicts about one peer stand. row_length 0: the peer is unknown to this table. */
 struct hw_ref {
-	__u32 row; /* index into hw_cells */
+	__u32 row;	  /* index into hw_cells */
 	__u16 row_length; /* cells; a class beyond it is denied */
 	__u16 class_set;
 };
@@ -140,8 +141,8 @@ enum hw_class_block_index {
 };
 
 /* Where things stand in the block HW_CLASSES_OTHER. */
-#define HW_CLASSES_ICMP 0 /* + type */
-#define HW_CLASSES_ICMPV6 256 /* + type */
+#define HW_CLASSES_ICMP 0	/* + type */
+#define HW_CLASSES_ICMPV6 256	/* + type */
 #define HW_CLASSES_PROTOCOL 512 /* + IP protocol number */
 
 struct hw_address_key {
@@ -168,34 +169,34 @@ struct hw_flow_key {
 	__u8 padding[3];
 	__u8 local[16];
 	__u8 remote[16];
-	__be16 local_port; /* for ICMP the identifier of an echo */
+	__be16 local_port;  /* for ICMP the identifier of an echo */
 	__be16 remote_port; /* for ICMP 1 + the direction of the echo request */
 };
 
 enum hw_flow_state {
-	HW_FLOW_OPENING = 0, /* TCP: SYN seen. Others: no reply yet */
-	HW_FLOW_ANSWERED = 1, /* TCP: SYN and SYN+ACK seen */
+	HW_FLOW_OPENING = 0,	 /* TCP: SYN seen. Others: no reply yet */
+	HW_FLOW_ANSWERED = 1,	 /* TCP: SYN and SYN+ACK seen */
 	HW_FLOW_ESTABLISHED = 2, /* TCP: handshake complete. Others: replied */
-	HW_FLOW_CLOSING = 3, /* TCP: one FIN seen */
-	HW_FLOW_CLOSED = 4, /* TCP: both FINs seen, or a RST */
+	HW_FLOW_CLOSING = 3,	 /* TCP: one FIN seen */
+	HW_FLOW_CLOSED = 4,	 /* TCP: both FINs seen, or a RST */
 };
 
 struct hw_flow {
-	__u32 tag; /* a hash of the key: an element freed and reused under a reader is told apart by it */
+	__u32 tag;	  /* a hash of the key: an element freed and reused under a reader is told apart by it */
 	__u32 generation; /* first stamp: the endpoint's */
-	__u64 epoch; /* second stamp: the network's */
-	__u64 seen_ns; /* CLOCK_MONOTONIC_COARSE, last packet */
+	__u64 epoch;	  /* second stamp: the network's */
+	__u64 seen_ns;	  /* CLOCK_MONOTONIC_COARSE, last packet */
 	__u64 packets[2]; /* by direction */
 	__u64 bytes[2];
-	__u32 state; /* enum hw_flow_state in the low byte, directions that sent FIN in the next; compare-and-swap */
+	__u32 state;	/* enum hw_flow_state in the low byte, directions that sent FIN in the next; compare-and-swap */
 	__u32 decision; /* index into hw_decisions */
 	__u64 reported_ns; /* when the last event was sent */
 	__u64 reported_packets;
 	__u64 reported_bytes;
 	__u64 revision; /* under which it was decided */
-	__u32 number; /* of the decision */
-	__u32 peer; /* the peer's index */
-	__u8 opener; /* enum hw_direction of the packet that opened it */
+	__u32 number;	/* of the decision */
+	__u32 peer;	/* the peer's index */
+	__u8 opener;	/* enum hw_direction of the packet that opened it */
 	__u8 verdict;
 	__u8 port_class; /* ICMP: type of the request */
 	__u8 padding[5];
@@ -208,8 +209,8 @@ struct hw_ring_place {
 };
 
 struct hw_usage {
-	__u64 flows; /* now in the table */
-	__u64 cursor; /* the ring's next place to examine */
+	__u64 flows;		/* now in the table */
+	__u64 cursor;		/* the ring's next place to examine */
 	__u64 event_arrival_ns; /* theoretical arrival time of the bucket (GCRA, ITU-T I.371) */
 	__u64 events_lost;
 };
@@ -226,7 +227,7 @@ struct hw_event {
 	__u64 bytes;
 	__u32 slot;
 	__u32 number;
-	__u32 peer; /* index; 0: not looked up */
+	__u32 peer;	/* index; 0: not looked up */
 	__u32 identity; /* of the local address; 0: not looked up */
 	__u8 kind;
 	__u8 verdict;
@@ -247,7 +248,7 @@ struct hw_event {
 #define HW_DENIALS_PER_ENDPOINT 64
 struct hw_denial {
 	__u32 busy; /* taken by compare-and-swap, never waited for */
-	__u32 tag; /* of what is counted here */
+	__u32 tag;  /* of what is counted here */
 	__u64 reported_ns;
 	struct hw_event event;
 };

@@ -9,7 +9,7 @@
 /* The variant of the endpoint's own address, or NULL if the address is not its own. */
 static __always_inline __u32 *own_address(__u32 slot, const __u8 address[16])
 {
-	struct hw_address_key key = { .slot = slot };
+	struct hw_address_key key = {.slot = slot};
 
 	address_copy(key.address, address);
 	return bpf_map_lookup_elem(&hw_addresses, &key);

@@ -21,8 +21,7 @@ static __always_inline bool is_dhcp(__u8 family, __u16 source_port, __u16 destin
 	       source_port == HW_DHCP6_CLIENT || destination_port == HW_DHCP6_CLIENT;
 }
 
-__noinline int check_dhcp(struct __sk_buff *skb, struct hw_packet *p, struct hw_endpoint *endpoint,
-					    __u16 source_port)
+__noinline int check_dhcp(struct __sk_buff *skb, struct hw_packet *p, struct hw_endpoint *endpoint, __u16 source_port)
 {
 	bool ask, answer;
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 /*
- * endpoint.bpf.c - the two programs on an endpoint's port. Loaded once per port with its slot set; all ports share the maps.
+ * endpoint.bpf.c - the two programs on an endpoint's port. Loaded once per port with its slot set; all ports share the
+ * maps.
  *
  * egress  = what the workload sends  = ingress hook of the host's side of the port
  * ingress = what the workload is sent = egress hook of the host's side of the port

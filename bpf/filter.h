@@ -13,7 +13,7 @@
 
 #define HW_EEXIST 17
 
-const volatile struct hw_constants constants SEC(".rodata.port") = { .abi_version = HW_ABI_VERSION };
+const volatile struct hw_constants constants SEC(".rodata.port") = {.abi_version = HW_ABI_VERSION};
 
 __noinline int deny(struct __sk_buff *skb, struct hw_packet *p, struct hw_answer *a)
 {
@@ -32,7 +32,7 @@ __noinline int deny(struct __sk_buff *skb, struct hw_packet *p, struct hw_answer
 /* A denial that consulted no rule still names the revision that was in force. */
 __noinline int deny_for(struct __sk_buff *skb, struct hw_packet *p, __u8 reason)
 {
-	struct hw_answer a = { .reason = reason, .verdict = HW_VERDICT_DENY };
+	struct hw_answer a = {.reason = reason, .verdict = HW_VERDICT_DENY};
 	struct hw_policy *policy;
 	__u32 index;
 
@@ -106,8 +106,8 @@ __noinline int report_opening(struct __sk_buff *skb, struct hw_packet *p, const 
 }
 
 /*
- * Decides a packet that has no live flow, and opens one if it may. The stamps were read before the decision: a policy or a
- * membership that changes meanwhile makes the flow stale at birth.
+ * Decides a packet that has no live flow, and opens one if it may. The stamps were read before the decision: a policy
+ * or a membership that changes meanwhile makes the flow stale at birth.
  */
 __noinline int open_flow(struct __sk_buff *skb, struct hw_packet *p, const struct hw_endpoint *endpoint)
 {
@@ -281,7 +281,8 @@ static __always_inline enum hw_reason parse(struct __sk_buff *skb, struct hw_pac
 	if ((void *)(ethernet + 1) > data_end)
 		return HW_REASON_TRUNCATED;
 	p->ethertype.wire = ethernet->h_proto;
-	if (skb->vlan_present || ethernet->h_proto == bpf_htons(ETH_P_8021Q) || ethernet->h_proto == bpf_htons(ETH_P_8021AD))
+	if (skb->vlan_present || ethernet->h_proto == bpf_htons(ETH_P_8021Q) ||
+	    ethernet->h_proto == bpf_htons(ETH_P_8021AD))
 		return HW_REASON_VLAN;
 	if (p->direction == HW_EGRESS) {
 		if (!mac_equal(ethernet->h_source, endpoint->mac))
@@ -326,7 +327,8 @@ static __always_inline enum hw_reason parse(struct __sk_buff *skb, struct hw_pac
 
 static __always_inline int filter(struct __sk_buff *skb, const enum hw_direction direction)
 {
-	struct hw_packet p = { .key.slot = constants.slot, .len_bytes = skb->len, .direction = direction, .opener = direction };
+	struct hw_packet p = {
+		.key.slot = constants.slot, .len_bytes = skb->len, .direction = direction, .opener = direction};
 	struct hw_endpoint *endpoint;
 	struct hw_network *network;
 	struct hw_flow *flow;

@@ -2,9 +2,9 @@
 /*
  * flow.h - tracked flows: look-up, states, time-outs, the two stamps, and the ring that bounds them per endpoint.
  *
- * A flow exists only while it holds a place of its endpoint's ring, so the ring's length is the quota, and no endpoint can
- * take another's share. Places are examined in turn when a flow opens; one whose flow has expired, or is still opening, is
- * taken over. Nothing walks the table, and no timer is needed while no packet comes.
+ * A flow exists only while it holds a place of its endpoint's ring, so the ring's length is the quota, and no endpoint
+ * can take another's share. Places are examined in turn when a flow opens; one whose flow has expired, or is still
+ * opening, is taken over. Nothing walks the table, and no timer is needed while no packet comes.
  */
 #ifndef HW_FLOW_H
 #define HW_FLOW_H
@@ -20,7 +20,7 @@
 /* Places examined for one new flow: the bound on its cost when the endpoint is near its quota. */
 #define HW_RING_TRIES 32
 
-#define HW_STATE(word) ((word) & 0xff)
+#define HW_STATE(word) ((word)&0xff)
 #define HW_FIN_BIT(direction) (0x100u << (direction))
 
 static __always_inline __u64 idle_limit_ns(__u8 protocol, __u32 state)
@@ -145,7 +145,8 @@ __noinline int claim_place(const struct hw_flow_key *key, __u32 quota, __u64 now
 			if (flow) {
 				bool opening = HW_STATE(flow->state) < HW_FLOW_ESTABLISHED;
 
-				/* Half-open flows give way when the quota is three quarters full, established ones never. */
+				/* Half-open flows give way when the quota is three quarters full, established ones
+				 * never. */
 				if (!flow_expired(flow, place->key.protocol, now_ns) &&
 				    !(opening && usage->flows > quota - quota / 4))
 					continue;
@@ -159,7 +160,8 @@ __noinline int claim_place(const struct hw_flow_key *key, __u32 quota, __u64 now
 	return 0;
 }
 
-/* A TCP segment of a known flow, by flags. Returns the next state word, or the same one; `reason` says if it does not fit. */
+/* A TCP segment of a known flow, by flags. Returns the next state word, or the same one; `reason` says if it does not
+ * fit. */
 static __always_inline __u32 tcp_next(const struct hw_packet *p, __u8 opener, __u32 state, enum hw_reason *reason)
 {
 	bool from_opener = p->direction == opener;

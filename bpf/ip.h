@@ -2,8 +2,8 @@
 /*
  * ip.h - IPv4 (RFC 791) and IPv6 (RFC 8200) down to the transport header.
  *
- * Strict where strictness costs nobody: IPv4 options and IPv6 routing headers steer packets past the policy, fragments hide
- * the ports that it speaks of; both are denied with a reason of their own.
+ * Strict where strictness costs nobody: IPv4 options and IPv6 routing headers steer packets past the policy, fragments
+ * hide the ports that it speaks of; both are denied with a reason of their own.
  */
 #ifndef HW_IP_H
 #define HW_IP_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * maps.h - the maps. Sizes are defaults; the loader sets them from its capacity before the first load and pins them, and
- * every later load of the same object, one per port, uses the pinned ones.
+ * maps.h - the maps. Sizes are defaults; the loader sets them from its capacity before the first load and pins them,
+ * and every later load of the same object, one per port, uses the pinned ones.
  */
 #ifndef HW_MAPS_H
 #define HW_MAPS_H

@@ -66,7 +66,8 @@ __noinline int check_nd(struct __sk_buff *skb, struct hw_packet *p, struct hw_en
 			return HW_REASON_MULTICAST;
 		if (!unspecified && !own_address(p->key.slot, source))
 			return HW_REASON_ND_SPOOF;
-		return link_layer_options_own(skb, p->l4_offset + 8, end, endpoint) ? HW_REASON_NONE : HW_REASON_ND_SPOOF;
+		return link_layer_options_own(skb, p->l4_offset + 8, end, endpoint) ? HW_REASON_NONE
+										    : HW_REASON_ND_SPOOF;
 	}
 	if (p->l4_len_bytes < 24 || bpf_skb_load_bytes(skb, p->l4_offset + 8, target, sizeof(target)))
 		return HW_REASON_L4_HEADER;

@@ -2,8 +2,8 @@
 /*
  * packet.h - what is known of the packet in hand, and bounded access to its bytes.
  *
- * Headers are read in place where they are linear and at a fixed offset, through bpf_skb_load_bytes() otherwise: a packet
- * may be a 64 KiB super-packet whose data lies in fragments of the skb.
+ * Headers are read in place where they are linear and at a fixed offset, through bpf_skb_load_bytes() otherwise: a
+ * packet may be a 64 KiB super-packet whose data lies in fragments of the skb.
  */
 #ifndef HW_PACKET_H
 #define HW_PACKET_H
@@ -35,7 +35,7 @@ enum hw_l4_kind {
 	HW_L4_STATELESS = 0, /* decided packet by packet */
 	HW_L4_TCP,
 	HW_L4_DATAGRAM, /* UDP, SCTP: a flow with replies, told by ports alone */
-	HW_L4_ECHO, /* ICMP and ICMPv6 echo */
+	HW_L4_ECHO,	/* ICMP and ICMPv6 echo */
 	HW_L4_ICMP_ERROR,
 	HW_L4_CHECKED, /* ND and DHCP: verified, never ruled */
 };
@@ -43,9 +43,9 @@ enum hw_l4_kind {
 struct hw_packet {
 	struct hw_flow_key key;
 	struct hw_active active; /* as it was when the packet came: one packet, one revision */
-	__u64 epoch; /* of the endpoint's network, likewise */
-	__u64 now_ns; /* CLOCK_MONOTONIC_COARSE */
-	__u32 len_bytes; /* of the frame */
+	__u64 epoch;		 /* of the endpoint's network, likewise */
+	__u64 now_ns;		 /* CLOCK_MONOTONIC_COARSE */
+	__u32 len_bytes;	 /* of the frame */
 	__u32 l4_offset;
 	__u32 l4_len_bytes;
 	__u16 port; /* host order: the destination port, or the ICMP type */
@@ -53,7 +53,7 @@ struct hw_packet {
 	__u8 direction;
 	__u8 opener; /* direction of the packet that opens the flow that this packet would belong to */
 	__u8 family; /* 4 or 6 */
-	__u8 kind; /* enum hw_l4_kind */
+	__u8 kind;   /* enum hw_l4_kind */
 	__u8 tcp_flags;
 	__u8 may_open;
 	__u8 icmp_code;

@@ -27,12 +27,12 @@ struct hw_answer {
 static __always_inline __u32 *find_peer(const struct hw_packet *p, __u32 network)
 {
 	if (p->family == 4) {
-		struct hw_prefix4_key key = { .prefix_bits = 64, .network = bpf_htonl(network) };
+		struct hw_prefix4_key key = {.prefix_bits = 64, .network = bpf_htonl(network)};
 
 		__builtin_memcpy(key.address, p->key.remote + 12, 4);
 		return bpf_map_lookup_elem(&hw_prefixes4, &key);
 	} else {
-		struct hw_prefix6_key key = { .prefix_bits = 160, .network = bpf_htonl(network) };
+		struct hw_prefix6_key key = {.prefix_bits = 160, .network = bpf_htonl(network)};
 
 		address_copy(key.address, p->key.remote);
 		return bpf_map_lookup_elem(&hw_prefixes6, &key);
@@ -81,8 +81,8 @@ static __always_inline bool find_class(const struct hw_packet *p, __u16 port, __
 }
 
 /*
- * Decides the flow that the packet belongs to, by the direction of its opener and `port`, the opener's destination port.
- * Always fills `a` as far as it came.
+ * Decides the flow that the packet belongs to, by the direction of its opener and `port`, the opener's destination
+ * port. Always fills `a` as far as it came.
  */
 __noinline int decide(struct hw_packet *p, __u32 network, __u16 port, struct hw_answer *a)
 {

@@ -143,8 +143,8 @@ static __always_inline void fill_event(struct hw_event *event, struct __sk_buff 
 }
 
 /*
- * Counts and reports a packet that is denied, or would be. Like all of the slower way it is a global function, so that the
- * verifier looks at it once and not once for every path that leads here.
+ * Counts and reports a packet that is denied, or would be. Like all of the slower way it is a global function, so that
+ * the verifier looks at it once and not once for every path that leads here.
  */
 __noinline int report_denial(struct __sk_buff *skb, struct hw_packet *p, const struct hw_answer *a)
 {

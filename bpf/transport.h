@@ -35,8 +35,8 @@ enum hw_icmpv6_type {
 /* The flag combinations that RFC 9293 gives a meaning, by FIN, SYN, RST and ACK packed into four bits. */
 static __always_inline bool tcp_flags_valid(__u8 flags)
 {
-	const __u32 valid = 1u << 0x2 /* SYN */ | 1u << 0xa /* SYN ACK */ | 1u << 0x4 /* RST */ | 1u << 0xc /* RST ACK */ |
-			    1u << 0x9 /* FIN ACK */ | 1u << 0x8 /* ACK */;
+	const __u32 valid = 1u << 0x2 /* SYN */ | 1u << 0xa /* SYN ACK */ | 1u << 0x4 /* RST */ |
+			    1u << 0xc /* RST ACK */ | 1u << 0x9 /* FIN ACK */ | 1u << 0x8 /* ACK */;
 
 	return valid >> ((flags & 0x7) | (flags & HW_TCP_ACK) >> 1) & 1;
 }
@@ -89,8 +89,9 @@ static __always_inline enum hw_reason parse_icmp(struct hw_packet *p, const __u8
 		p->key.remote_port = 1 + p->opener;
 		return HW_REASON_NONE;
 	}
-	if (p->family == 4 && (type == HW_ICMP_UNREACHABLE || type == HW_ICMP_TIME_EXCEEDED || type == HW_ICMP_PARAMETER_PROBLEM ||
-			       type == HW_ICMP_SOURCE_QUENCH || type == HW_ICMP_REDIRECT))
+	if (p->family == 4 &&
+	    (type == HW_ICMP_UNREACHABLE || type == HW_ICMP_TIME_EXCEEDED || type == HW_ICMP_PARAMETER_PROBLEM ||
+	     type == HW_ICMP_SOURCE_QUENCH || type == HW_ICMP_REDIRECT))
 		p->kind = HW_L4_ICMP_ERROR;
 	else if (p->family == 6 && type < 128)
 		p->kind = HW_L4_ICMP_ERROR;
@@ -136,12 +137,14 @@ static __always_inline enum hw_reason parse_header(struct hw_packet *p, const __
 }
 
 /* ICMP belongs to IPv4 and ICMPv6 to IPv6; the other way round means nothing that a peer's stack would agree on. */
-static __always_inline enum hw_reason parse_transport(struct __sk_buff *skb, struct hw_packet *p, void *data, void *data_end)
+static __always_inline enum hw_reason parse_transport(struct __sk_buff *skb, struct hw_packet *p, void *data,
+						      void *data_end)
 {
 	__u32 len = transport_header_len(p->key.protocol);
 	__u8 copy[HW_TCP_LEN] __attribute__((aligned(4)));
 
-	if ((p->key.protocol == HW_PROTOCOL_ICMP && p->family != 4) || (p->key.protocol == HW_PROTOCOL_ICMPV6 && p->family != 6))
+	if ((p->key.protocol == HW_PROTOCOL_ICMP && p->family != 4) ||
+	    (p->key.protocol == HW_PROTOCOL_ICMPV6 && p->family != 6))
 		return HW_REASON_L4_HEADER;
 	if (!len)
 		return HW_REASON_NONE;
@@ -153,9 +156,9 @@ static __always_inline enum hw_reason parse_transport(struct __sk_buff *skb, str
 	    data + HW_ETH_LEN + HW_IPV6_LEN + HW_TCP_LEN <= data_end)
 		return parse_header(p, data + HW_ETH_LEN + HW_IPV6_LEN);
 	/* Short datagrams, or a header behind extension headers. */
-	if (len == HW_TCP_LEN ? bpf_skb_load_bytes(skb, p->l4_offset, copy, HW_TCP_LEN) :
-	    len == HW_SCTP_LEN ? bpf_skb_load_bytes(skb, p->l4_offset, copy, HW_SCTP_LEN) :
-				 bpf_skb_load_bytes(skb, p->l4_offset, copy, HW_UDP_LEN))
+	if (len == HW_TCP_LEN	 ? bpf_skb_load_bytes(skb, p->l4_offset, copy, HW_TCP_LEN)
+	    : len == HW_SCTP_LEN ? bpf_skb_load_bytes(skb, p->l4_offset, copy, HW_SCTP_LEN)
+				 : bpf_skb_load_bytes(skb, p->l4_offset, copy, HW_UDP_LEN))
 		return HW_REASON_TRUNCATED;
 	return parse_header(p, copy);
 }

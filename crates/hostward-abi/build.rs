@@ -45,10 +45,7 @@ fn main() {
 
 /// `hw_flow_key` becomes `FlowKey`.
 fn rust_name(name: &str) -> String {
-    name.trim_start_matches("hw_")
-        .split('_')
-        .map(|word| word[..1].to_uppercase() + &word[1..])
-        .collect()
+    name.trim_start_matches("hw_").split('_').map(|word| word[..1].to_uppercase() + &word[1..]).collect()
 }
 
 fn write_structure(out: &mut String, btf: &Btf<'_>, name: &str, structure: &Struct<'_>) {

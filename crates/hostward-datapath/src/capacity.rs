@@ -24,10 +24,9 @@ impl Capacity {
     pub(crate) fn of_map(&self, name: &str) -> Option<u32> {
         Some(match name {
             "hw_endpoints" | "hw_active" | "hw_networks" | "hw_rings" | "hw_usage" => self.endpoints,
-            // 16 addresses (variants) of each endpoint, in the old and in the new revision at once.
-            "hw_policies" => self.endpoints * 32,
             "hw_addresses" => self.endpoints * 16,
-            "hw_reasons" => self.endpoints * 32,
+            // 16 addresses (variants) of each endpoint in the old and in the new revision; HW_REASON_STRIDE.
+            "hw_policies" | "hw_reasons" => self.endpoints * 32,
             "hw_denials" => self.endpoints * 64,
             "hw_refs" => self.refs,
             "hw_cells" => self.cells,

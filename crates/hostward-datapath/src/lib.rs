@@ -22,3 +22,4 @@ pub use port::Port;
 pub use tables::Datapath;
 pub use tables::EndpointConfig;
 pub use tables::PolicyBlock;
+pub use tables::PrefixEntry;

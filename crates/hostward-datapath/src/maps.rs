@@ -58,9 +58,8 @@ impl Maps {
     pub fn open(object: &Path, directory: &Path, capacity: &Capacity) -> Result<Self> {
         let names = || NAMES.iter().copied().chain([EVENTS]);
         if names().all(|name| directory.join(name).exists()) {
-            let handles = names()
-                .map(|name| Ok((name, open_pinned(&directory.join(name))?)))
-                .collect::<Result<Vec<_>>>()?;
+            let handles =
+                names().map(|name| Ok((name, open_pinned(&directory.join(name))?))).collect::<Result<Vec<_>>>()?;
             let maps = Self { handles, reused: true };
             maps.check_capacity(capacity)?;
             return Ok(maps);

@@ -175,7 +175,8 @@ impl Port {
         fs::create_dir_all(&self.directory).map_err(kernel("create", self.directory.display()))?;
         if path.exists() {
             let link = ffi::open_pinned(&path).map_err(kernel("open", path.display()))?;
-            if linked_ifindex(&path) == Some(ifindex) && ffi::update_link(link.as_fd(), self.program(direction)).is_ok() {
+            if linked_ifindex(&path) == Some(ifindex) && ffi::update_link(link.as_fd(), self.program(direction)).is_ok()
+            {
                 return Ok(());
             }
             // Its device is gone (ifindex 0), or it is another device's: of no use here.
@@ -278,7 +279,8 @@ impl Port {
     /// # Errors
     /// The kernel refuses the frame (it wants at least an Ethernet header).
     pub fn run(&self, direction: Direction, frame: &[u8], repeat: u32) -> Result<(bool, u32)> {
-        let (code, nanoseconds) = ffi::test_run(self.program(direction), frame, repeat).map_err(kernel("run", "verdict"))?;
+        let (code, nanoseconds) =
+            ffi::test_run(self.program(direction), frame, repeat).map_err(kernel("run", "verdict"))?;
         Ok((code == 0, nanoseconds))
     }
 
@@ -287,7 +289,9 @@ impl Port {
     /// # Errors
     /// The kernel refuses the frame.
     pub fn run_empty(&self, frame: &[u8], repeat: u32) -> Result<u32> {
-        ffi::test_run(self.empty.as_fd(), frame, repeat).map(|(_, nanoseconds)| nanoseconds).map_err(kernel("run", "hw_empty"))
+        ffi::test_run(self.empty.as_fd(), frame, repeat)
+            .map(|(_, nanoseconds)| nanoseconds)
+            .map_err(kernel("run", "hw_empty"))
     }
 }
 

@@ -54,6 +54,9 @@ pub struct PolicyBlock {
     pub identity: u32,
 }
 
+/// (network, address, prefix length within the family, peer index).
+pub type PrefixEntry = (u32, [u8; 16], u32, u32);
+
 /// The datapath of one host.
 pub struct Datapath {
     object: PathBuf,
@@ -233,7 +236,7 @@ impl Datapath {
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn read_prefixes(&self) -> Result<Vec<(u32, [u8; 16], u32, u32)>> {
+    pub fn read_prefixes(&self) -> Result<Vec<PrefixEntry>> {
         let mut prefixes = Vec::new();
         for name in ["hw_prefixes4", "hw_prefixes6"] {
             let map = self.maps.get(name);
@@ -285,10 +288,8 @@ impl Datapath {
     /// # Errors
     /// They lie beyond the capacity.
     pub fn write_refs(&self, first: u32, refs: &[(u32, u16, u16)]) -> Result<()> {
-        let refs: Vec<_> = refs
-            .iter()
-            .map(|&(row, row_length, class_set)| abi::Ref { row, row_length, class_set })
-            .collect();
+        let refs: Vec<_> =
+            refs.iter().map(|&(row, row_length, class_set)| abi::Ref { row, row_length, class_set }).collect();
         self.maps.write_array("hw_refs", first, &refs)
     }
 
@@ -336,10 +337,11 @@ impl Datapath {
             .get("hw_counts")
             .lookup_percpu(&slot.to_ne_bytes(), MapFlags::ANY)
             .map_err(libbpf("read", "hw_counts"))?;
-        Ok(values.into_iter().flatten().filter_map(|bytes| abi::Count::read_from_bytes(&bytes).ok()).fold(
-            (0, 0),
-            |(packets, bytes), count| (packets + count.packets, bytes + count.bytes),
-        ))
+        Ok(values
+            .into_iter()
+            .flatten()
+            .filter_map(|bytes| abi::Count::read_from_bytes(&bytes).ok())
+            .fold((0, 0), |(packets, bytes), count| (packets + count.packets, bytes + count.bytes)))
     }
 
     /// An endpoint's denied packets by reason number; reasons that never occurred are left out.
@@ -391,8 +393,10 @@ impl Datapath {
     /// # Errors
     /// It lies beyond the capacity.
     pub fn read_policy(&self, index: u32) -> Result<PolicyBlock> {
-        let value: abi::Policy =
-            self.maps.read("hw_policies", &index)?.ok_or_else(|| invalid("hw_policies", format!("no block {index}")))?;
+        let value: abi::Policy = self
+            .maps
+            .read("hw_policies", &index)?
+            .ok_or_else(|| invalid("hw_policies", format!("no block {index}")))?;
         Ok(PolicyBlock {
             revision: value.revision,
             egress: (value.table[0], value.peers[0]),
@@ -471,10 +475,8 @@ impl Datapath {
     /// The kernel refuses.
     pub fn clear_slot(&self, slot: u32) -> Result<()> {
         let flows = self.maps.get("hw_flows");
-        let mine: Vec<_> = flows
-            .keys()
-            .filter(|key| abi::FlowKey::read_from_bytes(key).is_ok_and(|key| key.slot == slot))
-            .collect();
+        let mine: Vec<_> =
+            flows.keys().filter(|key| abi::FlowKey::read_from_bytes(key).is_ok_and(|key| key.slot == slot)).collect();
         for key in mine {
             flows.delete(&key).map_err(libbpf("remove from", "hw_flows"))?;
         }
@@ -483,7 +485,11 @@ impl Datapath {
                 self.remove_address(slot, address)?;
             }
         }
-        self.maps.write_array("hw_usage", slot, &[abi::Usage { flows: 0, cursor: 0, event_arrival_ns: 0, events_lost: 0 }])?;
+        self.maps.write_array(
+            "hw_usage",
+            slot,
+            &[abi::Usage { flows: 0, cursor: 0, event_arrival_ns: 0, events_lost: 0 }],
+        )?;
         let denial = abi::Denial::read_from_bytes(&[0; size_of::<abi::Denial>()])
             .map_err(|_| invalid("hw_denials", "another layout"))?;
         self.maps.write_array("hw_denials", slot * 64, &[denial; 64])?;

@@ -164,12 +164,10 @@ impl Datapath {
         self.inner.write_class_block(class_set, block, &classes).map_err(refused)
     }
 
-    #[allow(clippy::needless_pass_by_value, reason = "PyO3 converts a list into a vector")]
     fn write_cells(&self, first: u32, decisions: Vec<u32>) -> PyResult<()> {
         self.inner.write_cells(first, &decisions).map_err(refused)
     }
 
-    #[allow(clippy::needless_pass_by_value, reason = "PyO3 converts a list into a vector")]
     fn write_refs(&self, first: u32, refs: Vec<(u32, u16, u16)>) -> PyResult<()> {
         self.inner.write_refs(first, &refs).map_err(refused)
     }

@@ -6,13 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from threading import Lock
-from typing import TypeVar
 
 from hostward.errors import ConflictError, NotFoundError
-from hostward.store.records import Change, HostRecord, PolicySource, RevisionRecord, State, TokenRecord
+from hostward.store.records import Change, HostRecord, PolicySource, RevisionRecord, State, TokenRecord, successor
 from hostward.store.token_rules import check_redeemable
-
-_R = TypeVar("_R")
 
 
 class MemoryStore:
@@ -43,13 +40,7 @@ class MemoryStore:
             else:
                 policy_revision = self._history[-1].policy_revision if self._history else 0
             self._history.append(RevisionRecord(number, change.time, change.author, change.summary, policy_revision))
-            self._state = State(
-                revision=number,
-                sources=state.sources if change.sources is None else dict(change.sources),
-                endpoints=_changed(state.endpoints, change.endpoints),
-                hosts=_changed(state.hosts, change.hosts),
-                numbers=state.numbers if change.numbers is None else change.numbers,
-            )
+            self._state = successor(state, change)
             return number
 
     def revisions(self, limit: int) -> Sequence[RevisionRecord]:
@@ -83,11 +74,6 @@ class MemoryStore:
 
     def close(self) -> None:
         """Nothing to let go of."""
-
-
-def _changed(present: Mapping[str, _R], changes: Mapping[str, _R | None]) -> Mapping[str, _R]:
-    merged = {**present, **changes}
-    return {key: record for key, record in merged.items() if record is not None}
 
 
 def conflict(expected: int, head: int) -> ConflictError:

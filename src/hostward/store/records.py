@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
+from typing import TypeVar
 
 from hostward.model.endpoint import Endpoint
 
@@ -99,3 +100,23 @@ class Change:
     endpoints: Mapping[str, Endpoint | None] = field(default_factory=dict)
     hosts: Mapping[str, HostRecord | None] = field(default_factory=dict)
     numbers: bytes | None = None
+
+
+def successor(state: State, change: Change) -> State:
+    """The state that committing ``change`` on ``state`` makes."""
+    return State(
+        revision=state.revision + 1,
+        sources=state.sources if change.sources is None else dict(change.sources),
+        endpoints=_merged(state.endpoints, change.endpoints),
+        hosts=_merged(state.hosts, change.hosts),
+        numbers=state.numbers if change.numbers is None else change.numbers,
+    )
+
+
+_R = TypeVar("_R")
+
+
+def _merged(present: Mapping[str, _R], changes: Mapping[str, _R | None]) -> Mapping[str, _R]:
+    if not changes:
+        return present
+    return {key: record for key, record in {**present, **changes}.items() if record is not None}

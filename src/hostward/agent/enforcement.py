@@ -1,0 +1,145 @@
+"""The agent's hold on the enforcer: one call at a time, revisions only upwards, what was enforced kept on disk.
+
+Nothing here detaches anything: the end of the agent is no event for the datapath (invariant 2).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from hostward.agent.enforcer import DeviceFacts, EndpointStatus, Enforcer
+from hostward.agent.last_good import load_last_good, save_last_good
+from hostward.agent.messages import Ack, Delta, Nack, NackReason, Snapshot
+from hostward.errors import CapacityError, DatapathError, HostwardError, StoreError
+from hostward.model.endpoint import Port
+from hostward.model.flow import FlowEvent
+from hostward.model.slice import HostSlice
+from hostward.policy import apply_delta, slice_digest
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """One reading of the kernel's state."""
+
+    statuses: Mapping[str, EndpointStatus]
+    repairs: Sequence[str]
+    events_lost: int
+
+
+class Enforcement:
+    """Enforces what the channel brings."""
+
+    def __init__(self, enforcer: Enforcer, directory: Path) -> None:
+        self._enforcer = enforcer
+        self._directory = directory
+        # One thread: the enforcer takes one caller at a time, and system calls must not hold up the channel.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="enforcer")
+        self._current: HostSlice | None = None
+        self.statuses: Mapping[str, EndpointStatus] = {}
+
+    @property
+    def revision(self) -> int:
+        """The revision in force."""
+        return self._enforcer.revision if self._current is None else self._current.revision
+
+    @property
+    def digest(self) -> str:
+        """The digest of the slice in force; empty if it is not known, so that a snapshot is sent."""
+        return "" if self._current is None else slice_digest(self._current)
+
+    async def restore(self) -> None:
+        """Enforce the last good slice. A damaged one is reported and left alone: what is attached keeps deciding."""
+        try:
+            kept = load_last_good(self._directory)
+            if kept is None:
+                return
+            if kept.revision < self._enforcer.revision:
+                log.warning(
+                    "the last good slice is revision %d, the kernel already has %d: waiting for the controller",
+                    kept.revision,
+                    self._enforcer.revision,
+                )
+                return
+            self.statuses = await self._call(lambda: self._enforcer.enforce(kept))
+            self._current = kept
+            log.info("enforcing revision %d from disk", kept.revision)
+        except HostwardError as error:
+            log.error("the last good slice is not enforced: %s", error)
+
+    async def take(self, message: Snapshot | Delta) -> Ack | Nack:
+        """Bring a revision into force and answer for it. Whatever goes wrong, the one before it stays whole."""
+        revision = message.slice.revision if isinstance(message, Snapshot) else message.revision
+        if revision <= self.revision and not (isinstance(message, Snapshot) and revision == self.revision):
+            return Nack(revision, NackReason.OLD, f"revision {self.revision} is in force")
+        if isinstance(message, Snapshot):
+            desired = message.slice
+        elif self._current is None or self._current.revision != message.base:
+            return Nack(revision, NackReason.DIGEST, f"the delta starts from revision {message.base}, not from ours")
+        else:
+            try:
+                desired = apply_delta(self._current, message.delta)
+            except (HostwardError, KeyError, ValueError) as error:
+                return Nack(revision, NackReason.DIGEST, f"the delta does not apply: {error}")
+        if slice_digest(desired) != message.digest:
+            return Nack(revision, NackReason.DIGEST, "the slice that arrived is not the slice that was meant")
+        return await self._enforce(desired)
+
+    async def _enforce(self, desired: HostSlice) -> Ack | Nack:
+        def enforce_and_keep() -> tuple[Mapping[str, EndpointStatus], float]:
+            start = time.perf_counter()
+            statuses = self._enforcer.enforce(desired)
+            took_s = time.perf_counter() - start
+            # Before the ACK: a host that acknowledged comes back with this revision, whatever happens to it.
+            save_last_good(self._directory, desired)
+            return statuses, took_s
+
+        try:
+            self.statuses, took_s = await self._call(enforce_and_keep)
+        except CapacityError as error:
+            return Nack(desired.revision, NackReason.CAPACITY, str(error))
+        except DatapathError as error:
+            return Nack(desired.revision, NackReason.DATAPATH, str(error))
+        except StoreError as error:
+            # It is in force but would not survive a restart; the next snapshot of the same revision may mend it.
+            self._current = None
+            return Nack(desired.revision, NackReason.STORAGE, str(error))
+        self._current = desired
+        return Ack(desired.revision, took_s, self.statuses)
+
+    async def inspect(self, port: Port) -> DeviceFacts:
+        """Look at a device. Raises DeviceError."""
+        return await self._call(lambda: self._enforcer.inspect_device(port))
+
+    async def look_after(self) -> Health:
+        """Compare the kernel with the slice in force, mend it, and read the states."""
+
+        def repair_and_read() -> Health:
+            repairs = self._enforcer.repair()
+            return Health(self._enforcer.statuses(), repairs, self._enforcer.counters().events_lost)
+
+        health = await self._call(repair_and_read)
+        self.statuses = health.statuses
+        return health
+
+    async def drain_events(self, limit: int) -> Sequence[FlowEvent]:
+        """Take waiting events."""
+        return await self._call(lambda: self._enforcer.drain_events(limit))
+
+    async def close(self) -> None:
+        """Let go of the enforcer; what is attached stays attached."""
+        await self._call(self._enforcer.close)
+        self._thread.shutdown()
+
+    async def _call(self, work: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)

@@ -1,0 +1,44 @@
+"""The last slice that this host enforced, on disk: what it starts with when no controller is there to ask."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import msgspec
+
+from hostward.agent.private_files import write_private_file
+from hostward.errors import StoreError
+from hostward.model.slice import HostSlice
+
+LAST_GOOD_FILE = "last-good.slice"
+_MAGIC = b"hostward slice 1\n"
+_DIGEST_BYTES = hashlib.sha256().digest_size
+
+
+def save_last_good(directory: Path, slice_: HostSlice) -> None:
+    """Keep ``slice_``, atomically and durably."""
+    content = msgspec.msgpack.encode(slice_)
+    write_private_file(directory / LAST_GOOD_FILE, _MAGIC + hashlib.sha256(content).digest() + content)
+
+
+def load_last_good(directory: Path) -> HostSlice | None:
+    """The kept slice, or None if there is none. Raises StoreError if the file is not exactly what was written."""
+    path = directory / LAST_GOOD_FILE
+    try:
+        whole = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StoreError(f"cannot be read: {error.strerror}", subject=str(path)) from error
+    digest, content = whole[len(_MAGIC) :][:_DIGEST_BYTES], whole[len(_MAGIC) + _DIGEST_BYTES :]
+    if not whole.startswith(_MAGIC) or hashlib.sha256(content).digest() != digest:
+        raise StoreError(
+            "the last good slice is damaged and is not used",
+            subject=str(path),
+            hint="what is attached keeps deciding; the controller sends the slice anew",
+        )
+    try:
+        return msgspec.msgpack.decode(content, type=HostSlice)
+    except msgspec.MsgspecError as error:
+        raise StoreError(f"written by another version: {error}", subject=str(path)) from error

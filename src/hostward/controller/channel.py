@@ -1,0 +1,44 @@
+"""The channel port: from a TLS connection to a session in the fleet, or to a logged refusal."""
+
+from __future__ import annotations
+
+import logging
+
+from websockets.asyncio.server import ServerConnection
+
+from hostward.controller.authority import peer_of
+from hostward.controller.fleet import Fleet
+from hostward.controller.listener import peer_text
+from hostward.controller.membership import Membership
+from hostward.controller.session import Session
+from hostward.errors import HostwardError
+
+log = logging.getLogger(__name__)
+
+
+class ChannelDesk:
+    """Handles the connections of the channel port."""
+
+    def __init__(self, membership: Membership, fleet: Fleet) -> None:
+        self._membership = membership
+        self._fleet = fleet
+
+    async def serve(self, connection: ServerConnection) -> None:
+        """One agent's channel. The host's name is the certificate's, whatever the agent may say."""
+        peer = peer_text(connection.remote_address)
+        certificate = connection.transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        try:
+            host, serial, until = peer_of(certificate)
+            self._membership.check_certificate(host, serial)
+            session = Session(connection, peer, host, serial, self._fleet, self._membership)
+            self._fleet.enter(session)
+        except HostwardError as error:
+            log.warning("channel: refused %s: %s", peer, str(error).splitlines()[0])
+            await connection.close(4001, error.what[:100])
+            return
+        log.info("channel: host %s connected from %s", host, peer)
+        try:
+            await session.run(until)
+        finally:
+            self._fleet.leave(session)
+            log.info("channel: host %s (%s) is gone", host, peer)

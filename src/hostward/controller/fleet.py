@@ -1,0 +1,121 @@
+"""All hosts' channels: who is connected, what each enforces, and the waiting for a revision to be enforced.
+
+Owns sessions and views. It must not decide who belongs (``membership``) or what is enforced (``service``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Mapping
+from typing import TYPE_CHECKING
+
+from hostward.agent.enforcer import DeviceFacts
+from hostward.agent.messages import Events
+from hostward.controller.host_view import HostOutcome, HostView, Outcome
+from hostward.controller.publication import Publication
+from hostward.errors import ChannelError, ConflictError
+from hostward.model.endpoint import Port
+
+if TYPE_CHECKING:
+    from hostward.controller.session import Session
+
+log = logging.getLogger(__name__)
+
+
+class Fleet:
+    """Everything between the committed state and the hosts."""
+
+    def __init__(self, on_events: Callable[[str, Events], None]) -> None:
+        self.on_events = on_events
+        self._sessions: dict[str, Session] = {}
+        self._views: dict[str, HostView] = {}
+        self._target: Publication | None = None
+        self._published_at_s = 0.0
+        self._progress = asyncio.Event()
+
+    @property
+    def target(self) -> Publication | None:
+        """What every host is to enforce; None before the first publication."""
+        return self._target
+
+    def publish(self, publication: Publication) -> None:
+        """Let every connected host have it. Returns at once."""
+        self._target = publication
+        self._published_at_s = asyncio.get_running_loop().time()
+        for session in self._sessions.values():
+            session.wake()
+
+    def view(self, host: str) -> HostView:
+        """What is known of a host; an empty view if it never connected."""
+        return self._views.setdefault(host, HostView(host))
+
+    def connected(self) -> Collection[str]:
+        """The hosts that have a channel now."""
+        return tuple(self._sessions)
+
+    def enter(self, session: Session) -> None:
+        """A channel begins. Raises ConflictError if the host has one: two machines, or a stolen key."""
+        present = self._sessions.get(session.host)
+        if present is not None:
+            raise ConflictError(f"host {session.host} already has a channel, from {present.peer}")
+        self._sessions[session.host] = session
+        view = self.view(session.host)
+        view.connected, view.peer = True, session.peer
+
+    def leave(self, session: Session) -> None:
+        """A channel is over."""
+        if self._sessions.get(session.host) is session:
+            del self._sessions[session.host]
+            self.view(session.host).connected = False
+            self.progress()
+
+    async def close_host(self, host: str, reason: str) -> None:
+        """End a host's channel, if it has one."""
+        session = self._sessions.get(host)
+        if session is not None:
+            await session.close(reason)
+
+    async def inspect(self, host: str, port: Port) -> DeviceFacts:
+        """Ask a host about a device. Raises DeviceError, or ChannelError if the host cannot be asked."""
+        session = self._sessions.get(host)
+        if session is None:
+            raise ChannelError(
+                "the host is not connected, so its device cannot be looked at",
+                subject=f"host {host}",
+                hint="start its agent, then repeat",
+            )
+        return await session.inspect(port)
+
+    def progress(self) -> None:
+        """Something that a waiter may wait for has happened."""
+        self._progress.set()
+        self._progress = asyncio.Event()
+
+    def outcomes(self, revision: int, hosts: Collection[str]) -> Mapping[str, HostOutcome]:
+        """How far ``revision`` has come on each of ``hosts``."""
+        return {host: self._outcome(revision, self.view(host)) for host in hosts}
+
+    def _outcome(self, revision: int, view: HostView) -> HostOutcome:
+        if view.nack is not None and view.nack.revision >= revision > view.enforced:
+            return HostOutcome(view.host, Outcome.REFUSED, detail=f"{view.nack.reason.value}: {view.nack.detail}")
+        if not view.connected:
+            return HostOutcome(view.host, Outcome.DISCONNECTED)
+        if view.enforced >= revision:
+            return HostOutcome(view.host, Outcome.ENFORCED, max(0.0, view.enforced_at_s - self._published_at_s))
+        return HostOutcome(view.host, Outcome.WAITING)
+
+    async def wait(
+        self, revision: int, hosts: Collection[str], limit_s: float, settled: Callable[[], bool] = lambda: True
+    ) -> Mapping[str, HostOutcome]:
+        """Wait until no host is ``WAITING`` and ``settled()`` holds, at most ``limit_s``; return where they stand."""
+        try:
+            async with asyncio.timeout(limit_s):
+                while True:
+                    changed = self._progress
+                    outcomes = self.outcomes(revision, hosts)
+                    if settled() and all(o.outcome is not Outcome.WAITING for o in outcomes.values()):
+                        return outcomes
+                    await changed.wait()
+        except TimeoutError:
+            return self.outcomes(revision, hosts)

@@ -1,0 +1,69 @@
+"""The head of history in memory, and the one way to move it: every commit goes through here, one at a time.
+
+Owns the pairing of ``State`` with the store. It must not know what a change means.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from hostward.store.protocol import Store
+from hostward.store.records import Change, HostRecord, PolicySource, RevisionRecord, State, TokenRecord, successor
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """The clock of a running controller; tests pass their own."""
+    return datetime.now(UTC)
+
+
+class Ledger:
+    """The committed state. Reads cost nothing; writes wait for the disk in a thread, so that the loop goes on."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._state = store.load()
+        # Held by whoever plans and commits, from the reading of the head to the commit: two plans never interleave.
+        self.changing = asyncio.Lock()
+
+    @property
+    def state(self) -> State:
+        """What is committed."""
+        return self._state
+
+    async def commit(self, change: Change) -> int:
+        """Write the next revision; ``changing`` is held. Raises what ``Store.commit`` raises; then nothing changed."""
+        if not self.changing.locked():
+            raise RuntimeError("commit without holding Ledger.changing")
+        number = await asyncio.to_thread(self._store.commit, self._state.revision, change)
+        self._state = successor(self._state, change)
+        return number
+
+    async def put_host(self, host: HostRecord) -> None:
+        """Write a host's record without a revision."""
+        await asyncio.to_thread(self._store.put_host, host)
+        self._state = replace(self._state, hosts={**self._state.hosts, host.name: host})
+
+    async def put_token(self, token: TokenRecord) -> None:
+        """Keep a join token."""
+        await asyncio.to_thread(self._store.put_token, token)
+
+    async def redeem_token(self, secret_hash: str, host: str, now: datetime) -> TokenRecord:
+        """Use up a join token. Raises EnrolmentError."""
+        return await asyncio.to_thread(self._store.redeem_token, secret_hash, host, now)
+
+    async def revisions(self, limit: int) -> Sequence[RevisionRecord]:
+        """History, newest first."""
+        return await asyncio.to_thread(self._store.revisions, limit)
+
+    async def policy_at(self, revision: int) -> Mapping[str, PolicySource]:
+        """The policy text of a past revision. Raises NotFoundError."""
+        return await asyncio.to_thread(self._store.policy_at, revision)
+
+    def close(self) -> None:
+        """Close the store."""
+        self._store.close()

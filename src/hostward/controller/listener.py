@@ -1,0 +1,168 @@
+"""WebSockets over TLS 1.3, one socket at a time, so that every client that is refused leaves a line with its address.
+
+The loop's own TLS server drops a client whose handshake fails without telling anybody. Here each socket is accepted first
+and its handshake awaited, so that a refusal can be logged and pending handshakes can be bounded. (Starting TLS on an
+accepted plain transport is no way out: uvloop cannot.) This module must not know what is said over a connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import cast
+
+from websockets.asyncio.server import Server, ServerConnection
+from websockets.exceptions import ConnectionClosed
+from websockets.protocol import OPEN
+from websockets.server import ServerProtocol
+
+from hostward.agent.messages import MESSAGE_LIMIT_BYTES
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[ServerConnection], Awaitable[None]]
+
+HANDSHAKE_LIMIT_S = 10.0
+# Handshakes are the only work that a stranger can ask for; more than this many at a time wait in the backlog.
+PENDING_HANDSHAKES = 256
+# A host that vanished without a word frees its name after at most the sum.
+PING_EVERY_S = 5.0
+PING_ANSWER_S = 10.0
+
+
+class Listener:
+    """Listens on one address until closed. ``handler`` gets each connection that completed TLS and the upgrade."""
+
+    def __init__(
+        self, context: ssl.SSLContext, handler: Handler, *, name: str, message_limit_bytes: int = MESSAGE_LIMIT_BYTES
+    ) -> None:
+        self._context = context
+        self._serve = handler
+        self._name = name
+        self._message_limit_bytes = message_limit_bytes
+        self._pending = asyncio.Semaphore(PENDING_HANDSHAKES)
+        self._socket: socket.socket | None = None
+        self._accepting: asyncio.Task[None] | None = None
+        self._handshakes: set[asyncio.Task[None]] = set()
+        self._connections: set[ServerConnection] = set()
+        # What ServerConnection asks of its server.
+        self.handler_tasks: set[asyncio.Task[None]] = set()
+
+    def is_serving(self) -> bool:
+        """Whether new connections may still complete."""
+        return self._accepting is not None
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens; the port is the real one even if 0 was asked for."""
+        if self._socket is None:
+            raise RuntimeError("not listening")
+        name = self._socket.getsockname()
+        return str(name[0]), int(name[1])
+
+    async def start(self, host: str, port: int) -> None:
+        """Begin to listen. Raises OSError if the address cannot be had."""
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._socket = socket.create_server((host, port), family=family, backlog=1024)
+        self._socket.setblocking(False)
+        self._accepting = asyncio.create_task(self._accept(self._socket), name=f"accept {self._name}")
+
+    async def close(self) -> None:
+        """Stop listening and close every connection."""
+        accepting, self._accepting = self._accepting, None
+        if accepting is not None:
+            accepting.cancel()
+            await asyncio.gather(accepting, return_exceptions=True)
+        if self._socket is not None:
+            self._socket.close()
+        for handshake in self._handshakes:
+            handshake.cancel()
+        await asyncio.gather(*self._handshakes, return_exceptions=True)
+        await asyncio.gather(*(c.close(1001, "the controller stops") for c in tuple(self._connections)))
+        await asyncio.gather(*self.handler_tasks, return_exceptions=True)
+
+    async def _accept(self, listening: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._pending.acquire()
+            try:
+                client, address = await loop.sock_accept(listening)
+            except OSError as error:  # out of descriptors: wait for some to come back, do not spin
+                self._pending.release()
+                log.error("%s: cannot accept: %s", self._name, error)
+                await asyncio.sleep(0.1)
+                continue
+            except BaseException:
+                self._pending.release()
+                raise
+            task = asyncio.create_task(self._shake_hands(client, peer_text(address)))
+            self._handshakes.add(task)
+            task.add_done_callback(self._handshake_over)
+
+    def _handshake_over(self, task: asyncio.Task[None]) -> None:
+        self._handshakes.discard(task)
+        self._pending.release()
+
+    async def _shake_hands(self, client: socket.socket, peer: str) -> None:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                self._connection, client, ssl=self._context, ssl_handshake_timeout=HANDSHAKE_LIMIT_S
+            )
+        except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
+            log.warning("%s: refused %s: TLS: %s", self._name, peer, tls_reason(error))
+            client.close()
+
+    def _connection(self) -> ServerConnection:
+        return ServerConnection(
+            ServerProtocol(max_size=self._message_limit_bytes),
+            cast(Server, self),
+            ping_interval=PING_EVERY_S,
+            ping_timeout=PING_ANSWER_S,
+            max_queue=16,
+        )
+
+    async def handler(self, connection: ServerConnection) -> None:
+        """The life of one connection; called by ``ServerConnection`` once TLS stands."""
+        peer = peer_text(connection.remote_address)
+        try:
+            async with asyncio.timeout(HANDSHAKE_LIMIT_S):
+                await connection.handshake()
+            if connection.protocol.state is not OPEN:
+                log.warning("%s: refused %s: not a WebSocket", self._name, peer)
+                return
+            self._connections.add(connection)
+            connection.start_keepalive()
+            async with connection:
+                await self._serve(connection)
+        except ConnectionClosed:
+            pass  # the handler's own affair; it has logged what there was to say
+        except (OSError, TimeoutError) as error:
+            log.warning("%s: lost %s: %s", self._name, peer, error or type(error).__name__)
+        except Exception:
+            log.exception("%s: the connection of %s ends by a bug", self._name, peer)
+        finally:
+            self._connections.discard(connection)
+            connection.transport.abort()
+            task = asyncio.current_task()
+            if task is not None:
+                self.handler_tasks.discard(task)
+
+
+def peer_text(address: object) -> str:
+    """A peer's address as the log writes it."""
+    if isinstance(address, tuple) and len(address) >= 2:
+        host, port = address[0], address[1]
+        return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+    return "unknown peer"
+
+
+def tls_reason(error: OSError | TimeoutError) -> str:
+    """Why a handshake failed, in the words of the TLS library, without its source lines."""
+    if isinstance(error, ssl.SSLError) and error.reason:
+        detail = getattr(error, "verify_message", "")
+        return f"{error.reason.lower().replace('_', ' ')}{f' ({detail})' if detail else ''}"
+    return str(error) or type(error).__name__

@@ -1,0 +1,107 @@
+"""Who belongs: join tokens, host records and the certificates that may open a channel.
+
+Owns enrolment's rules. It must not talk to agents: ``fleet`` closes the channels of those who lost their place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from hostward.agent.join_token import JoinToken, check_host_name, hash_secret
+from hostward.controller.authority import Authority, Issued
+from hostward.controller.ledger import Clock, Ledger
+from hostward.errors import ConflictError, EnrolmentError, NotFoundError
+from hostward.store.records import HostRecord, HostState, TokenRecord
+
+TOKEN_LIFE = timedelta(hours=1)
+
+
+class Membership:
+    """Enrols hosts and says which certificate may speak for which."""
+
+    def __init__(self, ledger: Ledger, authority: Authority, clock: Clock, certificate_life: timedelta) -> None:
+        self.authority = authority
+        self._ledger = ledger
+        self._clock = clock
+        self._certificate_life = certificate_life
+        self._joining = asyncio.Lock()
+
+    async def make_token(self, host: str = "", life: timedelta = TOKEN_LIFE) -> JoinToken:
+        """A new join token, bound to ``host`` if that is given. Its secret is not kept and cannot be shown again."""
+        if host:
+            check_host_name(host)
+        token = JoinToken(host, secrets.token_urlsafe(32), self.authority.pin)
+        await self._ledger.put_token(TokenRecord(hash_secret(token.secret), host, self._clock() + life))
+        return token
+
+    async def join(self, host: str, secret: str, request: bytes) -> bytes:
+        """Redeem a token's secret and return the host's certificate. Raises EnrolmentError.
+
+        A name that is taken is given again only to a token bound to it: the operator meant it, and the certificates
+        before it end. A host that was quarantined or evicted comes back quarantined.
+        """
+        check_host_name(host)
+        async with self._joining:
+            now = self._clock()
+            issued = self.authority.issue_host(request, host, now, self._certificate_life)
+            token = await self._ledger.redeem_token(hash_secret(secret), host, now)
+            known = self._ledger.state.hosts.get(host)
+            if known is not None and token.host != host:
+                raise EnrolmentError(
+                    "a host of this name is already enrolled",
+                    subject=host,
+                    hint=f"choose another name, or replace that host with a token bound to it: hostward host token {host}",
+                )
+            state = HostState.ADMITTED
+            if known is not None and known.state is not HostState.ADMITTED:
+                state = HostState.QUARANTINED
+            await self._ledger.put_host(HostRecord(host, state, now, (issued.serial,), issued.until))
+            return issued.pem
+
+    def check_certificate(self, host: str, serial: str) -> HostRecord:
+        """The host that a verified certificate stands for, if it may have a channel now. Raises EnrolmentError."""
+        record = self._ledger.state.hosts.get(host)
+        if record is None:
+            raise EnrolmentError("the host is not enrolled here", subject=host)
+        if record.state is not HostState.ADMITTED:
+            raise EnrolmentError(f"the host is {record.state.value}", subject=host)
+        if serial not in record.serials:
+            raise EnrolmentError(f"certificate {serial} was replaced by a later one", subject=host)
+        return record
+
+    async def renew(self, host: str, serial: str, request: bytes) -> bytes:
+        """A new certificate for a host whose channel stands on ``serial``, which stays valid until its own end."""
+        record = self.check_certificate(host, serial)
+        issued: Issued = self.authority.issue_host(request, host, self._clock(), self._certificate_life)
+        await self._ledger.put_host(replace(record, serials=(issued.serial, serial), certificate_end=issued.until))
+        return issued.pem
+
+    def record(self, host: str) -> HostRecord:
+        """The host's record. Raises NotFoundError."""
+        try:
+            return self._ledger.state.hosts[host]
+        except KeyError:
+            raise NotFoundError(
+                "there is no such host", subject=f"host {host}", hint="list them: hostward get hosts"
+            ) from None
+
+    def moved(self, host: str, state: HostState) -> HostRecord:
+        """The record of ``host`` in ``state``, to be committed. Raises ConflictError if that move does not exist."""
+        record = self.record(host)
+        if record.state is state:
+            raise ConflictError(f"the host is already {state.value}", subject=f"host {host}")
+        if record.state is HostState.EVICTED:
+            raise ConflictError(
+                "the host was evicted and has no certificate",
+                subject=f"host {host}",
+                hint=f"let it join again: hostward host token {host}",
+            )
+        return replace(record, state=state, serials=() if state is HostState.EVICTED else record.serials)
+
+    @property
+    def now(self) -> datetime:
+        """The controller's time."""
+        return self._clock()
