@@ -61,6 +61,9 @@ fn hook(word: &str) -> PyResult<Hook> {
     }
 }
 
+/// Revision, egress and ingress table as (first, count), identity.
+type PolicyTuple = (u64, (u32, u32), (u32, u32), u32);
+
 #[pymethods]
 impl Datapath {
     #[new]
@@ -211,7 +214,7 @@ impl Datapath {
         self.inner.write_policy(index, &PolicyBlock { revision, egress, ingress, identity }).map_err(refused)
     }
 
-    fn read_policy(&self, index: u32) -> PyResult<(u64, (u32, u32), (u32, u32), u32)> {
+    fn read_policy(&self, index: u32) -> PyResult<PolicyTuple> {
         let block = self.inner.read_policy(index).map_err(refused)?;
         Ok((block.revision, block.egress, block.ingress, block.identity))
     }
