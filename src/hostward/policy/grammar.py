@@ -221,6 +221,7 @@ _TERMINALS = {
     "RPAR": "')'",
     "STAR": "'*'",
     "MINUS": "'-'",
+    "__ANON_0": "'!='",
     "$END": "the end of the line",
 }
 

@@ -1,0 +1,461 @@
+"""A tenant's and the platform's policy as parsed values, and how files become them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from enum import Enum
+from ipaddress import ip_network
+
+from hostward.errors import PolicyError, Problem
+from hostward.policy import grammar, yaml_tree
+from hostward.policy.grammar import KEYWORDS, LineError
+from hostward.policy.syntax import (
+    ANY_PORT,
+    Action,
+    Assertion,
+    Group,
+    Network,
+    Peer,
+    PeerKind,
+    Place,
+    PortRange,
+    Rule,
+    Side,
+)
+from hostward.policy.yaml_tree import Problems, Scalar, Sequence, Tree
+
+PLATFORM = "platform"
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
+_TENANT_KEYS = ("tenant", "mode", "groups", "services", "exports", "rules", "assertions")
+_PLATFORM_KEYS = ("mode", "networks", "internal", "groups", "services", "rules", "baseline", "assertions")
+
+
+class Mode(Enum):
+    """Whether denials deny."""
+
+    ENFORCE = "enforce"
+    AUDIT = "audit"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a tenant's and the platform's policy have in common. ``source`` is the text of its own YAML document."""
+
+    name: str
+    mode: Mode = Mode.ENFORCE
+    groups: Mapping[str, Group] = field(default_factory=dict)
+    services: Mapping[str, tuple[PortRange, ...]] = field(default_factory=dict)
+    exports: frozenset[str] = frozenset()
+    rules: tuple[Rule, ...] = ()
+    assertions: tuple[Assertion, ...] = ()
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TenantPolicy(Policy):
+    """One tenant's policy."""
+
+
+# Without a platform file: private space is divided into what endpoints may have and what else is inside.
+DEFAULT_NETWORKS: Mapping[str, tuple[Network, ...]] = {
+    "default": (ip_network("10.0.0.0/8"), ip_network("100.64.0.0/10"), ip_network("fd00::/8"))
+}
+DEFAULT_INTERNAL: tuple[Network, ...] = (ip_network("172.16.0.0/12"), ip_network("192.168.0.0/16"))
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformPolicy(Policy):
+    """The platform's policy: address spaces, and rules before and behind every tenant's."""
+
+    name: str = PLATFORM
+    networks: Mapping[str, tuple[Network, ...]] = field(default_factory=lambda: DEFAULT_NETWORKS)
+    internal: tuple[Network, ...] = DEFAULT_INTERNAL
+    baseline: tuple[Rule, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySet:
+    """Every policy of one revision."""
+
+    platform: PlatformPolicy | None = None
+    tenants: Mapping[str, TenantPolicy] = field(default_factory=dict)
+
+    @property
+    def effective_platform(self) -> PlatformPolicy:
+        """The platform's policy, the default one where there is none."""
+        return self.platform or PlatformPolicy()
+
+    def merged(self, other: PolicySet, *, without: Iterable[str] = ()) -> PolicySet:
+        """This set with what ``other`` names replaced, and the tenants ``without`` removed."""
+        gone = set(without)
+        tenants = {name: policy for name, policy in self.tenants.items() if name not in gone}
+        return PolicySet(other.platform or self.platform, {**tenants, **other.tenants})
+
+
+def parse_sources(sources: Iterable[tuple[str, bytes]]) -> PolicySet:
+    """Parse policy files. Raises PolicyError with every mistake found, in the order of files and lines."""
+    platform: PlatformPolicy | None = None
+    tenants: dict[str, TenantPolicy] = {}
+    where: dict[str, str] = {}
+    problems: list[Problem] = []
+    for file, content in sources:
+        documents, found = yaml_tree.load(file, content)
+        problems += found
+        text = content.decode("utf-8", "replace")
+        for index, tree in enumerate(documents):
+            reader = _Reader(Problems(file), text if len(documents) == 1 else _part(text, documents, index))
+            policy = reader.read(tree)
+            problems += reader.problems.found
+            if policy is None:
+                continue
+            if policy.name in where:
+                place = tree.place
+                message = f"{policy.name!r} is described twice"
+                problems.append(
+                    Problem(file, place.line, place.column, message, f"it stands in {where[policy.name]} too")
+                )
+            where[policy.name] = file
+            if isinstance(policy, PlatformPolicy):
+                platform = policy
+            elif isinstance(policy, TenantPolicy):
+                tenants[policy.name] = policy
+    if problems:
+        raise PolicyError(tuple(problems))
+    return PolicySet(platform, tenants)
+
+
+def _part(text: str, documents: list[yaml_tree.Mapping], index: int) -> str:
+    lines = text.splitlines(keepends=True)
+    end = documents[index + 1].place.line - 1 if index + 1 < len(documents) else len(lines)
+    part = [line for line in lines[documents[index].place.line - 1 : end] if line.strip() != "---"]
+    return "".join(part)
+
+
+class _Reader:
+    """Reads one document; every mistake goes to ``problems``."""
+
+    def __init__(self, problems: Problems, source: str) -> None:
+        self.problems = problems
+        self._source = source
+        self._services: dict[str, tuple[PortRange, ...]] = {}
+        self._groups: dict[str, Group] = {}
+
+    def read(self, tree: yaml_tree.Mapping) -> Policy | None:
+        if "tenant" in tree.keys:
+            return self._tenant(tree)
+        if PLATFORM in tree.keys:
+            if len(tree.keys) > 1:
+                extra = next(key for name, key in tree.keys.items() if name != PLATFORM)
+                self.problems.add(extra.place, f"{extra.text!r} does not belong beside 'platform'", "indent it below")
+            body = tree.items.get(PLATFORM)
+            if isinstance(body, yaml_tree.Mapping):
+                return self._platform(body)
+            if body is not None:
+                self.problems.add(body.place, "'platform' is a mapping")
+            return None
+        close = get_close_matches(next(iter(tree.keys), ""), ("tenant", PLATFORM), 1)
+        hint = f"did you mean {close[0]!r}?" if close else "begin with 'tenant: NAME' or 'platform:'"
+        self.problems.add(tree.place, "this describes neither a tenant nor the platform", hint)
+        return None
+
+    def _tenant(self, tree: yaml_tree.Mapping) -> TenantPolicy | None:
+        self._check_keys(tree, _TENANT_KEYS)
+        name = self._name(tree.items.get("tenant"), "a tenant's name")
+        if name == PLATFORM:
+            self.problems.add(tree.keys["tenant"].place, "no tenant may be called 'platform'")
+        if name is None:
+            return None
+        self._read_names(tree)
+        exports = frozenset(
+            scalar.text
+            for scalar in self._scalars(tree.items.get("exports"))
+            if self._known(scalar, self._groups, "group")
+        )
+        rules = self._rules(tree.items.get("rules"), name)
+        assertions = self._assertions(tree.items.get("assertions"))
+        mode = self._mode(tree.items.get("mode"))
+        return TenantPolicy(name, mode, self._groups, self._services, exports, rules, assertions, self._source)
+
+    def _platform(self, tree: yaml_tree.Mapping) -> PlatformPolicy:
+        self._check_keys(tree, _PLATFORM_KEYS)
+        self._read_names(tree)
+        policy = PlatformPolicy(
+            mode=self._mode(tree.items.get("mode")),
+            groups=self._groups,
+            services=self._services,
+            exports=frozenset(self._groups),
+            rules=self._rules(tree.items.get("rules"), PLATFORM),
+            baseline=self._rules(tree.items.get("baseline"), f"{PLATFORM}/baseline", seen=tree.items.get("rules")),
+            assertions=self._assertions(tree.items.get("assertions")),
+            source=self._source,
+        )
+        if "networks" in tree.items:
+            policy = replace(policy, networks=self._networks(tree.items["networks"]))
+        if "internal" in tree.items:
+            policy = replace(policy, internal=self._prefixes(tree.items["internal"]))
+        return policy
+
+    # -- pieces
+
+    def _check_keys(self, tree: yaml_tree.Mapping, allowed: tuple[str, ...]) -> None:
+        for name, key in tree.keys.items():
+            if name not in allowed:
+                close = get_close_matches(name, allowed, 1)
+                hint = f"did you mean {close[0]!r}?" if close else f"the keys here are {', '.join(allowed)}"
+                self.problems.add(key.place, f"{name!r} is not a key here", hint)
+
+    def _name(self, tree: Tree | None, what: str) -> str | None:
+        if not isinstance(tree, Scalar):
+            if tree is not None:
+                self.problems.add(tree.place, f"{what} is expected here")
+            return None
+        if not _NAME.fullmatch(tree.text) or tree.text in KEYWORDS:
+            hint = (
+                "a name begins with a letter, has letters, digits, - and _, at most 63, and is no word of the language"
+            )
+            self.problems.add(tree.place, f"{tree.text[:64]!r} is not {what}", hint)
+            return None
+        return tree.text
+
+    def _mode(self, tree: Tree | None) -> Mode:
+        if isinstance(tree, Scalar) and tree.text in ("enforce", "audit"):
+            return Mode(tree.text)
+        if tree is not None:
+            self.problems.add(tree.place, "the mode is 'enforce' or 'audit'")
+        return Mode.ENFORCE
+
+    def _read_names(self, tree: yaml_tree.Mapping) -> None:
+        for name, value in self._entries(tree.items.get("services"), "a service"):
+            ranges: list[PortRange] = []
+            for scalar in self._scalars(value):
+                try:
+                    line = grammar.parse_ports(scalar.text)
+                except LineError as error:
+                    self._line_problem(scalar, error)
+                    continue
+                if line.services:
+                    self.problems.add(scalar.place, "a service lists ports, not other services")
+                ranges += line.ports
+            self._services[name] = tuple(ranges)
+        for name, value in self._entries(tree.items.get("groups"), "a group"):
+            group = self._group(name, value)
+            if group is not None:
+                self._groups[name] = group
+        self._check_group_references()
+
+    def _group(self, name: str, value: Tree) -> Group | None:
+        if isinstance(value, Sequence):
+            prefixes = self._prefixes(value)
+            return Group(name, None, prefixes, "[" + ", ".join(map(str, prefixes)) + "]", value.place)
+        if not isinstance(value, Scalar):
+            hint = "quote the expression: YAML split it at a colon or a comma"
+            self.problems.add(value.place, f"the group {name!r} is an expression or a list of prefixes", hint)
+            return None
+        try:
+            return Group(name, grammar.parse_expression(value.text), (), value.text, value.place)
+        except LineError as error:
+            self._line_problem(value, error)
+            return None
+
+    def _check_group_references(self) -> None:
+        def visit(name: str, path: tuple[str, ...]) -> None:
+            group = self._groups[name]
+            for other in _references(group):
+                if other not in self._groups:
+                    close = get_close_matches(other, self._groups, 1)
+                    hint = f"did you mean {close[0]!r}?" if close else ""
+                    self.problems.add(group.place, f"there is no group {other!r}", hint)
+                elif self._groups[other].expression is None:
+                    self.problems.add(
+                        group.place, f"{other!r} is a list of prefixes, and an endpoint's labels have none"
+                    )
+                elif other in (*path, name):
+                    self.problems.add(
+                        group.place, f"the group {name!r} contains itself: {' → '.join((*path, name, other))}"
+                    )
+                else:
+                    visit(other, (*path, name))
+
+        before = len(self.problems.found)
+        for name in list(self._groups):
+            visit(name, ())
+        if len(self.problems.found) > before:
+            unique = dict.fromkeys(self.problems.found)
+            self.problems.found[:] = unique
+
+    def _networks(self, tree: Tree) -> Mapping[str, tuple[Network, ...]]:
+        networks: dict[str, tuple[Network, ...]] = {}
+        for name, value in self._entries(tree, "a network"):
+            pools = value.items.get("pools") if isinstance(value, yaml_tree.Mapping) else None
+            if isinstance(value, yaml_tree.Mapping):
+                self._check_keys(value, ("pools",))
+            if pools is None:
+                self.problems.add(value.place, f"the network {name!r} has no pools", "write e.g. {pools: [10.0.0.0/8]}")
+                continue
+            networks[name] = self._prefixes(pools)
+            for index, pool in enumerate(networks[name]):
+                for other in networks[name][:index]:
+                    if pool.version == other.version and pool.overlaps(other):
+                        self.problems.add(pools.place, f"the pools {other} and {pool} overlap")
+        return networks
+
+    def _prefixes(self, tree: Tree) -> tuple[Network, ...]:
+        prefixes: list[Network] = []
+        for scalar in self._scalars(tree):
+            try:
+                prefixes.append(grammar.parse_network(scalar.text))
+            except ValueError as error:
+                self.problems.add(scalar.place, str(error))
+        return tuple(prefixes)
+
+    def _entries(self, tree: Tree | None, what: str) -> list[tuple[str, Tree]]:
+        if tree is None:
+            return []
+        if not isinstance(tree, yaml_tree.Mapping):
+            self.problems.add(tree.place, "a mapping of names is expected here")
+            return []
+        names = [(self._name(tree.keys[key], f"{what}'s name"), value) for key, value in tree.items.items()]
+        return [(name, value) for name, value in names if name is not None]
+
+    def _scalars(self, tree: Tree | None) -> list[Scalar]:
+        if tree is None:
+            return []
+        if isinstance(tree, Scalar):
+            return [tree]
+        if isinstance(tree, yaml_tree.Mapping):
+            self.problems.add(tree.place, "a value or a list is expected here", "quote it if it holds a colon")
+            return []
+        for item in tree.items:
+            if not isinstance(item, Scalar):
+                self.problems.add(item.place, "a single value is expected here")
+        return [item for item in tree.items if isinstance(item, Scalar)]
+
+    def _known(self, scalar: Scalar, names: Iterable[str], what: str) -> bool:
+        if scalar.text in names:
+            return True
+        close = get_close_matches(scalar.text, list(names), 1)
+        self.problems.add(
+            scalar.place, f"there is no {what} {scalar.text!r}", f"did you mean {close[0]!r}?" if close else ""
+        )
+        return False
+
+    def _line_problem(self, scalar: Scalar, error: LineError) -> None:
+        self.problems.add(scalar.inner, error.message, error.hint, offset=error.column - 1)
+
+    # -- lines
+
+    def _rules(self, tree: Tree | None, owner: str, seen: Tree | None = None) -> tuple[Rule, ...]:
+        if tree is not None and not isinstance(tree, Sequence):
+            self.problems.add(tree.place, "rules are a list", "begin each with '- '")
+            return ()
+        rules: dict[str, Rule] = {}
+        for item in tree.items if tree else ():
+            name, scalar = self._rule_item(item)
+            if scalar is None:
+                continue
+            line = self._line(scalar, grammar.parse_rule)
+            if line is None:
+                continue
+            identifier = f"{owner}/{name}" if name else f"{owner}/~{_digest(line)}"
+            if identifier in rules:
+                other = rules[identifier].place.line
+                what = f"the rule {name!r} stands twice" if name else "this rule says what another says already"
+                self.problems.add(scalar.place, what, f"see line {other}")
+                continue
+            rules[identifier] = Rule(
+                identifier,
+                Action(line.head),
+                line.source,
+                line.destination,
+                line.ports,
+                line.options,
+                scalar.text,
+                scalar.place,
+            )
+        return tuple(rules.values())
+
+    def _rule_item(self, item: Tree) -> tuple[str, Scalar | None]:
+        if isinstance(item, Scalar):
+            return "", item
+        if isinstance(item, yaml_tree.Mapping) and len(item.items) == 1:
+            key = next(iter(item.items))
+            name = self._name(item.keys[key], "a rule's name")
+            value = item.items[key]
+            if isinstance(value, Scalar):
+                return name or "", value if name else None
+        self.problems.add(item.place, "a rule is one line, or NAME: line", "quote the line if it holds ': '")
+        return "", None
+
+    def _assertions(self, tree: Tree | None) -> tuple[Assertion, ...]:
+        found: list[Assertion] = []
+        for scalar in self._scalars(tree):
+            line = self._line(scalar, grammar.parse_assertion)
+            if line is not None:
+                always = line.head == "always"
+                found.append(Assertion(always, line.source, line.destination, line.ports, scalar.text, scalar.place))
+        return tuple(found)
+
+    def _line(self, scalar: Scalar, parse: object) -> grammar.Line | None:
+        try:
+            line: grammar.Line = parse(scalar.text)  # type: ignore[operator]
+        except LineError as error:
+            self._line_problem(scalar, error)
+            return None
+        good = True
+        for side in (line.source, line.destination):
+            for peer in (*side.peers, *side.excluded):
+                good &= self._check_peer(peer, scalar)
+        ports = list(line.ports)
+        for service in line.services:
+            if service not in self._services:
+                good = self._unknown(scalar, service, "service", self._services)
+            else:
+                ports += self._services[service]
+        return replace(line, ports=_canonical(ports), services=()) if good else None
+
+    def _check_peer(self, peer: Peer, scalar: Scalar) -> bool:
+        if peer.kind is PeerKind.GROUP and peer.name not in self._groups:
+            return self._unknown(scalar, peer.name, "group", self._groups)
+        return True
+
+    def _unknown(self, scalar: Scalar, name: str, what: str, names: Iterable[str]) -> bool:
+        found = re.search(rf"(?<![\w/-]){re.escape(name)}(?![\w/-])", scalar.text)
+        close = get_close_matches(name, list(names), 1)
+        hint = f"did you mean {close[0]!r}?" if close else f"define it under '{what}s:'"
+        self.problems.add(scalar.inner, f"there is no {what} {name!r}", hint, offset=found.start() if found else 0)
+        return False
+
+
+def _references(group: Group) -> list[str]:
+    names: list[str] = []
+    stack = [group.expression] if group.expression else []
+    while stack:
+        expression = stack.pop()
+        if expression.match.value == "group":
+            names.append(expression.key)
+        stack += expression.parts
+    return names
+
+
+def _canonical(ports: Iterable[PortRange]) -> tuple[PortRange, ...]:
+    """Sorted and without repeats; empty when every port is meant."""
+    unique = sorted(set(ports))
+    return () if ANY_PORT in unique else tuple(unique)
+
+
+def _digest(line: grammar.Line) -> str:
+    """The name of an unnamed rule: what it does, without its options, whatever the order of peers and ports."""
+
+    def side(value: Side) -> str:
+        return ",".join(sorted(map(str, value.peers))) + "!" + ",".join(sorted(map(str, value.excluded)))
+
+    ports = ",".join(f"{port.protocol}:{port.first}-{port.last}" for port in line.ports)
+    text = f"{line.head}|{side(line.source)}|{side(line.destination)}|{ports}"
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+__all__ = ["Mode", "Place", "PlatformPolicy", "Policy", "PolicySet", "TenantPolicy", "parse_sources"]
