@@ -1,1 +1,25 @@
-"""The tenant's language: parsing, compiling to slices, explaining, proving. Pure: no I/O, no clock."""
+"""The tenant's language: parsing, compiling to slices, explaining, proving. Pure: no I/O, no clock.
+
+parse_sources → PolicySet → compile_policy(…, Numbers) → Compiled.slice_for(host) → HostSlice → diff_slices → SliceDelta
+"""
+
+from hostward.policy.compiler import Compiled, compile_policy
+from hostward.policy.delta import SliceDelta, apply_delta, diff_slices, slice_digest
+from hostward.policy.document import PlatformPolicy, PolicySet, TenantPolicy, parse_sources
+from hostward.policy.later import unsupported
+from hostward.policy.numbers import Numbers
+
+__all__ = [
+    "Compiled",
+    "Numbers",
+    "PlatformPolicy",
+    "PolicySet",
+    "SliceDelta",
+    "TenantPolicy",
+    "apply_delta",
+    "compile_policy",
+    "diff_slices",
+    "parse_sources",
+    "slice_digest",
+    "unsupported",
+]

@@ -35,10 +35,9 @@ ICMP_TYPES = {
     "icmp": {"echo-request": 8, "timestamp": 13, "router-solicitation": 10},
     "icmpv6": {"echo-request": 128},
 }
-KEYWORDS = frozenset(
-    "allow deny never always to on except any internet own host tenant by at process log audit keep reject until"
-    " has not and or in group proto".split()
-) | frozenset(PROTOCOLS)
+_WORDS = """allow deny never always to on except any internet own host tenant by at process log audit keep reject until
+has not and or in group proto"""
+KEYWORDS = frozenset(_WORDS.split()) | frozenset(PROTOCOLS)
 
 _LINES = r"""
 rule: ACTION side "to" side ["on" ports] option*
@@ -168,7 +167,7 @@ _MAX_DEPTH = 32
 _MAX_LENGTH = 4_096
 
 
-def _parse(start: str, text: str) -> Any:
+def _parse(start: str, text: str) -> Any:  # noqa: ANN401 (each start symbol has a type of its own)
     if len(text) > _MAX_LENGTH:
         raise LineError(1, f"the line has {len(text)} characters, and at most {_MAX_LENGTH} are read")
     if text.count("(") > _MAX_DEPTH or len(re.findall(r"\bnot\b", text)) > _MAX_DEPTH:

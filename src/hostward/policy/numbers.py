@@ -56,7 +56,11 @@ class Allocator:
     def result(self) -> Numbers:
         """Everything allocated so far."""
         return Numbers(
-            dict(self._networks), dict(self._identities), dict(self._decisions), self._next_identity, self._next_decision
+            dict(self._networks),
+            dict(self._identities),
+            dict(self._decisions),
+            self._next_identity,
+            self._next_decision,
         )
 
     def network(self, name: str) -> int:
@@ -82,4 +86,6 @@ class Allocator:
 
 def _check(number: int, what: str) -> None:
     if number > _LAST_NUMBER:
-        raise CapacityError(f"all 32-bit {what} have been used", hint="start a new controller state and re-enrol the hosts")
+        raise CapacityError(
+            f"all 32-bit {what} have been used", hint="start a new controller state and re-enrol the hosts"
+        )

@@ -53,7 +53,9 @@ def cut(ranges: Iterable[PortRange], who: str) -> Classes:
         pieces = [(edge, frozenset(port for port in mine if port.first <= edge <= port.last)) for edge in edges]
         spaces[protocol] = _merge([(edge, classes.setdefault(held, len(classes))) for edge, held in pieces])
     others = [port for port in unique if port.protocol not in _SPACES and port.protocol >= 0]
-    edges = sorted({0, *(port.protocol for port in others), *(port.protocol + 1 for port in others if port.protocol < 255)})
+    edges = sorted(
+        {0, *(port.protocol for port in others), *(port.protocol + 1 for port in others if port.protocol < 255)}
+    )
     pieces = [(edge, frozenset(port for port in others if port.protocol == edge)) for edge in edges]
     proto = _merge([(edge, classes.setdefault(held, len(classes))) for edge, held in pieces])
     content = (*(spaces[protocol] for protocol in _SPACES), proto)

@@ -57,7 +57,7 @@ class Subjects:
         self._memberships: dict[tuple[str, frozenset[tuple[str, str]]], frozenset[tuple[str, str]]] = {}
         self._per_tenant: dict[str, int] = {}
         # Prefixes by which an endpoint's address can be told apart: those of denials, exceptions and the platform.
-        self._telling = sorted({text for text in _telling_prefixes(policies)})
+        self._telling = sorted(set(_telling_prefixes(policies)))
         self._telling_networks = [ip_network(text) for text in self._telling]
         self.internet = self.outside(Region.INTERNET, frozenset())
         self.internal = self.outside(Region.INTERNAL, frozenset())
@@ -175,7 +175,9 @@ class Subjects:
         return 0
 
     def _foreign(self, peer: Peer, owner: str) -> int:
-        policy = self._policies.effective_platform if peer.tenant == PLATFORM else self._policies.tenants.get(peer.tenant)
+        policy = (
+            self._policies.effective_platform if peer.tenant == PLATFORM else self._policies.tenants.get(peer.tenant)
+        )
         if policy is None:
             return 0
         exported = set(policy.groups) if owner == PLATFORM else set(policy.exports)
@@ -204,14 +206,21 @@ def every_rule(policy: Policy) -> tuple[Rule, ...]:
 def named_prefixes(policy: Policy) -> set[Network]:
     """Every prefix that a policy's rules or assertions name, in groups or directly."""
     found: set[Network] = set()
-    for line in (*every_rule(policy), *policy.assertions):
-        for side in (line.source, line.destination):
-            for peer in (*side.peers, *side.excluded):
-                if peer.kind is PeerKind.PREFIX:
-                    found.add(ip_network(peer.name))
-                elif peer.kind is PeerKind.GROUP:
-                    found.update(policy.groups[peer.name].prefixes)
+    for side in _sides(policy):
+        for peer in (*side.peers, *side.excluded):
+            if peer.kind is PeerKind.PREFIX:
+                found.add(ip_network(peer.name))
+            elif peer.kind is PeerKind.GROUP:
+                found.update(policy.groups[peer.name].prefixes)
     return found
+
+
+def _sides(policy: Policy) -> Iterable[Side]:
+    """Both sides of every rule and assertion."""
+    for rule in every_rule(policy):
+        yield from (rule.source, rule.destination)
+    for assertion in policy.assertions:
+        yield from (assertion.source, assertion.destination)
 
 
 def _telling_prefixes(policies: PolicySet) -> Iterable[str]:
@@ -231,15 +240,14 @@ def _used_groups(policies: PolicySet) -> set[tuple[str, str]]:
     used: set[tuple[str, str]] = set()
     everybody: list[Policy] = [policies.effective_platform, *policies.tenants.values()]
     for policy in everybody:
-        for line in (*every_rule(policy), *policy.assertions):
-            for side in (line.source, line.destination):
-                for peer in (*side.peers, *side.excluded):
-                    if peer.kind is PeerKind.GROUP:
-                        used.add((policy.name, peer.name))
-                    elif peer.kind is PeerKind.FOREIGN:
-                        other = next((o for o in everybody if o.name == peer.tenant), None)
-                        names = () if other is None else other.groups if peer.name == "*" else (peer.name,)
-                        used.update((peer.tenant, name) for name in names)
+        for side in _sides(policy):
+            for peer in (*side.peers, *side.excluded):
+                if peer.kind is PeerKind.GROUP:
+                    used.add((policy.name, peer.name))
+                elif peer.kind is PeerKind.FOREIGN:
+                    other = next((o for o in everybody if o.name == peer.tenant), None)
+                    names = () if other is None else other.groups if peer.name == "*" else (peer.name,)
+                    used.update((peer.tenant, name) for name in names)
     return used
 
 

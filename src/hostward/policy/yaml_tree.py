@@ -1,7 +1,7 @@
 """YAML as a tree of located values, with YAML's traps refused instead of guessed (docs/reference/language.md, Files).
 
-Only mappings, sequences and plain strings come out. An alias, a tag, a duplicate key, a null and a file that is too large or
-too deep are mistakes with a place. Hostile bytes raise nothing but what is collected in ``Problems``.
+Only mappings, sequences and strings come out. An alias, a duplicate key, a null and a file that is too large or too deep
+are mistakes with a place. Hostile bytes raise nothing but what is collected in ``Problems``.
 """
 
 from __future__ import annotations

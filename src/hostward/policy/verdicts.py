@@ -1,0 +1,145 @@
+"""Rules to verdicts: the precedence of language.md, *Meaning*, for one pair of subjects and one class of ports.
+
+Each side that is a tenant's endpoint has to consent. A side's consent comes from the first tier that speaks: its tenant's
+denials, its tenant's allows, the platform's baseline denials and allows, and else the default, which denies. Before both,
+the platform's denials and allows decide for everybody. A rule with `audit` never opens what would be denied without it:
+where it matches something that passes, the flow passes as would-deny.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from hostward.policy.document import PLATFORM, Mode, PolicySet
+from hostward.policy.subjects import Subject, Subjects
+from hostward.policy.syntax import Action, PeerKind, Rule
+
+ALLOW, DENY, WOULD_DENY = "allow", "deny", "would-deny"
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """A rule with its sides as bit sets of subjects. ``own`` is the tenant that `own` stands for, or empty."""
+
+    rule: Rule
+    owner: str
+    own: str
+    baseline: bool
+    source: int
+    destination: int
+
+    @property
+    def tier(self) -> str:
+        """The tier's name, as ``explain`` shows it."""
+        place = "platform baseline" if self.baseline else "platform" if self.owner == PLATFORM else "tenant"
+        return f"{place} {self.rule.action.value}"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A verdict with the instances that made it; ``defaults`` are owners whose default decided."""
+
+    verdict: str
+    deciding: tuple[Instance, ...]
+    defaults: tuple[str, ...] = ()
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """The ids that the verdict names."""
+        return (*(i.rule.id for i in self.deciding), *(f"{owner}/default-deny" for owner in self.defaults))
+
+    @property
+    def log(self) -> bool:
+        """Whether a deciding rule asks for a log."""
+        return any(instance.rule.options.log for instance in self.deciding)
+
+
+def instances(policies: PolicySet, subjects: Subjects, now: datetime) -> tuple[list[Instance], datetime | None]:
+    """Every rule in force at ``now``, and the next moment at which one ceases to be."""
+    found: list[Instance] = []
+    moments: list[datetime] = []
+    tenants = list(policies.tenants)
+    platform = policies.effective_platform
+    for policy in (platform, *policies.tenants.values()):
+        lists: list[tuple[bool, Sequence[Rule]]] = [(False, policy.rules)]
+        if policy is platform:
+            lists.append((True, platform.baseline))
+        for baseline, rules in lists:
+            for rule in rules:
+                if rule.options.until is not None:
+                    if rule.options.until <= now:
+                        continue
+                    moments.append(rule.options.until)
+                # In the platform's file `own` is each tenant in turn: "the same tenant's".
+                owns = [policy.name] if policy is not platform else tenants if _uses_own(rule) else [""]
+                for own in owns:
+                    source = subjects.side(rule.source, rule, policy.name, own)
+                    destination = subjects.side(rule.destination, rule, policy.name, own)
+                    found.append(Instance(rule, policy.name, own, baseline, source, destination))
+    return found, min(moments, default=None)
+
+
+def _uses_own(rule: Rule) -> bool:
+    sides = (rule.source, rule.destination)
+    return any(peer.kind is PeerKind.OWN for side in sides for peer in (*side.peers, *side.excluded))
+
+
+def decide(policies: PolicySet, source: Subject, destination: Subject, matching: Iterable[Instance]) -> Outcome:
+    """The verdict for a pair and the instances that match both its subjects and the class of ports.
+
+    The same outcome whatever the order of ``matching``: of several rules that could have decided, the first by id is named.
+    """
+    found = sorted(matching, key=lambda instance: instance.rule.id)
+    platform = policies.effective_platform
+    before = [i for i in found if i.owner == PLATFORM and not i.baseline]
+    denials, allows, audits = _split(before)
+    if denials:
+        return Outcome(WOULD_DENY if platform.mode is Mode.AUDIT else DENY, (denials[0],))
+    if allows:
+        return Outcome(WOULD_DENY, (audits[0],)) if audits else Outcome(ALLOW, (allows[0],))
+    tenants = dict.fromkeys(subject.tenant for subject in (source, destination) if subject.tenant)
+    sides = [_side(policies, tenant, found) for tenant in tenants]
+    if not sides:
+        return Outcome(DENY, (), (PLATFORM,))
+    for verdict in (DENY, WOULD_DENY):
+        for side in sides:
+            if side.verdict == verdict:
+                return side
+    if audits:
+        return Outcome(WOULD_DENY, (audits[0],))
+    return Outcome(ALLOW, tuple(dict.fromkeys(instance for side in sides for instance in side.deciding)))
+
+
+def _side(policies: PolicySet, tenant: str, found: Sequence[Instance]) -> Outcome:
+    policy = policies.tenants.get(tenant)
+    audit_mode = policy is not None and policy.mode is Mode.AUDIT
+    denied = WOULD_DENY if audit_mode else DENY
+    audited: list[Instance] = []
+    for tier in (
+        [instance for instance in found if instance.owner == tenant],
+        [instance for instance in found if instance.baseline],
+    ):
+        denials, allows, audits = _split(tier)
+        audited += audits
+        if denials:
+            return Outcome(denied, (denials[0],))
+        if allows:
+            return Outcome(WOULD_DENY, (audited[0],)) if audited else Outcome(ALLOW, (allows[0],))
+    return Outcome(denied, (), (tenant,))
+
+
+def _split(found: Iterable[Instance]) -> tuple[list[Instance], list[Instance], list[Instance]]:
+    """Denials, allows, and denials that only audit."""
+    denials: list[Instance] = []
+    allows: list[Instance] = []
+    audits: list[Instance] = []
+    for instance in found:
+        if instance.rule.action is Action.ALLOW:
+            allows.append(instance)
+        elif instance.rule.options.audit:
+            audits.append(instance)
+        else:
+            denials.append(instance)
+    return denials, allows, audits
