@@ -3,22 +3,28 @@
 parse_sources → PolicySet → compile_policy(…, Numbers) → Compiled.slice_for(host) → HostSlice → diff_slices → SliceDelta
 """
 
+from hostward.policy.check import AssertionResult, check
 from hostward.policy.compiler import Compiled, compile_policy
 from hostward.policy.delta import SliceDelta, apply_delta, diff_slices, slice_digest
 from hostward.policy.document import PlatformPolicy, PolicySet, TenantPolicy, parse_sources
+from hostward.policy.explain import Explanation, explain
 from hostward.policy.later import unsupported
 from hostward.policy.numbers import Numbers
 
 __all__ = [
+    "AssertionResult",
     "Compiled",
+    "Explanation",
     "Numbers",
     "PlatformPolicy",
     "PolicySet",
     "SliceDelta",
     "TenantPolicy",
     "apply_delta",
+    "check",
     "compile_policy",
     "diff_slices",
+    "explain",
     "parse_sources",
     "slice_digest",
     "unsupported",

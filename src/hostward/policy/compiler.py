@@ -137,6 +137,7 @@ class Compiled:
             for instance in self.rules
             if instance.source >> source.index & 1
             and instance.destination >> destination.index & 1
+            and self._concerns(instance, source, destination)
             and classes.matches(cls, instance.rule.ports)
         ]
         return decide(self.policies, source, destination, matching)
@@ -200,12 +201,33 @@ class Compiled:
 
     def _outside(self, region: Region, around: frozenset[str]) -> Subject:
         before = len(self.subjects)
-        subject = self.subjects.outside(region, around)
+        return self._adopt(self.subjects.outside(region, around), before)
+
+    def _adopt(self, subject: Subject, before: int) -> Subject:
+        """Match every rule against a subject that was not there when the rules were matched."""
         if len(self.subjects) > before:
-            # A combination of prefixes that no rule was matched against yet.
             bit = 1 << subject.index
             self.rules = [self._extended(instance, bit) for instance in self.rules]
         return subject
+
+    def subject_of_labels(self, tenant: str, network: str, labels: Mapping[str, str]) -> Subject:
+        """The subject of an endpoint that does not exist, with these labels and no address that a rule names."""
+        before = len(self.subjects)
+        return self._adopt(self.subjects.of_labels(tenant, network, labels), before)
+
+    def subject_of_address(self, address: str, network: str) -> Subject | None:
+        """The subject of an address, seen from a network; None if it lies in a pool and no endpoint has it."""
+        parsed = ip_address(address)
+        found = self.of_address.get((network, str(parsed)))
+        if found is not None:
+            return found[1]
+        platform = self.policies.effective_platform
+        alone = ip_network(parsed)
+        if _inside(alone, [pool for pools in platform.networks.values() for pool in pools]):
+            return None
+        named = {other for policy in (platform, *self.policies.tenants.values()) for other in named_prefixes(policy)}
+        around = frozenset(str(other) for other in named if _inside(alone, (other,)))
+        return self._outside(Region.INTERNAL if _inside(alone, platform.internal) else Region.INTERNET, around)
 
     def _extended(self, instance: Instance, bit: int) -> Instance:
         rule, owner, own = instance.rule, instance.owner, instance.own

@@ -79,6 +79,10 @@ class Subjects:
         )
         return self._subject(Region.ENDPOINT, endpoint.network, endpoint.tenant, groups, prefixes)
 
+    def of_labels(self, tenant: str, network: str, labels: Mapping[str, str]) -> Subject:
+        """The subject of an endpoint with these labels whose address lies in no prefix that tells endpoints apart."""
+        return self._subject(Region.ENDPOINT, network, tenant, self.groups_of(tenant, labels), frozenset())
+
     def outside(self, region: Region, prefixes: frozenset[str]) -> Subject:
         """The subject of addresses that no endpoint has, inside the given named prefixes."""
         return self._subject(region, "", "", frozenset(), prefixes)

@@ -1,0 +1,242 @@
+"""Why a flow is allowed or denied: the verdict from the compiled rules, the rules that decided, and those that lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from ipaddress import ip_address
+
+from hostward.errors import NotFoundError, UsageError
+from hostward.model.endpoint import DEFAULT_NETWORK, Endpoint
+from hostward.policy.compiler import Compiled, compile_policy
+from hostward.policy.document import PLATFORM, Policy, PolicySet
+from hostward.policy.grammar import LineError, parse_ports
+from hostward.policy.numbers import Numbers
+from hostward.policy.ports import Classes
+from hostward.policy.subjects import Subject, every_rule
+from hostward.policy.syntax import PortRange, Rule
+from hostward.policy.verdicts import Outcome
+from hostward.policy.witness import witnesses
+
+MIXED = "mixed"
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A rule that speaks of this pair and did not decide, and why."""
+
+    rule: str
+    text: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The answer to one question; the fields are those of the command line's JSON."""
+
+    verdict: str
+    rule: str
+    text: str
+    tier: str
+    rules: tuple[str, ...]
+    revision: int
+    lost: tuple[Lost, ...] = ()
+    cases: tuple[Mapping[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Party:
+    """One side of a question: who is asked about first, and the real members where it is a group."""
+
+    name: str
+    subject: Subject | None
+    members: Mapping[str, Subject | None] = field(default_factory=dict)
+
+
+def explain(
+    policies: PolicySet,
+    endpoints: Iterable[Endpoint],
+    source: str,
+    destination: str,
+    port: str,
+    now: datetime,
+    revision: int = 0,
+) -> Explanation:
+    """Answer whether ``source`` may open ``port`` at ``destination``.
+
+    Each is an endpoint, a group, ``tenant/name``, ``internet`` or an IP address; ``endpoint:`` and ``group:`` in front
+    disambiguate. Raises UsageError for an ambiguous or malformed question and NotFoundError for an unknown name.
+    """
+    compiled = compile_policy(policies, endpoints, Numbers.empty(), now)
+    ranges = _port(port)
+    finder = _Finder(compiled)
+    network = finder.network_of(source) or finder.network_of(destination) or DEFAULT_NETWORK
+    parties = (finder.party(source, network), finder.party(destination, network))
+    main = _answer(compiled, parties[0].subject, parties[1].subject, ranges, revision)
+    cases: list[dict[str, str]] = []
+    answers = {(main.verdict, main.rules)}
+    for name_a, a in (parties[0].members or {parties[0].name: parties[0].subject}).items():
+        for name_b, b in (parties[1].members or {parties[1].name: parties[1].subject}).items():
+            case = _answer(compiled, a, b, ranges, revision)
+            cases.append({"from": name_a, "to": name_b, "verdict": case.verdict, "rule": case.rule})
+            answers.add((case.verdict, case.rules))
+    if main.verdict != MIXED and len({verdict for verdict, _ in answers}) == 1:
+        return main
+    return Explanation(MIXED, "", "", "", (), revision, main.lost, (*main.cases, *cases))
+
+
+def _port(text: str) -> PortRange:
+    try:
+        line = parse_ports(text)
+    except LineError as error:
+        raise UsageError(
+            error.message, subject=text, hint=error.hint or "write e.g. tcp/443 or icmp/echo-request"
+        ) from None
+    if len(line.ports) != 1 or line.services:
+        raise UsageError("a question is about one protocol and port", subject=text, hint="write e.g. tcp/443")
+    return line.ports[0]
+
+
+class _Finder:
+    """Finds who a word of a question means."""
+
+    def __init__(self, compiled: Compiled) -> None:
+        self._compiled = compiled
+        self._policies = compiled.policies
+
+    def network_of(self, text: str) -> str:
+        """The network of the endpoint that a word names, empty if it names none."""
+        found = self._endpoints(text.removeprefix("endpoint:"))
+        return found[0].network if len(found) == 1 else ""
+
+    def party(self, text: str, network: str) -> _Party:
+        kind, _, name = text.partition(":") if text.startswith(("endpoint:", "group:")) else ("", "", text)
+        if name == "internet" and not kind:
+            return _Party(text, self._compiled.subjects.internet)
+        if not kind:
+            try:
+                address = str(ip_address(name))
+            except ValueError:
+                pass
+            else:
+                return _Party(text, self._compiled.subject_of_address(address, network))
+        endpoints = self._endpoints(name) if kind != "group" else []
+        groups = self._groups(name) if kind != "endpoint" else []
+        if len(endpoints) + len(groups) > 1:
+            candidates = [f"endpoint:{e.id}" for e in endpoints] + [f"group:{policy.name}/{g}" for policy, g in groups]
+            raise UsageError(f"{text!r} may be {' or '.join(candidates)}", hint="say which")
+        if endpoints:
+            return self._endpoint(endpoints[0])
+        if groups:
+            return self._group(*groups[0], network)
+        raise NotFoundError(
+            f"there is no endpoint and no group {text!r}", hint="`hostward get endpoints` and `get groups`"
+        )
+
+    def _endpoints(self, name: str) -> list[Endpoint]:
+        return [e for e in self._compiled.endpoints.values() if name in (e.id, e.name)]
+
+    def _groups(self, name: str) -> list[tuple[Policy, str]]:
+        tenant, slash, group = name.rpartition("/")
+        everybody: list[Policy] = [self._policies.effective_platform, *self._policies.tenants.values()]
+        return [(p, group) for p in everybody if group in p.groups and (not slash or p.name == tenant)]
+
+    def _endpoint(self, endpoint: Endpoint) -> _Party:
+        subjects = {
+            address: self._compiled.of_address[endpoint.network, str(ip_address(address))][1]
+            for address in endpoint.addresses
+        }
+        first = next(iter(subjects.values()), None)
+        members = {f"{endpoint.id} {a}": s for a, s in subjects.items()} if len(set(subjects.values())) > 1 else {}
+        return _Party(endpoint.id, first, members)
+
+    def _group(self, policy: Policy, name: str, network: str) -> _Party:
+        group = policy.groups[name]
+        text = f"{policy.name}/{name}"
+        if group.expression is None:
+            members = {
+                str(prefix): self._compiled.subject_of_address(str(prefix.network_address), network)
+                for prefix in group.prefixes
+            }
+            return _Party(text, next(iter(members.values()), None), members if len(members) > 1 else {})
+        found = witnesses(group.expression, policy.groups)
+        if not found:
+            raise UsageError("no labels can satisfy this group", subject=text, hint=f"its expression is {group.text!r}")
+        tenant = "" if policy.name == PLATFORM else policy.name
+        # Only this group: of the label sets that satisfy it, one that is in the fewest others.
+        labels = min(found, key=lambda labels: len(self._compiled.subjects.groups_of(tenant, labels)))
+        subject = self._compiled.subject_of_labels(tenant, network, labels)
+        members = {
+            f"{endpoint.id} {address}": self._compiled.of_address[endpoint.network, str(ip_address(address))][1]
+            for endpoint in self._compiled.endpoints.values()
+            if (policy.name == PLATFORM or endpoint.tenant == policy.name)
+            and group.expression.holds(endpoint.labels, policy.groups)
+            for address in endpoint.addresses
+        }
+        return _Party(text, subject, members)
+
+
+def _answer(
+    compiled: Compiled, source: Subject | None, destination: Subject | None, port: PortRange, revision: int
+) -> Explanation:
+    unknown = Explanation("deny", "hostward/unknown-peer", "", "unknown peer", ("hostward/unknown-peer",), revision)
+    if source is None or destination is None:
+        return unknown
+    if source.network and destination.network and source.network != destination.network:
+        return unknown
+    tenants = frozenset(subject.tenant for subject in (source, destination) if subject.tenant)
+    classes = compiled.classes_for(tenants)
+    outcomes = {cls: compiled.outcome(source, destination, cls, classes) for cls in _classes_of(classes, port)}
+    verdicts = {outcome.verdict for outcome in outcomes.values()}
+    cls, outcome = next(iter(outcomes.items()))
+    lost = _lost(compiled, source, destination, cls, classes, outcome)
+    if len(verdicts) > 1:
+        cases = tuple({"class": str(c), "verdict": o.verdict, "rule": ", ".join(o.rules)} for c, o in outcomes.items())
+        return Explanation(MIXED, "", "", "", (), revision, lost, cases)
+    rules = outcome.rules
+    text = "; ".join(instance.rule.text for instance in outcome.deciding)
+    tier = outcome.deciding[0].tier if outcome.deciding else "default deny"
+    return Explanation(outcome.verdict, rules[0] if rules else "", text, tier, rules, revision, lost)
+
+
+def _classes_of(classes: Classes, port: PortRange) -> list[int]:
+    """Every class that a range of ports touches."""
+    found: dict[int, None] = {}
+    held = classes.class_set
+    spaces = {6: held.tcp, 17: held.udp, 132: held.sctp, 1: held.icmp, 58: held.icmpv6}
+    if port.protocol < 0:
+        return list(range(len(classes.members)))
+    cuts = spaces.get(port.protocol)
+    found[held.class_of(port.protocol, port.first)] = None
+    for edge, cls in cuts or ():
+        if port.first < edge <= port.last:
+            found[cls] = None
+    return list(found)
+
+
+def _lost(
+    compiled: Compiled, source: Subject, destination: Subject, cls: int, classes: Classes, outcome: Outcome
+) -> tuple[Lost, ...]:
+    deciding = {instance.rule.id for instance in outcome.deciding}
+    lost: dict[str, Lost] = {}
+    tenants = {source.tenant, destination.tenant, PLATFORM}
+    in_force: dict[str, Rule] = {instance.rule.id: instance.rule for instance in compiled.rules}
+    for instance in compiled.rules:
+        rule = instance.rule
+        if rule.id in deciding or instance.owner not in tenants:
+            continue
+        if not (instance.source >> source.index & 1 and instance.destination >> destination.index & 1):
+            continue
+        if not classes.matches(cls, rule.ports):
+            why = "its ports do not hold this one"
+        elif outcome.deciding:
+            why = f"{outcome.deciding[0].rule.id} ({outcome.deciding[0].tier}) comes before it, as a {instance.tier}"
+        else:
+            why = f"the other side does not consent: {outcome.rules[0]} decides"
+        lost[rule.id] = Lost(rule.id, rule.text, why)
+    for policy in (compiled.policies.effective_platform, *compiled.policies.tenants.values()):
+        for rule in every_rule(policy):
+            if rule.id not in in_force and policy.name in tenants and rule.options.until is not None:
+                lost[rule.id] = Lost(rule.id, rule.text, f"it ended at {rule.options.until.isoformat()}")
+    return tuple(lost.values())

@@ -1,0 +1,70 @@
+"""Labels that satisfy an expression: how a question about a group, or a proof offline, gets somebody to ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import product
+
+from hostward.policy.syntax import Expression, Group, Match
+
+# A value that no policy names: it stands for "any other".
+OTHER = "other"
+_LIMIT = 64
+
+# What an assignment says of a key: a value, or None for a label that must be missing.
+_Assignment = dict[str, str | None]
+
+
+def witnesses(expression: Expression, groups: Mapping[str, Group]) -> list[dict[str, str]]:
+    """Label sets that satisfy the expression, at most 64, the ones with fewest labels first; none if it cannot be met."""
+    found: list[dict[str, str]] = []
+    for assignment in _assignments(expression, groups, wanted=True):
+        labels = {key: value for key, value in assignment.items() if value is not None}
+        if expression.holds(labels, groups) and labels not in found:
+            found.append(labels)
+    return sorted(found, key=lambda labels: (len(labels), sorted(labels.items())))[:_LIMIT]
+
+
+def _assignments(expression: Expression, groups: Mapping[str, Group], *, wanted: bool) -> list[_Assignment]:
+    match = expression.match
+    if match is Match.NOT:
+        return _assignments(expression.parts[0], groups, wanted=not wanted)
+    if match is Match.GROUP:
+        inner = groups[expression.key].expression
+        return [] if inner is None else _assignments(inner, groups, wanted=wanted)
+    if match is Match.HAS:
+        return [{expression.key: OTHER if wanted else None}]
+    if match in (Match.EQUAL, Match.IN):
+        if wanted:
+            return [{expression.key: value} for value in expression.values]
+        return [{expression.key: None}, {expression.key: OTHER}]
+    parts = [_assignments(part, groups, wanted=wanted) for part in expression.parts]
+    if (match is Match.AND) == wanted:
+        return _conjunction(parts)
+    return [assignment for part in parts for assignment in part][: _LIMIT * 4]
+
+
+def _conjunction(parts: list[list[_Assignment]]) -> list[_Assignment]:
+    merged: list[_Assignment] = [{}]
+    for part in parts:
+        combined: list[_Assignment] = []
+        for left, right in product(merged, part):
+            both = _merge(left, right)
+            if both is not None:
+                combined.append(both)
+        merged = combined[: _LIMIT * 4]
+    return merged
+
+
+def _merge(left: _Assignment, right: _Assignment) -> _Assignment | None:
+    both = dict(left)
+    for key, value in right.items():
+        if key not in both:
+            both[key] = value
+        elif both[key] != value:
+            # "any other" gives way to a named value; two named values, or one and none, contradict each other.
+            if both[key] == OTHER and value is not None:
+                both[key] = value
+            elif not (value == OTHER and both[key] is not None):
+                return None
+    return both
