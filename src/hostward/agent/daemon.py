@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from hostward.agent.channel import Channel
 from hostward.agent.enforcement import Enforcement
-from hostward.agent.enforcer import Enforcer
+from hostward.datapath.enforcer import Enforcer
 from hostward.agent.event_pump import EventPump
 from hostward.agent.identity import SERVER_NAME, HostIdentity, client_context
 from hostward.agent.limits import Limits

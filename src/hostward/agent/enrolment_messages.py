@@ -9,17 +9,17 @@ class _Message(msgspec.Struct, frozen=True, tag_field="kind", forbid_unknown_fie
     pass
 
 
-class AskAuthority(_Message, tag="ask-authority"):
+class AskAuthority(_Message, frozen=True, tag="ask-authority"):
     """What is the CA's certificate? Asked before the controller is trusted, and nothing secret goes along."""
 
 
-class AuthorityIs(_Message, tag="authority-is"):
+class AuthorityIs(_Message, frozen=True, tag="authority-is"):
     """The CA's certificate, PEM; worth nothing until compared with the pin."""
 
     certificate: bytes
 
 
-class Join(_Message, tag="join"):
+class Join(_Message, frozen=True, tag="join"):
     """Redeem a token's secret for a certificate."""
 
     host: str
@@ -27,14 +27,14 @@ class Join(_Message, tag="join"):
     request: bytes
 
 
-class Joined(_Message, tag="joined"):
+class Joined(_Message, frozen=True, tag="joined"):
     """The host's certificate and the CA's, PEM."""
 
     certificate: bytes
     authority: bytes
 
 
-class Refused(_Message, tag="refused"):
+class Refused(_Message, frozen=True, tag="refused"):
     """No certificate, and why."""
 
     reason: str

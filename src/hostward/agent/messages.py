@@ -11,7 +11,7 @@ from enum import Enum
 
 import msgspec
 
-from hostward.agent.enforcer import DeviceFacts, EndpointStatus
+from hostward.datapath.enforcer import DeviceFacts, EndpointStatus
 from hostward.agent.limits import Limits
 from hostward.model.endpoint import Port
 from hostward.model.flow import FlowEvent
@@ -38,7 +38,7 @@ class Message(msgspec.Struct, frozen=True, tag_field="kind", forbid_unknown_fiel
     """What every message has in common: it is a frozen struct, tagged by its name."""
 
 
-class Hello(Message, tag="hello"):
+class Hello(Message, frozen=True, tag="hello"):
     """The first message of an agent: what it enforces now, and how much it can."""
 
     version: int
@@ -49,7 +49,7 @@ class Hello(Message, tag="hello"):
     statuses: Mapping[str, EndpointStatus]
 
 
-class Ack(Message, tag="ack"):
+class Ack(Message, frozen=True, tag="ack"):
     """The revision is in force on this host. ``enforce_s`` is the time the datapath took."""
 
     revision: int
@@ -57,7 +57,7 @@ class Ack(Message, tag="ack"):
     statuses: Mapping[str, EndpointStatus]
 
 
-class Nack(Message, tag="nack"):
+class Nack(Message, frozen=True, tag="nack"):
     """The revision is not in force; the one before it still is, whole."""
 
     revision: int
@@ -65,7 +65,7 @@ class Nack(Message, tag="nack"):
     detail: str
 
 
-class Status(Message, tag="status"):
+class Status(Message, frozen=True, tag="status"):
     """Periodic: the endpoints' states as read from the kernel, what was mended, and every event that was lost."""
 
     statuses: Mapping[str, EndpointStatus]
@@ -73,14 +73,14 @@ class Status(Message, tag="status"):
     events_lost: int
 
 
-class Events(Message, tag="events"):
+class Events(Message, frozen=True, tag="events"):
     """A batch of flow events; ``lost`` counts those that the agent itself had to drop since the last batch."""
 
     events: Sequence[FlowEvent]
     lost: int
 
 
-class Inspected(Message, tag="inspected"):
+class Inspected(Message, frozen=True, tag="inspected"):
     """The answer to ``Inspect``: facts, or the reason why the device can never be a port."""
 
     id: int
@@ -89,20 +89,20 @@ class Inspected(Message, tag="inspected"):
     hint: str = ""
 
 
-class Renew(Message, tag="renew"):
+class Renew(Message, frozen=True, tag="renew"):
     """A signing request for the same host name, made with a fresh key."""
 
     request: bytes
 
 
-class Snapshot(Message, tag="snapshot"):
+class Snapshot(Message, frozen=True, tag="snapshot"):
     """A whole slice. Sent when the two sides share no base."""
 
     slice: HostSlice
     digest: str
 
 
-class Delta(Message, tag="delta"):
+class Delta(Message, frozen=True, tag="delta"):
     """What turns the slice of revision ``base`` into the next; ``digest`` is that of the result."""
 
     base: int
@@ -111,14 +111,14 @@ class Delta(Message, tag="delta"):
     digest: str
 
 
-class Inspect(Message, tag="inspect"):
+class Inspect(Message, frozen=True, tag="inspect"):
     """Look at a device before an endpoint on it is committed."""
 
     id: int
     port: Port
 
 
-class Renewed(Message, tag="renewed"):
+class Renewed(Message, frozen=True, tag="renewed"):
     """The new certificate, PEM."""
 
     certificate: bytes

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING
 
-from hostward.agent.enforcer import DeviceFacts
+from hostward.datapath.enforcer import DeviceFacts
 from hostward.agent.messages import Events
 from hostward.controller.host_view import HostOutcome, HostView, Outcome
 from hostward.controller.publication import Publication

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 
-from hostward.agent.enforcer import EndpointStatus
+from hostward.datapath.enforcer import EndpointStatus
 from hostward.agent.limits import Limits
 from hostward.agent.messages import Nack
 

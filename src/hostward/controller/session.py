@@ -16,7 +16,7 @@ import msgspec
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from hostward.agent.enforcer import DeviceFacts
+from hostward.datapath.enforcer import DeviceFacts
 from hostward.agent.messages import (
     CHANNEL_VERSION,
     Ack,

@@ -1,0 +1,109 @@
+"""The newest flow events of all hosts, with endpoints' names: bounded, in memory, never in the store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from hostward.agent.messages import Events
+from hostward.model.endpoint import Endpoint
+from hostward.model.flow import FlowEvent
+
+KEEP = 65_536
+_PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 47: "gre", 50: "esp", 58: "icmpv6", 132: "sctp"}
+
+
+@dataclass(frozen=True, slots=True)
+class FlowFilter:
+    """Which flows somebody wants to see; empty fields match all. ``since`` is inclusive."""
+
+    source: str = ""
+    destination: str = ""
+    verdict: str = ""
+    since: datetime | None = None
+
+    def matches(self, flow: Mapping[str, object]) -> bool:
+        """Whether a flow, as ``describe`` made it, is wanted."""
+        if self.verdict and flow["verdict"] != self.verdict:
+            return False
+        if self.since is not None and datetime.fromisoformat(str(flow["time"])) < self.since:
+            return False
+        sides = ((self.source, flow["src"]), (self.destination, flow["dst"]))
+        return all(not wanted or _is(wanted, side) for wanted, side in sides)
+
+
+def _is(wanted: str, side: object) -> bool:
+    assert isinstance(side, dict)
+    endpoint = str(side.get("endpoint") or "")
+    return wanted in (side.get("ip"), endpoint, endpoint.partition("/")[2]) or (
+        wanted == "internet" and not endpoint and side.get("identity") == 1
+    )
+
+
+class Flows:
+    """A ring of described flows, and those who follow it."""
+
+    def __init__(self) -> None:
+        self._ring: deque[tuple[int, dict[str, object]]] = deque(maxlen=KEEP)
+        self._next = 0
+        self._came = asyncio.Event()
+        self.lost = 0
+
+    def add(self, host: str, batch: Events, endpoints: Mapping[tuple[str, str], Endpoint]) -> None:
+        """Take a host's batch; ``endpoints`` is by (network, address)."""
+        self.lost += batch.lost
+        for event in batch.events:
+            self._ring.append((self._next, describe(host, event, endpoints)))
+            self._next += 1
+        came, self._came = self._came, asyncio.Event()
+        came.set()
+
+    def newest(self, wanted: FlowFilter, limit: int) -> list[dict[str, object]]:
+        """The newest matching flows, oldest first."""
+        found = [flow for _, flow in self._ring if wanted.matches(flow)]
+        return found[-limit:]
+
+    async def follow(self, wanted: FlowFilter) -> AsyncIterator[dict[str, object]]:
+        """Matching flows from now on (from ``since``, if that is given)."""
+        position = 0 if wanted.since is not None else self._next
+        while True:
+            came = self._came
+            for number, flow in list(self._ring):
+                if number >= position and wanted.matches(flow):
+                    yield flow
+            position = self._next
+            await came.wait()
+
+
+def describe(host: str, event: FlowEvent, endpoints: Mapping[tuple[str, str], Endpoint]) -> dict[str, object]:
+    """A flow event in the shape of interface.md's ``observe``."""
+    out = event.direction == "egress"
+
+    def side(address: str, port: int, *, local: bool) -> dict[str, object]:
+        known = endpoints.get((event.network, address))
+        name = event.endpoint if local else known.id if known else None
+        identity = event.local_identity if local else event.peer
+        return {"ip": address, "port": port, "endpoint": name, "identity": identity or None, "process": None}
+
+    return {
+        "time": datetime.fromtimestamp(event.time_ns / 1e9, UTC).isoformat().replace("+00:00", "Z"),
+        "host": host,
+        "tenant": event.tenant,
+        "network": event.network,
+        "kind": event.kind,
+        "verdict": event.verdict,
+        "rule": event.rules[0] if event.rules else "",
+        "rules": list(event.rules),
+        "revision": event.revision,
+        "reason": event.reason,
+        "src": side(event.source, event.source_port, local=out),
+        "dst": side(event.destination, event.destination_port, local=not out),
+        "proto": _PROTOCOLS.get(event.protocol, str(event.protocol)),
+        "packets": event.packets,
+        "bytes": event.bytes,
+        "direction": event.direction,
+        "mac": event.mac,
+    }
