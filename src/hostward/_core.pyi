@@ -64,7 +64,7 @@ class Datapath:
 
     def __new__(
         cls,
-        object: str | PathLike[str],
+        object_file: str | PathLike[str],
         pins: str | PathLike[str],
         *,
         endpoints: int,

@@ -67,10 +67,10 @@ type PolicyTuple = (u64, (u32, u32), (u32, u32), u32);
 #[pymethods]
 impl Datapath {
     #[new]
-    #[pyo3(signature = (object, pins, *, endpoints, flows, cells, refs, prefixes, decisions, class_sets))]
+    #[pyo3(signature = (object_file, pins, *, endpoints, flows, cells, refs, prefixes, decisions, class_sets))]
     #[allow(clippy::too_many_arguments, reason = "keyword arguments of the Python constructor")]
     fn new(
-        object: PathBuf,
+        object_file: PathBuf,
         pins: PathBuf,
         endpoints: u32,
         flows: u32,
@@ -81,7 +81,7 @@ impl Datapath {
         class_sets: u32,
     ) -> PyResult<Self> {
         let capacity = Capacity { endpoints, flows, cells, refs, prefixes, decisions, class_sets };
-        let inner = hostward_datapath::Datapath::open(&object, &pins, capacity).map_err(refused)?;
+        let inner = hostward_datapath::Datapath::open(&object_file, &pins, capacity).map_err(refused)?;
         Ok(Self { inner })
     }
 

@@ -16,12 +16,12 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from hostward.agent.channel import Channel
 from hostward.agent.enforcement import Enforcement
-from hostward.datapath.enforcer import Enforcer
 from hostward.agent.event_pump import EventPump
 from hostward.agent.identity import SERVER_NAME, HostIdentity, client_context
 from hostward.agent.limits import Limits
 from hostward.agent.messages import MESSAGE_LIMIT_BYTES, Status
 from hostward.agent.service_manager import notify, watchdog_period_s
+from hostward.datapath.enforcer import Enforcer
 from hostward.errors import HostwardError
 
 log = logging.getLogger(__name__)

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from hostward.datapath.enforcer import DeviceFacts, EndpointStatus, Enforcer
 from hostward.agent.last_good import load_last_good, save_last_good
 from hostward.agent.messages import Ack, Delta, Nack, NackReason, Snapshot
+from hostward.datapath.enforcer import DeviceFacts, EndpointStatus, Enforcer
 from hostward.errors import CapacityError, DatapathError, HostwardError, StoreError
 from hostward.model.endpoint import Port
 from hostward.model.flow import FlowEvent

@@ -11,8 +11,8 @@ from enum import Enum
 
 import msgspec
 
-from hostward.datapath.enforcer import DeviceFacts, EndpointStatus
 from hostward.agent.limits import Limits
+from hostward.datapath.enforcer import DeviceFacts, EndpointStatus
 from hostward.model.endpoint import Port
 from hostward.model.flow import FlowEvent
 from hostward.model.slice import HostSlice

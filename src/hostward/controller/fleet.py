@@ -10,10 +10,10 @@ import logging
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING
 
-from hostward.datapath.enforcer import DeviceFacts
 from hostward.agent.messages import Events
 from hostward.controller.host_view import HostOutcome, HostView, Outcome
 from hostward.controller.publication import Publication
+from hostward.datapath.enforcer import DeviceFacts
 from hostward.errors import ChannelError, ConflictError
 from hostward.model.endpoint import Port
 
@@ -91,6 +91,10 @@ class Fleet:
         """Something that a waiter may wait for has happened."""
         self._progress.set()
         self._progress = asyncio.Event()
+
+    async def next_progress(self) -> None:
+        """Return when something that a waiter may wait for has happened."""
+        await self._progress.wait()
 
     def outcomes(self, revision: int, hosts: Collection[str]) -> Mapping[str, HostOutcome]:
         """How far ``revision`` has come on each of ``hosts``."""

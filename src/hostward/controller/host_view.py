@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 
-from hostward.datapath.enforcer import EndpointStatus
 from hostward.agent.limits import Limits
 from hostward.agent.messages import Nack
+from hostward.datapath.enforcer import EndpointStatus
 
 
 @dataclass(slots=True)

@@ -196,10 +196,9 @@ class Controller:
                 if (other.host, other.port) == (endpoint.host, endpoint.port):
                     raise ConflictError(f"its device belongs to {other.id}", subject=endpoint.id)
             compiled = self._compile(self._policies, {**state.endpoints, endpoint.id: endpoint}, state.hosts)
-            rollout = await self._commit(
+            return await self._commit(
                 compiled, author, f"add endpoint {endpoint.id}", endpoints={endpoint.id: endpoint}
             )
-        return rollout
 
     async def remove_endpoint(self, name: str, author: str) -> Rollout:
         """Release a workload."""

@@ -16,7 +16,6 @@ import msgspec
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from hostward.datapath.enforcer import DeviceFacts
 from hostward.agent.messages import (
     CHANNEL_VERSION,
     Ack,
@@ -38,6 +37,7 @@ from hostward.controller.fleet import Fleet
 from hostward.controller.host_view import HostView
 from hostward.controller.membership import Membership
 from hostward.controller.publication import Publication
+from hostward.datapath.enforcer import DeviceFacts
 from hostward.errors import ChannelError, DeviceError, EnrolmentError
 from hostward.model.endpoint import Port
 from hostward.model.slice import HostSlice

@@ -1,0 +1,192 @@
+"""The controller's objects as the API shows them: plain values with the names of interface.md."""
+
+from __future__ import annotations
+
+from hostward.controller.host_view import HostOutcome
+from hostward.controller.service import Controller
+from hostward.errors import NotFoundError
+from hostward.policy import PolicySet
+from hostward.policy.subjects import every_rule
+from hostward.policy.syntax import Rule
+
+
+def outcome(host: HostOutcome) -> dict[str, object]:
+    """One host's part of a rollout."""
+    return {
+        "host": host.host,
+        "state": host.outcome.value,
+        "enforced_ms": round(host.seconds * 1e3, 3),
+        "detail": host.detail,
+    }
+
+
+def plan(controller: Controller, policies: PolicySet) -> dict[str, object]:
+    """What applying would change: rules that come and go, by policy, and whether the assertions hold."""
+    changes: list[dict[str, object]] = []
+    old = {rule.id: rule.text for rule in _rules(controller.policies)}
+    new = {rule.id: rule.text for rule in _rules(policies)}
+    for rule_id, text in new.items():
+        if rule_id not in old:
+            changes.append({"change": "add", "rule": rule_id, "text": text})
+        elif old[rule_id] != text:
+            changes.append({"change": "edit", "rule": rule_id, "text": text, "before": old[rule_id]})
+    changes += [{"change": "remove", "rule": rule_id, "text": old[rule_id]} for rule_id in old if rule_id not in new]
+    groups = {(n, g.name): g.text for n, p in policies.tenants.items() for g in p.groups.values()}
+    before = {(n, g.name): g.text for n, p in controller.policies.tenants.items() for g in p.groups.values()}
+    for key in sorted(groups.keys() | before.keys()):
+        if groups.get(key) != before.get(key):
+            name = "/".join(key)
+            changes.append(
+                {"change": "group", "rule": name, "text": groups.get(key, ""), "before": before.get(key, "")}
+            )
+    failing = [result.assertion.text for result in controller.check(policies) if not result.holds]
+    return {"revision": controller.ledger.state.revision, "changes": changes, "failing": failing}
+
+
+def _rules(policies: PolicySet) -> list[Rule]:
+    everybody = [*policies.tenants.values(), *([policies.platform] if policies.platform else [])]
+    return [rule for policy in everybody for rule in every_rule(policy)]
+
+
+async def objects(controller: Controller, kind: str) -> list[dict[str, object]]:
+    """Everything of one kind. Raises NotFoundError for a kind that does not exist."""
+    makers = {
+        "tenants": _tenants,
+        "groups": _groups,
+        "identities": _identities,
+        "endpoints": _endpoints,
+        "hosts": _hosts,
+        "rules": _all_rules,
+    }
+    if kind == "revisions":
+        return [
+            {
+                "name": str(r.number),
+                "revision": r.number,
+                "time": r.time.isoformat(),
+                "author": r.author,
+                "summary": r.summary,
+            }
+            for r in await controller.ledger.revisions(1_000)
+        ]
+    if kind not in makers:
+        raise NotFoundError(
+            f"there is nothing called {kind!r}", hint=f"choose one of {', '.join([*makers, 'revisions'])}"
+        )
+    return makers[kind](controller)
+
+
+def _tenants(controller: Controller) -> list[dict[str, object]]:
+    counts: dict[str, int] = {}
+    for endpoint in controller.endpoints.values():
+        counts[endpoint.tenant] = counts.get(endpoint.tenant, 0) + 1
+    names = sorted({*controller.policies.tenants, *counts})
+    return [
+        {
+            "name": name,
+            "mode": controller.policies.tenants[name].mode.value
+            if name in controller.policies.tenants
+            else "no policy",
+            "rules": len(controller.policies.tenants[name].rules) if name in controller.policies.tenants else 0,
+            "endpoints": counts.get(name, 0),
+        }
+        for name in names
+    ]
+
+
+def _groups(controller: Controller) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = []
+    for policy in (controller.policies.effective_platform, *controller.policies.tenants.values()):
+        for group in policy.groups.values():
+            members = [
+                endpoint.id
+                for endpoint in controller.endpoints.values()
+                if (policy.name == "platform" or endpoint.tenant == policy.name)
+                and group.expression is not None
+                and group.expression.holds(endpoint.labels, policy.groups)
+            ]
+            found.append({"name": group.name, "tenant": policy.name, "text": group.text, "members": members})
+    return found
+
+
+def _identities(controller: Controller) -> list[dict[str, object]]:
+    target = controller.fleet.target
+    if target is None:
+        return []
+    subjects = target.compiled.subjects
+    return [
+        {
+            "name": str(subject.identity),
+            "id": subject.identity,
+            "tenant": subject.tenant,
+            "region": subject.region.value,
+            "groups": sorted(f"{owner}/{name}" for owner, name in subject.groups),
+            "prefixes": sorted(subject.prefixes),
+        }
+        for subject in (subjects[index] for index in range(len(subjects)))
+    ]
+
+
+def _endpoints(controller: Controller) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = []
+    for endpoint in controller.endpoints.values():
+        view = controller.fleet.view(endpoint.host)
+        status = view.statuses.get(endpoint.id)
+        state = status.state.value if status else "pending"
+        found.append(
+            {
+                "name": endpoint.name,
+                "id": endpoint.id,
+                "tenant": endpoint.tenant,
+                "host": endpoint.host,
+                "state": state if view.connected or not status else f"{state} (host disconnected)",
+                "reason": status.reason if status else "",
+                "revision": status.revision if status else 0,
+                "flows": status.flows if status else 0,
+                "labels": dict(endpoint.labels),
+                "addresses": list(endpoint.addresses),
+                "mac": endpoint.mac,
+                "device": endpoint.port.device,
+                "network": endpoint.network,
+            }
+        )
+    return found
+
+
+def _hosts(controller: Controller) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = []
+    for record in controller.ledger.state.hosts.values():
+        view = controller.fleet.view(record.name)
+        found.append(
+            {
+                "name": record.name,
+                "state": record.state.value,
+                "connected": view.connected,
+                "peer": view.peer,
+                "revision": view.enforced,
+                "refused": f"{view.nack.reason.value}: {view.nack.detail}" if view.nack else "",
+                "repairs": view.repairs,
+                "last_repair": view.last_repair,
+                "events_lost": view.events_lost,
+                "last_seen": view.last_seen.isoformat() if view.last_seen else "",
+            }
+        )
+    return found
+
+
+def _all_rules(controller: Controller) -> list[dict[str, object]]:
+    policies = controller.policies
+    found: list[dict[str, object]] = []
+    for policy in (policies.effective_platform, *policies.tenants.values()):
+        for rule in every_rule(policy):
+            until = rule.options.until
+            found.append(
+                {
+                    "name": rule.id,
+                    "id": rule.id,
+                    "tenant": policy.name,
+                    "text": rule.text,
+                    "state": "ended" if until is not None and until <= controller.membership.now else "in force",
+                }
+            )
+    return found

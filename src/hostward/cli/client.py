@@ -1,0 +1,129 @@
+"""The command line's way to a controller: HTTP over its Unix socket."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hostward.errors import ChannelError, HostwardError, PolicyError, Problem, UsageError
+
+DEFAULT_SOCKET = Path("/run/hostward/api.sock")
+_LOGIN_FILE = Path("~/.config/hostward/server").expanduser()
+
+
+class RefusedError(HostwardError):
+    """The controller refused; the text is its own."""
+
+    def __init__(self, what: str, subject: str, hint: str, status: int) -> None:
+        super().__init__(what, subject=subject, hint=hint)
+        self.exit_status = 2 if status in (400, 422) and not subject else 1
+
+
+def server_address(given: str) -> Path:
+    """The socket to speak to: ``--server``, else HOSTWARD_SERVER, else the login, else the default. Raises UsageError."""
+    text = given or os.environ.get("HOSTWARD_SERVER", "")
+    if not text and _LOGIN_FILE.exists():
+        text = _LOGIN_FILE.read_text().strip()
+    if not text:
+        return DEFAULT_SOCKET
+    if text.startswith("http"):
+        raise UsageError(
+            "a controller is reached by its Unix socket so far",
+            subject=text,
+            hint="write unix:///run/hostward/api.sock",
+        )
+    return Path(text.removeprefix("unix://"))
+
+
+def remember(address: str) -> None:
+    """Make an address the default of later commands."""
+    server_address(address)
+    _LOGIN_FILE.parent.mkdir(parents=True, exist_ok=True)
+    _LOGIN_FILE.write_text(address + "\n")
+
+
+class Client:
+    """One controller."""
+
+    def __init__(self, server: str) -> None:
+        import httpx2
+
+        self._socket = server_address(server)
+        transport = httpx2.HTTPTransport(uds=str(self._socket))
+        self._http = httpx2.Client(transport=transport, base_url="http://hostward", timeout=60.0)
+
+    def call(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Any:  # noqa: ANN401 (JSON)
+        """One request; the decoded answer. Raises what the controller refused it with."""
+        import httpx2
+
+        try:
+            response = self._http.request(method, path, json=body)
+        except httpx2.TransportError as error:
+            raise self._unreachable(error) from error
+        if response.status_code >= 400:
+            raise _refused(response.status_code, response.json())
+        return response.json()
+
+    def lines(self, path: str, parameters: Mapping[str, str]) -> Iterator[str]:
+        """The lines of a stream."""
+        import httpx2
+
+        try:
+            with self._http.stream("GET", path, params=parameters, timeout=None) as response:
+                if response.status_code >= 400:
+                    response.read()
+                    raise _refused(response.status_code, response.json())
+                yield from response.iter_lines()
+        except httpx2.TransportError as error:
+            raise self._unreachable(error) from error
+
+    def _unreachable(self, error: Exception) -> ChannelError:
+        return ChannelError(
+            f"no controller answers: {error}",
+            subject=str(self._socket),
+            hint="start one with `hostward up` or `hostward controller`, or name its socket with --server",
+        )
+
+
+def _refused(status: int, body: Any) -> HostwardError:  # noqa: ANN401 (JSON)
+    if not isinstance(body, dict) or "what" not in body:
+        detail = body.get("detail") if isinstance(body, dict) else body
+        parts = detail if isinstance(detail, list) else [detail]
+        texts = [
+            f"{'.'.join(map(str, p.get('loc', ())[1:]))}: {p.get('msg')}" if isinstance(p, dict) else str(p)
+            for p in parts
+        ]
+        return UsageError("; ".join(texts))
+    if body["problems"]:
+        return PolicyError(tuple(Problem(**problem) for problem in body["problems"]))
+    return RefusedError(body["what"], body["subject"], body["hint"], status)
+
+
+def _detail(part: Any) -> str:  # noqa: ANN401 (JSON)
+    if not isinstance(part, dict):
+        return str(part)
+    return f"{'.'.join(map(str, part.get('loc', ())[1:]))}: {part.get('msg')}"
+
+
+def read_sources(paths: Sequence[Path]) -> list[dict[str, str]]:
+    """Policy files, a folder standing for the *.yaml in it. Raises UsageError."""
+    return [{"file": file, "text": content.decode("utf-8", "surrogateescape")} for file, content in read_files(paths)]
+
+
+def read_files(paths: Sequence[Path]) -> list[tuple[str, bytes]]:
+    """The same as bytes."""
+    files: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            found = sorted(path.glob("*.yaml"))
+            if not found:
+                raise UsageError("there is no *.yaml in this folder", subject=str(path))
+            files += found
+        else:
+            files.append(path)
+    try:
+        return [(str(file), file.read_bytes()) for file in files]
+    except OSError as error:
+        raise UsageError(f"the file cannot be read: {error.strerror}", subject=str(error.filename)) from error

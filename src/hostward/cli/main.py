@@ -1,0 +1,387 @@
+"""`hostward`: the commands. Each asks a controller, or works offline; nothing is decided here.
+
+Exit status: 0 done, 1 failed or refused, 2 wrong usage, 3 with --detailed-exitcode when there are changes. Heavy modules
+are imported by the command that needs them, so that `hostward --help` and completion answer at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hostward.cli.client import Client, read_files, read_sources, remember
+from hostward.cli.output import Format, message, show, show_one
+from hostward.errors import HostwardError, UsageError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Datacenter network security on attested end hosts.\n\nExample: hostward up --policy examples/three-tier",
+)
+policy_app = typer.Typer(no_args_is_help=True, help="Work with policy files, offline.")
+endpoint_app = typer.Typer(no_args_is_help=True, help="Attach, label and release workloads.")
+host_app = typer.Typer(no_args_is_help=True, help="Hosts and their enrolment.")
+app.add_typer(policy_app, name="policy")
+app.add_typer(endpoint_app, name="endpoint")
+app.add_typer(host_app, name="host")
+
+Server = Annotated[str, typer.Option(help="The controller's socket, e.g. unix:///run/hostward/api.sock.")]
+Output = Annotated[Format, typer.Option("--output", "-o", help="The form of the answer.")]
+Files = Annotated[list[Path], typer.Option("--file", "-f", help="A policy file, or a folder of *.yaml.")]
+
+
+def _report(rollout: dict[str, object], form: Format) -> None:
+    """Say where a committed revision stands, and fail if a host did not take it."""
+    if form is Format.JSON:
+        print(json.dumps(rollout, indent=2))
+    hosts = rollout["hosts"]
+    assert isinstance(hosts, list)
+    worst = max((host["enforced_ms"] for host in hosts), default=0)
+    enforced = sum(host["state"] == "enforced" for host in hosts)
+    message(f"revision {rollout['revision']} is enforced on {enforced} of {len(hosts)} hosts, {worst:.1f} ms")
+    for host in hosts:
+        if host["state"] != "enforced":
+            message(f"  {host['host']}: {host['state']} {host['detail']}")
+    if any(host["state"] == "refused" for host in hosts):
+        raise typer.Exit(1)
+
+
+@app.command()
+def apply(
+    file: Files,
+    confirm_within: Annotated[float, typer.Option(help="Roll back unless confirmed within this many seconds.")] = 0.0,
+    planned: Annotated[int, typer.Option(help="Only if this revision is still the newest.")] = 0,
+    server: Server = "",
+    output: Output = Format.TABLE,
+) -> None:
+    """Replace the tenants that the files name, everywhere, at once."""
+    author = os.environ.get("SUDO_USER") or os.environ.get("USER") or "operator"
+    body = {
+        "sources": read_sources(file),
+        "confirm_within_s": confirm_within,
+        "planned": planned,
+        "author": author,
+    }
+    _report(Client(server).call("POST", "/v1/apply", body), output)
+
+
+@app.command()
+def plan(
+    file: Files,
+    detailed_exitcode: Annotated[bool, typer.Option(help="Exit with 3 when there are changes.")] = False,
+    server: Server = "",
+    output: Output = Format.TABLE,
+) -> None:
+    """Show what applying would change."""
+    answer = Client(server).call("POST", "/v1/plan", {"sources": read_sources(file)})
+    if output in (Format.JSON, Format.YAML):
+        show_one(answer, output)
+    else:
+        for change in answer["changes"]:
+            message_of = {"add": "+", "remove": "-", "edit": "~", "group": "~"}[change["change"]]
+            print(f"{message_of} {change['rule']}: {change['text']}")
+        for text in answer["failing"]:
+            print(f"! the assertion would fail: {text}")
+        message(f"{len(answer['changes'])} changes to revision {answer['revision']}")
+    if detailed_exitcode and answer["changes"]:
+        raise typer.Exit(3)
+
+
+@app.command()
+def confirm(server: Server = "") -> None:
+    """Keep a change that was applied with --confirm-within."""
+    Client(server).call("POST", "/v1/confirm")
+    message("confirmed")
+
+
+@app.command()
+def rollback(revision: int, server: Server = "", output: Output = Format.TABLE) -> None:
+    """Commit the policy of an earlier revision again."""
+    _report(Client(server).call("POST", f"/v1/rollback/{revision}"), output)
+
+
+@app.command()
+def delete(kind: str, name: str, server: Server = "", output: Output = Format.TABLE) -> None:
+    """Delete a tenant's policy: `hostward delete tenant acme`."""
+    if kind != "tenant":
+        raise UsageError(
+            "only a tenant can be deleted", subject=kind, hint="`hostward endpoint remove` releases a workload"
+        )
+    _report(Client(server).call("DELETE", f"/v1/tenants/{name}"), output)
+
+
+@policy_app.command("check")
+def policy_check(path: list[Path]) -> None:
+    """Validate files and prove their assertions, offline."""
+    from datetime import UTC, datetime
+
+    from hostward.policy import check, parse_sources, unsupported
+
+    policies = parse_sources(read_files(path))
+    for problem in unsupported(policies):
+        message(f"{problem}  (it parses; `apply` refuses it)")
+    results = check(policies, [], datetime.now(UTC))
+    for result in results:
+        print(f"{'holds' if result.holds else 'FAILS'}  {result.assertion.text}")
+        if not result.holds:
+            print(f"       {result.counter_example}")
+    message(f"{len(policies.tenants)} tenants, {len(results)} assertions")
+    if not all(result.holds for result in results):
+        raise typer.Exit(1)
+
+
+@app.command()
+def explain(
+    source: Annotated[str, typer.Option("--from", help="Endpoint, group, tenant/name, internet, or IP address.")],
+    destination: Annotated[str, typer.Option("--to", help="The same.")],
+    port: Annotated[str, typer.Option(help="e.g. tcp/443, icmp/echo-request")],
+    expect: Annotated[str, typer.Option(help="allow or deny: exit with 1 if the verdict is another.")] = "",
+    process: Annotated[str, typer.Option(help="The executable that opens the connection.")] = "",
+    file: Annotated[list[Path] | None, typer.Option("--file", "-f", help="Ask these files, offline.")] = None,
+    server: Server = "",
+    output: Output = Format.TABLE,
+) -> None:
+    """Say whether a flow is allowed, which rules decided, and which lost."""
+    if process:
+        raise UsageError("process conditions are not enforced yet", subject="--process", hint="leave it out")
+    if expect not in ("", "allow", "deny"):
+        raise UsageError("expect allow or deny", subject="--expect")
+    if file:
+        from dataclasses import asdict
+        from datetime import UTC, datetime
+
+        from hostward.policy import explain as explain_offline
+        from hostward.policy import parse_sources
+
+        policies = parse_sources(read_files(file))
+        answer = asdict(explain_offline(policies, [], source, destination, port, datetime.now(UTC)))
+    else:
+        question = {"source": source, "destination": destination, "port": port}
+        answer = Client(server).call("POST", "/v1/explain", question)
+    if output in (Format.JSON, Format.YAML):
+        show_one(answer, output)
+    else:
+        print(f"{answer['verdict']}: {answer['text'] or answer['rule']}")
+        print(f"  by {', '.join(answer['rules']) or 'no single rule'} ({answer['tier']})" if answer["rules"] else "")
+        for lost in answer["lost"]:
+            print(f"  lost: {lost['rule']}: {lost['text']}\n        {lost['why']}")
+        for case in answer["cases"]:
+            print("  case: " + ", ".join(f"{key} {value}" for key, value in case.items()))
+    if expect and answer["verdict"] != expect:
+        message(f"expected {expect}, and it is {answer['verdict']}")
+        raise typer.Exit(1)
+
+
+@app.command()
+def get(
+    kind: Annotated[str, typer.Argument(help="tenants, groups, identities, endpoints, hosts, rules or revisions")],
+    server: Server = "",
+    output: Output = Format.TABLE,
+) -> None:
+    """List objects."""
+    show(Client(server).call("GET", f"/v1/objects/{kind}"), output, kind)
+
+
+@endpoint_app.command("add")
+def endpoint_add(
+    name: str,
+    tenant: Annotated[str, typer.Option()],
+    device: Annotated[str, typer.Option(help="The host's side of the port: a veth or a tap.")],
+    label: Annotated[list[str] | None, typer.Option(help="key=value")] = None,
+    netns: Annotated[str, typer.Option(help="The device's network namespace on the host.")] = "",
+    mac: Annotated[str, typer.Option(help="The workload's MAC; read from a veth's other side if left out.")] = "",
+    ip: Annotated[list[str] | None, typer.Option(help="An address; read from a veth's other side if left out.")] = None,
+    host: Annotated[str, typer.Option(help="The host that carries it, where there are several.")] = "",
+    network: Annotated[str, typer.Option()] = "default",
+    server: Server = "",
+    output: Output = Format.TABLE,
+) -> None:
+    """Attach a workload. Its port is closed before anything else, and opens when its first revision is enforced."""
+    body = {
+        "tenant": tenant,
+        "name": name,
+        "labels": _labels(label or []),
+        "device": device,
+        "netns": netns,
+        "mac": mac,
+        "addresses": ip or [],
+        "host": host,
+        "network": network,
+    }
+    answer = Client(server).call("POST", "/v1/endpoints", body)
+    _report(answer, output)
+    message(f"{answer['endpoint']} is {answer['state']}")
+    if answer["state"] != "enforced":
+        raise typer.Exit(1)
+
+
+@endpoint_app.command("remove")
+def endpoint_remove(name: str, server: Server = "", output: Output = Format.TABLE) -> None:
+    """Release a workload; its port stays closed."""
+    _report(Client(server).call("DELETE", f"/v1/endpoints/{name}"), output)
+
+
+@endpoint_app.command("label")
+def endpoint_label(name: str, label: list[str], server: Server = "", output: Output = Format.TABLE) -> None:
+    """Change labels: `hostward endpoint label acme/web-1 role=app env-`."""
+    changes: dict[str, str | None] = {text[:-1]: None for text in label if text.endswith("-") and "=" not in text}
+    changes.update(_labels([text for text in label if not (text.endswith("-") and "=" not in text)]))
+    _report(Client(server).call("PATCH", f"/v1/endpoints/{name}", {"labels": changes}), output)
+
+
+def _labels(texts: list[str]) -> dict[str, str]:
+    labels: dict[str, str] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key or not value:
+            raise UsageError("a label is key=value", subject=text)
+        labels[key] = value
+    return labels
+
+
+@host_app.command("token")
+def host_token(
+    host: Annotated[str, typer.Argument(help="Bind the token to this host name.")] = "",
+    life: Annotated[float, typer.Option(help="Seconds until it expires.")] = 3600.0,
+    server: Server = "",
+) -> None:
+    """Make a join token: it works once, and is not shown again."""
+    print(Client(server).call("POST", "/v1/tokens", {"host": host, "life_s": life})["token"])
+
+
+@host_app.command("join")
+def host_join(
+    controller: Annotated[str, typer.Argument(help="HOST:PORT of the controller's enrolment port.")],
+    token: Annotated[str, typer.Option(help="The token, or @FILE.")],
+    name: Annotated[str, typer.Option(help="This host's name; the machine's if left out.")] = "",
+    state: Annotated[Path, typer.Option(help="Where the identity is kept.")] = Path("/var/lib/hostward/agent"),
+) -> None:
+    """Enrol this host: exchange a token for a certificate."""
+    from hostward.cli.daemons import join_host
+
+    text = Path(token[1:]).read_text().strip() if token.startswith("@") else token
+    join_host(controller, text, name, state)
+
+
+def _move(name: str, state: str, server: str, form: Format) -> None:
+    _report(Client(server).call("POST", f"/v1/hosts/{name}/{state}"), form)
+
+
+@host_app.command("admit")
+def host_admit(name: str, server: Server = "", output: Output = Format.TABLE) -> None:
+    """Let a quarantined host take part again."""
+    _move(name, "admitted", server, output)
+
+
+@host_app.command("quarantine")
+def host_quarantine(name: str, server: Server = "", output: Output = Format.TABLE) -> None:
+    """Close a host's channel and take its endpoints out of all others' policy."""
+    _move(name, "quarantined", server, output)
+
+
+@host_app.command("evict")
+def host_evict(name: str, server: Server = "", output: Output = Format.TABLE) -> None:
+    """Like quarantine, and its certificates end: it has to join again."""
+    _move(name, "evicted", server, output)
+
+
+@app.command()
+def observe(
+    follow: Annotated[bool, typer.Option("--follow", help="Go on with new flows.")] = False,
+    source: Annotated[str, typer.Option("--from", help="Endpoint, address, or internet.")] = "",
+    destination: Annotated[str, typer.Option("--to", help="The same.")] = "",
+    verdict: Annotated[str, typer.Option(help="allow, deny, would-deny or invalid")] = "",
+    since: Annotated[str, typer.Option(help="RFC 3339 time, or e.g. 90s, 10m, 2h ago")] = "",
+    server: Server = "",
+    output: Output = Format.TABLE,
+) -> None:
+    """Show flows: who spoke to whom, and which rule of which revision decided."""
+    from hostward.cli.flows import flow_line, parse_since
+
+    parameters = {
+        "source": source,
+        "destination": destination,
+        "verdict": verdict,
+        "follow": "true" if follow else "false",
+    }
+    if since:
+        parameters["since"] = parse_since(since)
+    collected: list[dict[str, object]] = []
+    try:
+        for line in Client(server).lines("/v1/flows", parameters):
+            if not follow and output in (Format.JSON, Format.YAML):
+                collected.append(json.loads(line))
+            else:
+                print(line if output is Format.JSON else flow_line(json.loads(line)), flush=True)
+    except KeyboardInterrupt:
+        return
+    if not follow and output in (Format.JSON, Format.YAML):
+        show(collected, output)
+
+
+@app.command()
+def login(server: Annotated[str, typer.Option()]) -> None:
+    """Remember which controller the commands speak to."""
+    remember(server)
+    message(f"later commands speak to {server}")
+
+
+@app.command()
+def up(
+    policy: Annotated[list[Path] | None, typer.Option(help="Policy files or folders to apply at start.")] = None,
+    state: Annotated[Path, typer.Option(help="Where controller and agent keep their state.")] = Path(
+        "/var/lib/hostward"
+    ),
+    socket: Annotated[Path, typer.Option(help="Where the API listens.")] = Path("/run/hostward/api.sock"),
+    pins: Annotated[Path, typer.Option(help="A folder in bpffs for what outlives this process.")] = Path(
+        "/sys/fs/bpf/hostward"
+    ),
+    name: Annotated[str, typer.Option(help="This host's name; the machine's if left out.")] = "",
+) -> None:
+    """Controller and agent for this machine, in one process."""
+    from hostward.cli.daemons import run_up
+
+    run_up(policy or [], state, socket, pins, name)
+
+
+@app.command()
+def controller(config: Annotated[Path, typer.Option(help="TOML; see docs/reference/configuration.md")]) -> None:
+    """Run a controller."""
+    from hostward.cli.daemons import run_controller
+
+    run_controller(config)
+
+
+@app.command()
+def agent(config: Annotated[Path, typer.Option(help="TOML; see docs/reference/configuration.md")]) -> None:
+    """Run a host's agent."""
+    from hostward.cli.daemons import run_agent
+
+    run_agent(config)
+
+
+@app.command()
+def preflight(output: Output = Format.TABLE) -> None:
+    """What this machine offers and lacks, and what to do about it."""
+    from hostward.cli.preflight import examine
+
+    findings = examine()
+    show(findings, output)
+    if any(finding["state"] == "missing" for finding in findings):
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """The entry point: turns errors into text and an exit status, and never shows a traceback."""
+    try:
+        app()
+    except HostwardError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_status)
+    except BrokenPipeError:
+        sys.exit(0)

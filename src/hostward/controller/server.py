@@ -1,0 +1,78 @@
+"""A running controller: store, CA, both TLS ports, and the service between them. ``api`` serves people beside it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from hostward.agent.private_files import make_private_directory
+from hostward.controller.authority import HOST_LIFE, channel_context, enrolment_context, open_authority
+from hostward.controller.channel import ChannelDesk
+from hostward.controller.enrolment import ENROLMENT_MESSAGE_LIMIT_BYTES, EnrolmentDesk
+from hostward.controller.fleet import Fleet
+from hostward.controller.ledger import Ledger, utc_now
+from hostward.controller.listener import Listener
+from hostward.controller.membership import Membership
+from hostward.controller.service import Controller
+from hostward.store.sqlite import SqliteStore
+
+DEFAULT_CHANNEL_PORT = 7443
+DEFAULT_ENROLMENT_PORT = 7444
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerSettings:
+    """Where a controller keeps its state and listens. Port 0 takes a free one."""
+
+    state: Path
+    address: str = "127.0.0.1"
+    channel_port: int = DEFAULT_CHANNEL_PORT
+    enrolment_port: int = DEFAULT_ENROLMENT_PORT
+    certificate_life: timedelta = HOST_LIFE
+
+
+class ControllerServer:
+    """Starts and stops everything that a controller is made of."""
+
+    def __init__(self, settings: ControllerSettings) -> None:
+        self._settings = settings
+        self._listeners: list[Listener] = []
+        self.controller: Controller
+        self.channel_address = ("", 0)
+        self.enrolment_address = ("", 0)
+
+    async def start(self) -> Controller:
+        """Open the store and listen. Raises StoreError or OSError."""
+        settings = self._settings
+        make_private_directory(settings.state)
+        now = utc_now()
+        ledger = Ledger(await asyncio.to_thread(SqliteStore, settings.state / "controller.db"))
+        authority = open_authority(settings.state, now)
+        server_file = authority.renew_server(now)
+        membership = Membership(ledger, authority, utc_now, settings.certificate_life)
+        fleet = Fleet(lambda _host, _events: None)
+        self.controller = Controller(ledger, membership, fleet)
+        await self.controller.start()
+        channel = Listener(
+            channel_context(server_file, authority), ChannelDesk(membership, fleet).serve, name="channel"
+        )
+        enrolment = Listener(
+            enrolment_context(server_file),
+            EnrolmentDesk(membership).serve,
+            name="enrolment",
+            message_limit_bytes=ENROLMENT_MESSAGE_LIMIT_BYTES,
+        )
+        for listener, port in ((channel, settings.channel_port), (enrolment, settings.enrolment_port)):
+            await listener.start(settings.address, port)
+            self._listeners.append(listener)
+        self.channel_address, self.enrolment_address = channel.address, enrolment.address
+        return self.controller
+
+    async def stop(self) -> None:
+        """Stop listening and close the store. Hosts go on enforcing."""
+        await self.controller.stop()
+        for listener in self._listeners:
+            await listener.close()
+        self.controller.ledger.close()
