@@ -100,7 +100,7 @@ def run_agent(config: Path) -> None:
                     subject=str(state),
                     hint="`hostward host join`, or set token_file and enrolment",
                 )
-            token = parse_join_token(Path(values["token_file"]).read_text().strip())
+            token = parse_join_token(_read_text(Path(values["token_file"])))
             name = values.get("name") or socket.gethostname()
             identity = await join(values["enrolment"], token, name, state)
         pins = Path(values.get("pins", str(DEFAULT_PINS)))

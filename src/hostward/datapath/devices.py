@@ -1,14 +1,16 @@
-"""Network devices by netlink: what can carry an endpoint, where it is, and what its workload's side says of itself."""
+"""Network devices: what can carry an endpoint, where it is, and what its workload's side says of itself.
+
+Asked of ip(8), which enters another namespace in a process of its own: nothing here moves the agent's threads.
+"""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import subprocess
+from collections.abc import Mapping
 from pathlib import Path
-
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
+from typing import Any
 
 from hostward.datapath.enforcer import DeviceFacts
 from hostward.errors import DeviceError
@@ -26,70 +28,46 @@ _REFUSED_KINDS = {
     "dummy": "nothing can be attached behind it",
     "vlan": "it is part of the fabric, not a workload's port",
 }
-_KINDS = ("veth", "tun")
+_NAMESPACES = Path("/run/netns")
+_LIMIT_S = 10.0
 
 
 def namespace_path(netns: str) -> str:
     """The file of a network namespace named as in ``Port.netns``."""
-    return netns if netns.startswith("/") else f"/run/netns/{netns}"
-
-
-@contextmanager
-def _netlink(netns: str) -> Iterator[IPRoute]:
-    try:
-        socket = IPRoute(netns=namespace_path(netns)) if netns else IPRoute()
-    except OSError as error:
-        raise DeviceError(
-            f"the network namespace cannot be entered: {error.strerror or error}",
-            subject=netns,
-            hint="check the name with `ip netns list`",
-        ) from error
-    with socket:
-        yield socket
+    return netns if netns.startswith("/") else str(_NAMESPACES / netns)
 
 
 def find_ifindex(port: Port) -> int | None:
     """The index of a port's device in its namespace, None if it is not there."""
     if not port.netns:
-        # The common case, without a netlink socket.
         try:
             return int(Path(f"/sys/class/net/{port.device}/ifindex").read_text())
         except OSError:
-            pass
-    try:
-        with _netlink(port.netns) as netlink:
-            found = netlink.link_lookup(ifname=port.device)
-    except (DeviceError, NetlinkError):
-        return None
-    return int(found[0]) if found else None
+            return None
+    links = _ip(port.netns, "link", "show", "dev", port.device)
+    return int(links[0]["ifindex"]) if links else None
 
 
-def set_up(port: Port, ifindex: int) -> None:
+def set_up(port: Port) -> None:
     """Bring a port up, once it enforces. Raises DeviceError."""
-    try:
-        with _netlink(port.netns) as netlink:
-            netlink.link("set", index=ifindex, state="up")
-    except NetlinkError as error:
-        raise DeviceError(f"cannot be set up: {error}", subject=port.device) from error
+    command = [*_enter(port.netns), "ip", "link", "set", "dev", port.device, "up"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_S, check=False)
+    if done.returncode:
+        raise DeviceError(f"cannot be set up: {done.stderr.strip()}", subject=port.device)
 
 
 def inspect(port: Port) -> DeviceFacts:
     """What a device is. Raises DeviceError, with the reason, if it can never be a port."""
-    with _netlink(port.netns) as netlink:
-        found = netlink.link_lookup(ifname=port.device)
-        if not found:
-            raise DeviceError(
-                "there is no such device" + (f" in namespace {port.netns}" if port.netns else ""),
-                subject=port.device,
-                hint="check the name with `ip link`",
-            )
-        link = netlink.link("get", index=found[0])[0]
-        info = link.get_attr("IFLA_LINKINFO")
-        kind = str(info.get_attr("IFLA_INFO_KIND")) if info is not None else ""
-        _refuse(port, kind)
-        if kind != "veth":
-            return DeviceFacts("tap", "", ())
-        return _veth_peer(netlink, link)
+    if port.netns and not os.path.exists(namespace_path(port.netns)):
+        raise DeviceError("there is no such network namespace", subject=port.netns, hint="check `ip netns list`")
+    links = _ip(port.netns, "-d", "link", "show", "dev", port.device)
+    if not links:
+        where = f" in namespace {port.netns}" if port.netns else ""
+        raise DeviceError(f"there is no such device{where}", subject=port.device, hint="check the name with `ip link`")
+    link = links[0]
+    kind = str(link.get("linkinfo", {}).get("info_kind", ""))
+    _refuse(port, kind)
+    return _veth_peer(link) if kind == "veth" else DeviceFacts("tap", "", ())
 
 
 def _refuse(port: Port, kind: str) -> None:
@@ -102,7 +80,7 @@ def _refuse(port: Port, kind: str) -> None:
         )
     if kind in _REFUSED_KINDS:
         raise DeviceError(f"a {kind} cannot be an endpoint's port", subject=subject, hint=_REFUSED_KINDS[kind])
-    if kind not in _KINDS:
+    if kind not in ("veth", "tun"):
         raise DeviceError(
             f"it is {'a ' + kind if kind else 'no virtual port'}, and an endpoint's port is a veth or a tap",
             subject=subject,
@@ -110,21 +88,30 @@ def _refuse(port: Port, kind: str) -> None:
         )
 
 
-def _veth_peer(netlink: IPRoute, link: object) -> DeviceFacts:
-    """The workload's side: its MAC and global addresses, as far as the kernel lets them be read from here."""
-    get = link.get_attr  # type: ignore[attr-defined]
-    peer, namespace = get("IFLA_LINK"), get("IFLA_LINK_NETNSID")
-    if not peer:
-        return DeviceFacts("veth", "", ())
-    where = {} if namespace is None else {"target_netnsid": namespace}
-    try:
-        other = netlink.link("get", index=peer, **where)[0]
-        addresses = netlink.get_addr(index=peer, **where)
-    except (NetlinkError, IndexError):
-        return DeviceFacts("veth", "", ())
-    texts = tuple(
-        str(address.get_attr("IFA_ADDRESS"))
-        for address in addresses
-        if address["scope"] == 0 and address["index"] == peer
-    )
-    return DeviceFacts("veth", str(other.get_attr("IFLA_ADDRESS")), texts)
+def _veth_peer(link: Mapping[str, Any]) -> DeviceFacts:
+    """The workload's side, where its namespace has a name on this host; otherwise the operator has to say."""
+    peer, here = link.get("link_index"), link.get("ifindex")
+    names = sorted(os.listdir(_NAMESPACES)) if _NAMESPACES.is_dir() else []
+    for name in names if peer else ():
+        for other in _ip(name, "-d", "addr", "show"):
+            if other.get("ifindex") != peer or other.get("link_index") != here:
+                continue
+            if other.get("linkinfo", {}).get("info_kind", "veth") != "veth":
+                continue
+            addresses = [a["local"] for a in other.get("addr_info", ()) if a.get("scope") == "global"]
+            return DeviceFacts("veth", str(other.get("address", "")), tuple(addresses))
+    return DeviceFacts("veth", "", ())
+
+
+def _enter(netns: str) -> list[str]:
+    return ["nsenter", f"--net={namespace_path(netns)}"] if netns else []
+
+
+def _ip(netns: str, *arguments: str) -> list[dict[str, Any]]:
+    """What ip(8) answers, as JSON; nothing if it fails (no such device, or a namespace that may not be entered)."""
+    command = [*_enter(netns), "ip", "-json", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_S, check=False)
+    if done.returncode or not done.stdout.strip():
+        return []
+    links: list[dict[str, Any]] = json.loads(done.stdout)
+    return [link for link in links if link]

@@ -191,7 +191,7 @@ class KernelEnforcer:
     def _bring_up(self, attached: _Attached) -> None:
         assert attached.ifindex is not None
         try:
-            devices.set_up(attached.endpoint.port, attached.ifindex)
+            devices.set_up(attached.endpoint.port)
         except DeviceError as error:
             attached.ifindex, attached.reason = None, str(error)
 
