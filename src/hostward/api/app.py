@@ -6,6 +6,7 @@ Served on a Unix socket that only its owner may open: whoever reaches it is the 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 from datetime import datetime, timedelta
@@ -21,6 +22,8 @@ from hostward.controller.service import Controller, Rollout
 from hostward.errors import ConflictError, HostwardError, NotFoundError, PolicyError, UsageError
 from hostward.model.endpoint import DEFAULT_NETWORK, Endpoint, Port
 from hostward.store.records import HostState
+
+log = logging.getLogger(__name__)
 
 _STATUS = {NotFoundError: 404, ConflictError: 409, UsageError: 400, PolicyError: 422}
 
@@ -87,6 +90,12 @@ def make_app(controller: Controller) -> FastAPI:
         problems = [asdict(problem) for problem in error.problems] if isinstance(error, PolicyError) else []
         body = {"what": error.what, "subject": error.subject, "hint": error.hint, "problems": problems}
         return JSONResponse(body, status)
+
+    @app.exception_handler(Exception)
+    async def failed(_: Request, error: Exception) -> JSONResponse:
+        log.error("the API failed", exc_info=error)
+        body = {"what": f"the controller failed: {type(error).__name__}", "subject": "", "hint": "its log says more"}
+        return JSONResponse({**body, "problems": []}, 500)
 
     def answer(rollout: Rollout) -> dict[str, object]:
         return {"revision": rollout.revision, "hosts": [views.outcome(host) for host in rollout.hosts]}

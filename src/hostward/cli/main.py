@@ -385,3 +385,9 @@ def main() -> None:
         sys.exit(error.exit_status)
     except BrokenPipeError:
         sys.exit(0)
+    except Exception as error:
+        if os.environ.get("HOSTWARD_DEBUG"):
+            raise
+        print(f"error: hostward failed: {type(error).__name__}: {error}", file=sys.stderr)
+        print("  run it again with HOSTWARD_DEBUG=1 for the whole story", file=sys.stderr)
+        sys.exit(1)

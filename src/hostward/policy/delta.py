@@ -49,8 +49,15 @@ class SliceDelta:
 
 
 def slice_digest(value: HostSlice) -> str:
-    """SHA-256 over the slice's canonical encoding (msgpack with sorted keys)."""
-    return hashlib.sha256(msgspec.msgpack.Encoder(order="deterministic").encode(value)).hexdigest()
+    """SHA-256 over the slice's canonical encoding: msgpack of its mappings as lists of pairs, sorted by key."""
+    parts: list[object] = [value.revision]
+    parts += [
+        sorted(mapping.items())
+        for mapping in (value.networks, value.addresses, value.class_sets, value.rows, value.decisions)
+    ]
+    parts.append(sorted(value.endpoints.items()))
+    parts.append([(key, sorted(table.items())) for key, table in sorted(value.tables.items())])
+    return hashlib.sha256(msgspec.msgpack.Encoder(order="deterministic").encode(parts)).hexdigest()
 
 
 def diff_slices(old: HostSlice, new: HostSlice) -> SliceDelta:
