@@ -83,6 +83,8 @@ impl SharedWords {
     pub fn words(&self) -> &[AtomicU64] {
         #[allow(clippy::cast_ptr_alignment, reason = "a mapping is page-aligned")]
         // SAFETY: the mapping is page-aligned, `count` words long and lives as long as `self`; every access is atomic.
-        unsafe { std::slice::from_raw_parts(self.memory.as_ptr().cast::<AtomicU64>(), self.count) }
+        unsafe {
+            std::slice::from_raw_parts(self.memory.as_ptr().cast::<AtomicU64>(), self.count)
+        }
     }
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from ipaddress import ip_address, ip_network
 
 from hostward.datapath.tables import (
@@ -21,6 +22,9 @@ from hostward.datapath.tables import (
     Ref,
 )
 from hostward.model.slice import ClassSet
+
+
+_network = cache(ip_network)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +175,7 @@ class MemoryTables:
         address = ip_address(remote)
         best, peer = -1, PEER_UNKNOWN
         for (owner, prefix), index in self.prefixes.items():
-            candidate = ip_network(prefix)
+            candidate = _network(prefix)
             if owner == network and candidate.version == address.version and address in candidate:
                 bits = candidate.prefixlen
                 if bits > best:

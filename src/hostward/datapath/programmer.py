@@ -273,10 +273,13 @@ class Programmer:
 
     def _plan_endpoints(self, change: Change, desired: HostSlice, changed: set[TableKey]) -> None:
         layout, old = change.layout, self._layout.slice
+        for name, slot in layout.slots.items():
+            if name not in desired.endpoints and layout.generations[slot]:
+                # It leaves: with the flips it loses its network, since addresses stop meaning what its tables say.
+                layout.generations[slot] = 0
+                change.flips.append((slot, policy_index(slot, layout.halves[slot]), 0))
         for name, endpoint in desired.endpoints.items():
-            slot = layout.slots.get(name)
-            if slot is None:
-                continue
+            slot = layout.slots[name]
             variants = layout.variants[slot]
             free = [variant for variant in range(VARIANTS) if variant not in variants.values()]
             own = own_addresses(endpoint)
