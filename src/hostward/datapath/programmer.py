@@ -336,13 +336,14 @@ class Programmer:
             self._move_tables(change)
         for first, ref in change.old_refs:
             tables.write_refs(first, [ref])
-        if self._layout.tables:
+        in_force = bool(self._layout.tables)
+        if in_force:
             tables.write_prefixes(change.transitional)
         else:
-            # No table is in force that could read an index.
-            tables.write_prefixes(
-                {k: index for k, index in change.final.items() if self._layout.prefixes.get(k) != index}
-            )
+            # No table is in force that could read an index: the addresses may change at once, and before the first flip.
+            before = self._layout.prefixes
+            tables.write_prefixes({key: index for key, index in change.final.items() if before.get(key) != index})
+            tables.remove_prefixes(change.removed)
         for table in change.tables:
             tables.write_refs(table.extent.first, _dense(table))
         for index, block in change.blocks:
@@ -353,8 +354,9 @@ class Programmer:
             tables.activate(slot, policy, generation)
         for network in sorted(change.epochs):
             tables.advance_epoch(network)
-        tables.write_prefixes({key: change.final[key] for key in change.transitional if key in change.final})
-        tables.remove_prefixes(change.removed)
+        if in_force:
+            tables.write_prefixes({key: change.final[key] for key in change.transitional if key in change.final})
+            tables.remove_prefixes(change.removed)
         for slot, address in change.old_addresses:
             tables.remove_address(slot, address)
             layout.variants[slot].pop(address, None)
