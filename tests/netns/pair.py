@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -58,7 +59,21 @@ class Pair:
         for name in "ab":
             inside, device = self.namespace(name), self.device(name)
             run("ip", "netns", "add", inside)
-            run("ip", "link", "add", device, "type", "veth", "peer", "name", "eth0", "netns", inside, "address", self.mac(name))
+            run(
+                "ip",
+                "link",
+                "add",
+                device,
+                "type",
+                "veth",
+                "peer",
+                "name",
+                "eth0",
+                "netns",
+                inside,
+                "address",
+                self.mac(name),
+            )
             Path(f"/proc/sys/net/ipv6/conf/{device}/disable_ipv6").write_text("1")
             run("ip", "link", "set", device, "master", self.bridge)
             for family, bits in ((4, "24"), (6, "64")):
@@ -78,23 +93,22 @@ class Pair:
         for name in "ab":
             run("ip", "link", "set", self.device(name), "up")
 
+    def hardware(self, namespace: str, device: str) -> str:
+        """The MAC of a device in a named namespace."""
+        shown = subprocess.run(
+            ["ip", "-n", namespace, "-json", "link", "show", "dev", device], check=True, capture_output=True, text=True
+        )
+        return str(json.loads(shown.stdout)[0]["address"])
+
+    def socket_in(self, namespace: str, kind: socket.SocketKind) -> socket.socket:
+        """A socket in a namespace that is no workload's."""
+        made = in_namespace(namespace, lambda: socket.socket(socket.AF_INET, kind))
+        made.settimeout(0.3)
+        return made
+
     def inside(self, name: str, work: Callable[[], T]) -> T:
         """Run something in a workload's namespace, on a thread of its own."""
-        results: list[T | BaseException] = []
-
-        def move_and_work() -> None:
-            try:
-                enter(f"/run/netns/{self.namespace(name)}")
-                results.append(work())
-            except BaseException as error:  # noqa: BLE001 (handed to the caller)
-                results.append(error)
-
-        thread = threading.Thread(target=move_and_work)
-        thread.start()
-        thread.join()
-        if isinstance(results[0], BaseException):
-            raise results[0]
-        return results[0]
+        return in_namespace(self.namespace(name), work)
 
     def socket(self, name: str, kind: socket.SocketKind, family: int = 4) -> socket.socket:
         """A socket of a workload; it stays in its namespace wherever it is used."""
@@ -110,8 +124,12 @@ class Pair:
         endpoints = {}
         for name in names:
             own = {self.address(name, 4): identities[name], self.address(name, 6): identities[name]}
-            addresses.update({(0, f"{own_address}/{32 if '.' in own_address else 128}"): identities[name] for own_address in own})
-            endpoints[f"acme/{name}"] = LocalEndpoint(f"acme/{name}", "acme", 0, self.mac(name), own, Port(self.device(name)))
+            addresses.update(
+                {(0, f"{own_address}/{32 if '.' in own_address else 128}"): identities[name] for own_address in own}
+            )
+            endpoints[f"acme/{name}"] = LocalEndpoint(
+                f"acme/{name}", "acme", 0, self.mac(name), own, Port(self.device(name))
+            )
         tables = {
             (A, "egress"): {B: 1, A: 2},
             (A, "ingress"): {B: 2, A: 2},
@@ -125,6 +143,25 @@ class Pair:
         if peer_of_a != A and (B, "ingress") in tables:
             tables[B, "ingress"] = {peer_of_a: 3, B: 2}
         return HostSlice(revision, {0: "default"}, endpoints, addresses, {1: CLASSES}, rows, tables, DECISIONS)
+
+
+def in_namespace(namespace: str, work: Callable[[], T]) -> T:
+    """Run something in a named namespace, on a thread of its own: a thread that has moved is never used again."""
+    results: list[T | BaseException] = []
+
+    def move_and_work() -> None:
+        try:
+            enter(f"/run/netns/{namespace}")
+            results.append(work())
+        except BaseException as error:  # noqa: BLE001 (handed to the caller)
+            results.append(error)
+
+    thread = threading.Thread(target=move_and_work)
+    thread.start()
+    thread.join()
+    if isinstance(results[0], BaseException):
+        raise results[0]
+    return results[0]
 
 
 def enter(path: str) -> None:
