@@ -27,7 +27,8 @@ OUTSIDE_ADDRESSES = (
 )  # fmt: skip
 PREFIXES = (
     "0.0.0.0/0", "::/0", "203.0.113.0/24", "203.0.113.0/25", "203.0.112.0/20", "198.51.100.1", "192.168.0.0/17",
-    "192.0.0.0/4", "10.0.0.0/29", "10.0.0.4/30", "10.0.0.3", "8.0.0.0/6", "2001:db8:17::/48", "2001:db8::/32", "fd00::2/127",
+    "192.0.0.0/4", "10.0.0.0/29", "10.0.0.4/30", "10.0.0.3", "8.0.0.0/6",
+    "2001:db8:17::/48", "2001:db8::/32", "fd00::2/127",
 )  # fmt: skip
 PORTS = (
     "tcp/80", "tcp/443", "tcp/80-443", "tcp", "udp/53", "udp", "icmp/echo-request", "icmpv6/echo-request", "icmp",
@@ -53,7 +54,16 @@ class World:
 
 
 _facts = st.sampled_from(
-    ("role=web", "role!=web", "role=app", "has env", "env=prod", "role in (web, app)", "not has role", "not (env!=prod)")
+    (
+        "role=web",
+        "role!=web",
+        "role=app",
+        "has env",
+        "env=prod",
+        "role in (web, app)",
+        "not has role",
+        "not (env!=prod)",
+    )
 )
 _expressions = st.one_of(
     _facts,
@@ -105,7 +115,9 @@ def _common(draw: Any, owner: str, platform: bool, indent: str) -> list[str]:
     lines += [f"  {name}: {draw(_expressions)}" for name in LABEL_GROUPS[:3]]
     lines += [f"  inner: group {draw(st.sampled_from(LABEL_GROUPS[:3]))}"]
     for name in PREFIX_GROUPS:
-        lines.append(f"  {name}: [{', '.join(draw(st.lists(st.sampled_from(PREFIXES), min_size=1, max_size=2, unique=True)))}]")
+        lines.append(
+            f"  {name}: [{', '.join(draw(st.lists(st.sampled_from(PREFIXES), min_size=1, max_size=2, unique=True)))}]"
+        )
     lines.append("services: {pg: [tcp/5432, udp/5432]}")
     for key in ("rules", "baseline") if platform else ("rules",):
         limit = 5 if key == "rules" and not platform else 2

@@ -12,7 +12,9 @@ from hostward.policy import Numbers, compile_policy
 from tests.property.oracle import Answer, Oracle, Party, party
 from tests.property.strategies import HOSTS, NOW, OUTSIDE_ADDRESSES, PACKETS, POOL_ADDRESSES, World, worlds
 
-EXAMPLES = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+EXAMPLES = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 
 
 def walk(slice_: HostSlice, endpoint: Endpoint, local: str, remote: str, direction: str, protocol: int, port: int):

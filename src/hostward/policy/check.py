@@ -46,7 +46,7 @@ def check(policies: PolicySet, endpoints: Iterable[Endpoint], now: datetime) -> 
     if not compiled.endpoints:
         _imagine(compiled, everybody, names)
     for policy in everybody:
-        for prefix in named_prefixes(policy):
+        for prefix in named_prefixes(policies, policy):
             subject_outside = compiled.subject_of_address(str(ip_network(prefix).network_address), DEFAULT_NETWORK)
             if subject_outside is not None:
                 names.setdefault(subject_outside.index, str(prefix))

@@ -27,9 +27,13 @@ from hostward.model.slice import (
 from hostward.policy.document import PolicySet
 from hostward.policy.numbers import Allocator, Numbers
 from hostward.policy.ports import Classes, cut, number_of
-from hostward.policy.subjects import Region, Subject, Subjects, named_prefixes
+from hostward.policy.prefixes import PrefixSet
+from hostward.policy.subjects import Region, Subject, Subjects, members, named_prefixes
 from hostward.policy.syntax import Network
-from hostward.policy.verdicts import Instance, Outcome, decide, instances
+from hostward.policy.verdicts import DENY, Instance, Outcome, concerns, decide, instances
+
+# Up to this many peers a rule is noted with each of them; beyond, it splits blocks of peers.
+_FEW_PEERS = 64
 
 _ALL = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 
@@ -108,6 +112,10 @@ class Compiled:
         self.of_address = of_address
         self._allocator = allocator
         self._classes: dict[frozenset[str], Classes] = {}
+        self._class_sets: dict[int, ClassSet] = {}
+        self._decisions: dict[int, Decision] = {}
+        # By the tenants of source and destination and the numbers of the rules that name the pair.
+        self._rows: dict[tuple[str, str, tuple[int, ...]], Row | None] = {}
 
     @property
     def numbers(self) -> Numbers:
@@ -137,7 +145,7 @@ class Compiled:
             for instance in self.rules
             if instance.source >> source.index & 1
             and instance.destination >> destination.index & 1
-            and self._concerns(instance, source, destination)
+            and concerns(instance, source, destination)
             and classes.matches(cls, instance.rule.ports)
         ]
         return decide(self.policies, source, destination, matching)
@@ -149,6 +157,9 @@ class Compiled:
         networks = {endpoint.network: self._allocator.network(endpoint.network) for endpoint in local}
         tenants = frozenset(endpoint.tenant for endpoint in local)
         regions = self._regions(tenants)
+        outside = 0
+        for region in regions.values():
+            outside |= 0 if region is None else 1 << region.index
         endpoints: dict[str, LocalEndpoint] = {}
         done: set[int] = set()
         for endpoint in local:
@@ -158,7 +169,7 @@ class Compiled:
                 identities[str(ip_address(address))] = subject.identity
                 if subject.index not in done:
                     done.add(subject.index)
-                    self._tables_of(building, subject, regions)
+                    self._tables_of(building, subject, outside)
             endpoints[endpoint.id] = LocalEndpoint(
                 endpoint.id,
                 endpoint.tenant,
@@ -187,123 +198,168 @@ class Compiled:
         platform = policies.effective_platform
         named: set[Network] = set()
         for policy in (platform, *(policies.tenants[name] for name in tenants if name in policies.tenants)):
-            named |= named_prefixes(policy)
-        pools = [pool for pools in platform.networks.values() for pool in pools]
-        regions: dict[Network, Subject | None] = {}
-        for network in {*named, *pools, *platform.internal, *_ALL}:
-            if _inside(network, pools):
-                regions[network] = None
-                continue
-            around = frozenset(str(other) for other in named if _inside(network, (other,)))
-            region = Region.INTERNAL if _inside(network, platform.internal) else Region.INTERNET
-            regions[network] = self._outside(region, around)
+            named |= named_prefixes(policies, policy)
+        containing = PrefixSet(named)
+        before = len(self.subjects)
+        regions = {
+            prefix: self._around(prefix, containing) for prefix in {*named, *self._pools, *platform.internal, *_ALL}
+        }
+        self._match_new(before)
         return regions
 
-    def _outside(self, region: Region, around: frozenset[str]) -> Subject:
-        before = len(self.subjects)
-        return self._adopt(self.subjects.outside(region, around), before)
+    def _around(self, prefix: Network, named: PrefixSet) -> Subject | None:
+        """Who lies in a prefix that no endpoint has, told apart by the ``named`` prefixes; None for a part of a pool."""
+        if self._pool_set.contains(prefix):
+            return None
+        region = Region.INTERNAL if self._internal.contains(prefix) else Region.INTERNET
+        return self.subjects.outside(region, frozenset(map(str, named.containing(prefix))))
 
-    def _adopt(self, subject: Subject, before: int) -> Subject:
-        """Match every rule against a subject that was not there when the rules were matched."""
+    def _match_new(self, before: int) -> None:
+        """Match every rule against the subjects that were not there when the rules were matched."""
         if len(self.subjects) > before:
-            bit = 1 << subject.index
-            self.rules = [self._extended(instance, bit) for instance in self.rules]
-        return subject
+            new = (1 << len(self.subjects)) - (1 << before)
+            self.rules = [self._extended(instance, new) for instance in self.rules]
 
     def subject_of_labels(self, tenant: str, network: str, labels: Mapping[str, str]) -> Subject:
         """The subject of an endpoint that does not exist, with these labels and no address that a rule names."""
         before = len(self.subjects)
-        return self._adopt(self.subjects.of_labels(tenant, network, labels), before)
+        subject = self.subjects.of_labels(tenant, network, labels)
+        self._match_new(before)
+        return subject
 
     def subject_of_address(self, address: str, network: str) -> Subject | None:
         """The subject of an address, seen from a network; None if it lies in a pool and no endpoint has it."""
-        parsed = ip_address(address)
-        found = self.of_address.get((network, str(parsed)))
+        found = self.of_address.get((network, str(ip_address(address))))
         if found is not None:
             return found[1]
-        platform = self.policies.effective_platform
-        alone = ip_network(parsed)
-        if _inside(alone, [pool for pools in platform.networks.values() for pool in pools]):
-            return None
-        named = {other for policy in (platform, *self.policies.tenants.values()) for other in named_prefixes(policy)}
-        around = frozenset(str(other) for other in named if _inside(alone, (other,)))
-        return self._outside(Region.INTERNAL if _inside(alone, platform.internal) else Region.INTERNET, around)
+        before = len(self.subjects)
+        subject = self._around(ip_network(address), self._all_named)
+        self._match_new(before)
+        return subject
 
-    def _extended(self, instance: Instance, bit: int) -> Instance:
+    @cached_property
+    def _all_named(self) -> PrefixSet:
+        everybody = (self.policies.effective_platform, *self.policies.tenants.values())
+        return PrefixSet(prefix for policy in everybody for prefix in named_prefixes(self.policies, policy))
+
+    @cached_property
+    def _pools(self) -> tuple[Network, ...]:
+        return tuple(pool for pools in self.policies.effective_platform.networks.values() for pool in pools)
+
+    @cached_property
+    def _pool_set(self) -> PrefixSet:
+        return PrefixSet(self._pools)
+
+    @cached_property
+    def _internal(self) -> PrefixSet:
+        return PrefixSet(self.policies.effective_platform.internal)
+
+    def _extended(self, instance: Instance, new: int) -> Instance:
         rule, owner, own = instance.rule, instance.owner, instance.own
-        source = instance.source | self.subjects.side(rule.source, rule, owner, own) & bit
-        destination = instance.destination | self.subjects.side(rule.destination, rule, owner, own) & bit
+        source = instance.source | self.subjects.side(rule.source, rule, owner, own) & new
+        destination = instance.destination | self.subjects.side(rule.destination, rule, owner, own) & new
         return Instance(rule, owner, own, instance.baseline, source, destination)
 
-    def _tables_of(self, building: _Building, local: Subject, regions: Mapping[Network, Subject | None]) -> None:
-        outside = {subject.index for subject in regions.values() if subject is not None}
-        same_network = [
-            index
-            for index in range(len(self.subjects))
-            if index in outside
-            or (self.subjects[index].region is Region.ENDPOINT and self.subjects[index].network == local.network)
-        ]
-        eligible = 0
-        for index in same_network:
-            eligible |= 1 << index
+    def _tables_of(self, building: _Building, local: Subject, outside: int) -> None:
+        eligible = self.subjects.attached_to(local.network) | outside
+        peers = building.peers.setdefault(local.network, set())
         for direction in ("egress", "ingress"):
-            hits = self._hits(local, direction, eligible)
+            signatures = self._signatures(local, direction, eligible)
             table: dict[int, int] = {}
-            rows: dict[tuple[tuple[int, ...], str], int] = {}
-            for index in same_network:
+            rows: dict[tuple[tuple[int, ...], str], int | None] = {}
+            for index in members(eligible):
                 peer = self.subjects[index]
-                signature = tuple(hits.get(index, ()))
-                if peer.region is Region.ENDPOINT and peer.tenant != local.tenant and not signature:
-                    continue
-                if (signature, peer.tenant) not in rows:
+                key = (signatures.get(index, ()), peer.tenant)
+                if key not in rows:
                     pair = (local, peer) if direction == "egress" else (peer, local)
-                    rows[signature, peer.tenant] = self._row(building, *pair, [self.rules[i] for i in signature])
-                table[peer.identity] = rows[signature, peer.tenant]
-                building.peers.setdefault(local.network, set()).add(index)
+                    rows[key] = self._row(building, *pair, key[0])
+                row = rows[key]
+                if row is not None:
+                    table[peer.identity] = row
+                    peers.add(index)
             building.tables[local.identity, direction] = table
 
-    def _hits(self, local: Subject, direction: str, eligible: int) -> dict[int, list[int]]:
-        """By peer: the indices of the rules that name the local subject on its side and the peer on the other."""
-        hits: dict[int, list[int]] = {}
+    def _signatures(self, local: Subject, direction: str, eligible: int) -> dict[int, tuple[int, ...]]:
+        """By peer: the numbers of the rules that name the local subject on its side and the peer on the other.
+
+        A rule that names few peers is noted with each of them. Rules that name many (`any`) would cost their number times
+        the peers': these split the peers into blocks instead, a few operations on whole bit sets for each rule.
+        """
+        sparse: dict[int, list[int]] = {}
+        blocks: list[tuple[int, tuple[int, ...]]] = [(eligible, ())]
+        bit = 1 << local.index
         for number, instance in enumerate(self.rules):
             mine, theirs = instance.source, instance.destination
             if direction == "ingress":
                 mine, theirs = theirs, mine
-            if not mine >> local.index & 1:
+            if not mine & bit:
                 continue
-            bits = theirs & eligible
-            while bits:
-                low = bits & -bits
-                index = low.bit_length() - 1
-                if self._concerns(instance, local, self.subjects[index]):
-                    hits.setdefault(index, []).append(number)
-                bits ^= low
-        return hits
+            theirs &= eligible
+            if instance.speaker and instance.speaker != local.tenant:
+                theirs &= self.subjects.of_tenant(instance.speaker)
+            if theirs.bit_count() <= _FEW_PEERS:
+                for index in members(theirs):
+                    sparse.setdefault(index, []).append(number)
+                continue
+            split: list[tuple[int, tuple[int, ...]]] = []
+            for bits, numbers in blocks:
+                inside, left = bits & theirs, bits & ~theirs
+                if inside:
+                    split.append((inside, (*numbers, number)))
+                if left:
+                    split.append((left, numbers))
+            blocks = split
+        signatures = {index: numbers for bits, numbers in blocks if numbers for index in members(bits)}
+        for index, few in sparse.items():
+            signatures[index] = (*signatures.get(index, ()), *few)
+        return signatures
 
-    @staticmethod
-    def _concerns(instance: Instance, local: Subject, peer: Subject) -> bool:
-        """A tenant's rule speaks only where one side is that tenant's own endpoint."""
-        tenants = (local.tenant, peer.tenant)
-        return instance.owner in tenants or instance.owner == "platform"
+    def _row(
+        self, building: _Building, source: Subject, destination: Subject, signature: tuple[int, ...]
+    ) -> int | None:
+        """The number of the row for what these rules say of a pair; None if the host need not know the peer at all.
 
-    def _row(self, building: _Building, source: Subject, destination: Subject, matching: list[Instance]) -> int:
-        tenants = frozenset(tenant for tenant in (source.tenant, destination.tenant) if tenant)
-        classes = self.classes_for(tenants)
-        cells: list[int] = []
-        for cls in range(len(classes.members)):
-            found = [instance for instance in matching if classes.matches(cls, instance.rule.ports)]
-            outcome = decide(self.policies, source, destination, found)
-            cells.append(self._decision(building, outcome))
-        row_id = number_of(f"{classes.class_set.id}|{cells}")
-        row = Row(row_id, classes.class_set.id, tuple(cells))
-        if building.rows.setdefault(row_id, row) != row:
-            raise CapacityError("two rows of the policy share a number", hint="name one more port in any rule")
-        building.class_sets[classes.class_set.id] = classes.class_set
-        return row_id
+        It depends on the two tenants and the rules alone, so that every pair and every host shares it.
+        """
+        key = (source.tenant, destination.tenant, signature)
+        if key not in self._rows:
+            self._rows[key] = self._new_row(source, destination, signature)
+        row = self._rows[key]
+        if row is None:
+            return None
+        if building.rows.setdefault(row.id, row) is not row:
+            if building.rows[row.id] != row:
+                raise CapacityError("two rows of the policy share a number", hint="name one more port in any rule")
+            return row.id
+        building.class_sets[row.class_set] = self._class_sets[row.class_set]
+        for number in set(row.cells):
+            building.decisions[number] = self._decisions[number]
+        return row.id
 
-    def _decision(self, building: _Building, outcome: Outcome) -> int:
+    def _new_row(self, source: Subject, destination: Subject, signature: tuple[int, ...]) -> Row | None:
+        matching = [self.rules[number] for number in signature]
+        everywhere = [instance for instance in matching if not instance.rule.ports]
+        silent = decide(self.policies, source, destination, everywhere)
+        foreign = source.tenant != destination.tenant and source.tenant and destination.tenant
+        # Nobody speaks of the two: the host need not know the peer (invariant 10), unless both tenants only audit.
+        if foreign and not matching and silent.verdict == DENY:
+            return None
+        classes = self.classes_for(frozenset(tenant for tenant in (source.tenant, destination.tenant) if tenant))
+        # Most classes hold the ports of none of these rules: only the others are decided one by one.
+        speaking: dict[int, list[Instance]] = {}
+        for instance in matching:
+            for cls in classes.holding(instance.rule.ports):
+                speaking.setdefault(cls, []).append(instance)
+        cells = [self._decision(silent)] * len(classes.members)
+        for cls in sorted(speaking):
+            outcome = decide(self.policies, source, destination, [*everywhere, *speaking[cls]])
+            cells[cls] = self._decision(outcome)
+        self._class_sets[classes.class_set.id] = classes.class_set
+        return Row(number_of(f"{classes.class_set.id}|{cells}"), classes.class_set.id, tuple(cells))
+
+    def _decision(self, outcome: Outcome) -> int:
         number = self._allocator.decision(f"{outcome.verdict}|{','.join(outcome.rules)}|{int(outcome.log)}")
-        building.decisions[number] = Decision(number, outcome.verdict, outcome.rules, outcome.log)
+        self._decisions[number] = Decision(number, outcome.verdict, outcome.rules, outcome.log)
         return number
 
     def _addresses(
@@ -316,7 +372,3 @@ class Compiled:
             if owner == network and subject.index in peers:
                 bits = 32 if "." in address else 128
                 building.addresses[number, f"{address}/{bits}"] = subject.identity
-
-
-def _inside(network: Network, others: Iterable[Network]) -> bool:
-    return any(network.version == other.version and network.subnet_of(other) for other in others)  # type: ignore[arg-type]

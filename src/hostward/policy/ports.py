@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hostward.errors import CapacityError
@@ -27,6 +27,11 @@ class Classes:
 
     class_set: ClassSet
     members: tuple[frozenset[PortRange], ...]
+    by_range: Mapping[PortRange, tuple[int, ...]]
+
+    def holding(self, ports: Sequence[PortRange]) -> frozenset[int]:
+        """The classes that a rule's ports (not empty) hold."""
+        return frozenset(cls for port in ports for cls in self.by_range.get(port, ()))
 
     def matches(self, cls: int, ports: Sequence[PortRange]) -> bool:
         """Whether a rule's ports (empty: all) hold the class."""
@@ -69,7 +74,11 @@ def cut(ranges: Iterable[PortRange], who: str) -> Classes:
         icmpv6=spaces[PROTO_ICMPV6],
         proto=proto,
     )
-    return Classes(class_set, tuple(classes))
+    by_range: dict[PortRange, tuple[int, ...]] = {}
+    for held, cls in classes.items():
+        for port in held:
+            by_range[port] = (*by_range.get(port, ()), cls)
+    return Classes(class_set, tuple(classes), by_range)
 
 
 def number_of(content: str) -> int:

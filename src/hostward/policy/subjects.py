@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 
 from hostward.errors import CapacityError
 from hostward.model.endpoint import Endpoint
 from hostward.model.slice import IDENTITY_INTERNAL, IDENTITY_INTERNET
 from hostward.policy.document import PLATFORM, PlatformPolicy, Policy, PolicySet
 from hostward.policy.numbers import Allocator
+from hostward.policy.prefixes import PrefixSet
 from hostward.policy.syntax import Action, Match, Network, Peer, PeerKind, Rule, Side
 
 MAX_IDENTITIES = 65_536
@@ -57,13 +58,24 @@ class Subjects:
         self._memberships: dict[tuple[str, frozenset[tuple[str, str]]], frozenset[tuple[str, str]]] = {}
         self._per_tenant: dict[str, int] = {}
         # Prefixes by which an endpoint's address can be told apart: those of denials, exceptions and the platform.
-        self._telling = sorted(set(_telling_prefixes(policies)))
-        self._telling_networks = [ip_network(text) for text in self._telling]
+        self._telling = PrefixSet(map(ip_network, set(_telling_prefixes(policies))))
         self.internet = self.outside(Region.INTERNET, frozenset())
         self.internal = self.outside(Region.INTERNAL, frozenset())
 
     def __getitem__(self, index: int) -> Subject:
         return self._list[index]
+
+    def of_tenant(self, tenant: str) -> int:
+        """The bit set of a tenant's endpoints."""
+        return self._bits.get(("tenant", tenant), 0)
+
+    def attached_to(self, network: str) -> int:
+        """The bit set of a network's endpoints."""
+        return self._bits.get(("network", network), 0)
+
+    def tenants(self) -> frozenset[str]:
+        """Every tenant that has a file or an endpoint."""
+        return frozenset(self._policies.tenants) | frozenset(self._per_tenant)
 
     def __len__(self) -> int:
         return len(self._list)
@@ -71,12 +83,7 @@ class Subjects:
     def of_endpoint(self, endpoint: Endpoint, address: str) -> Subject:
         """The subject of one address of an endpoint. Raises CapacityError beyond a tenant's quota of identities."""
         groups = self.groups_of(endpoint.tenant, endpoint.labels)
-        parsed = ip_address(address)
-        prefixes = frozenset(
-            text
-            for text, network in zip(self._telling, self._telling_networks, strict=True)
-            if network.version == parsed.version and parsed in network
-        )
+        prefixes = frozenset(map(str, self._telling.containing(ip_network(address))))
         return self._subject(Region.ENDPOINT, endpoint.network, endpoint.tenant, groups, prefixes)
 
     def of_labels(self, tenant: str, network: str, labels: Mapping[str, str]) -> Subject:
@@ -128,7 +135,7 @@ class Subjects:
         self._list.append(subject)
         bit = 1 << subject.index
         self.all |= bit
-        names: list[tuple[str, ...]] = [("region", region.value)]
+        names: list[tuple[str, ...]] = [("region", region.value), ("network", network)]
         if tenant:
             names.append(("tenant", tenant))
         names += [("group", owner, name) for owner, name in groups]
@@ -157,7 +164,9 @@ class Subjects:
             bits |= self._peer(peer, owner, own, by_address=by_address)
         for peer in side.excluded:
             # An exception narrows: it takes an endpoint out by its address too, whatever the rule does.
-            bits &= ~self._peer(peer, owner, own, by_address=True)
+            # What it exempts from a denial must not grow by groups that another tenant did not export.
+            narrow = peer.kind is PeerKind.FOREIGN and owner != PLATFORM and rule.action is Action.DENY
+            bits &= ~self._peer(peer, owner, own, by_address=not narrow)
         return bits
 
     def _peer(self, peer: Peer, owner: str, own: str, *, by_address: bool) -> int:
@@ -173,22 +182,24 @@ class Subjects:
                 return self._bits.get(("group", owner, peer.name), 0)
             return self._prefixes(map(str, group.prefixes), by_address=by_address)
         if peer.kind is PeerKind.FOREIGN:
-            return self._foreign(peer, owner)
+            return self._foreign(peer, owner, by_address=by_address)
         if peer.kind is PeerKind.PREFIX:
             return self._prefixes([peer.name], by_address=by_address)
         return 0
 
-    def _foreign(self, peer: Peer, owner: str) -> int:
-        policy = (
-            self._policies.effective_platform if peer.tenant == PLATFORM else self._policies.tenants.get(peer.tenant)
-        )
-        if policy is None:
-            return 0
-        exported = set(policy.groups) if owner == PLATFORM else set(policy.exports)
-        names = exported if peer.name == "*" else exported & {peer.name}
+    def _foreign(self, peer: Peer, owner: str, *, by_address: bool) -> int:
+        """The members of another tenant's group.
+
+        ``tenant T/*`` is what T exports where it widens an allow, and all of T's endpoints where it denies: a denial must
+        not depend on what the denied tenant chooses to export.
+        """
+        if peer.name == "*" and by_address and peer.tenant != PLATFORM:
+            return self._bits.get(("tenant", peer.tenant), 0)
         bits = 0
-        for name in names:
-            bits |= self._bits.get(("group", policy.name, name), 0)
+        for name in nameable_groups(self._policies, owner, peer):
+            bits |= self._bits.get(("group", peer.tenant, name), 0)
+        if peer.name != "*":
+            bits |= self._prefixes(map(str, _foreign_prefixes(self._policies, owner, peer)), by_address=by_address)
         return bits
 
     def _prefixes(self, texts: Iterable[str], *, by_address: bool) -> int:
@@ -202,12 +213,39 @@ class Subjects:
         return self._policies.effective_platform if owner == PLATFORM else self._policies.tenants[owner]
 
 
+def members(bits: int) -> Iterable[int]:
+    """The indices in a bit set, ascending."""
+    # Walking the digits is linear; taking the lowest bit away again and again is quadratic in the set's width.
+    digits = f"{bits:b}"[::-1]
+    index = digits.find("1")
+    while index >= 0:
+        yield index
+        index = digits.find("1", index + 1)
+
+
 def every_rule(policy: Policy) -> tuple[Rule, ...]:
     """A policy's rules, the platform's baseline included."""
     return (*policy.rules, *policy.baseline) if isinstance(policy, PlatformPolicy) else policy.rules
 
 
-def named_prefixes(policy: Policy) -> set[Network]:
+def nameable_groups(policies: PolicySet, owner: str, peer: Peer) -> frozenset[str]:
+    """The groups that ``tenant NAME/…`` in ``owner``'s file reaches: exported ones, all of them in the platform's file."""
+    policy = policies.effective_platform if peer.tenant == PLATFORM else policies.tenants.get(peer.tenant)
+    if policy is None:
+        return frozenset()
+    exported = frozenset(policy.groups) if owner in (PLATFORM, peer.tenant) else policy.exports
+    return exported if peer.name == "*" else exported & {peer.name}
+
+
+def _foreign_prefixes(policies: PolicySet, owner: str, peer: Peer) -> tuple[Network, ...]:
+    """The prefixes of a prefix group that another tenant exports."""
+    if peer.name == "*" or not nameable_groups(policies, owner, peer):
+        return ()
+    policy = policies.effective_platform if peer.tenant == PLATFORM else policies.tenants[peer.tenant]
+    return policy.groups[peer.name].prefixes
+
+
+def named_prefixes(policies: PolicySet, policy: Policy) -> set[Network]:
     """Every prefix that a policy's rules or assertions name, in groups or directly."""
     found: set[Network] = set()
     for side in _sides(policy):
@@ -216,6 +254,8 @@ def named_prefixes(policy: Policy) -> set[Network]:
                 found.add(ip_network(peer.name))
             elif peer.kind is PeerKind.GROUP:
                 found.update(policy.groups[peer.name].prefixes)
+            elif peer.kind is PeerKind.FOREIGN:
+                found.update(_foreign_prefixes(policies, policy.name, peer))
     return found
 
 
@@ -237,6 +277,8 @@ def _telling_prefixes(policies: PolicySet) -> Iterable[str]:
                         yield peer.name
                     elif peer.kind is PeerKind.GROUP:
                         yield from map(str, policy.groups[peer.name].prefixes)
+                    elif peer.kind is PeerKind.FOREIGN:
+                        yield from map(str, _foreign_prefixes(policies, policy.name, peer))
 
 
 def _used_groups(policies: PolicySet) -> set[tuple[str, str]]:

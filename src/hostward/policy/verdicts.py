@@ -31,6 +31,11 @@ class Instance:
     destination: int
 
     @property
+    def speaker(self) -> str:
+        """The tenant that must be one of the two ends, empty if the rule speaks of everybody."""
+        return self.own if self.owner == PLATFORM else self.owner
+
+    @property
     def tier(self) -> str:
         """The tier's name, as ``explain`` shows it."""
         place = "platform baseline" if self.baseline else "platform" if self.owner == PLATFORM else "tenant"
@@ -60,7 +65,7 @@ def instances(policies: PolicySet, subjects: Subjects, now: datetime) -> tuple[l
     """Every rule in force at ``now``, and the next moment at which one ceases to be."""
     found: list[Instance] = []
     moments: list[datetime] = []
-    tenants = list(policies.tenants)
+    tenants = sorted(subjects.tenants())
     platform = policies.effective_platform
     for policy in (platform, *policies.tenants.values()):
         lists: list[tuple[bool, Sequence[Rule]]] = [(False, policy.rules)]
@@ -86,17 +91,24 @@ def _uses_own(rule: Rule) -> bool:
     return any(peer.kind is PeerKind.OWN for side in sides for peer in (*side.peers, *side.excluded))
 
 
+def concerns(instance: Instance, source: Subject, destination: Subject) -> bool:
+    """A tenant's rule speaks only where one end is that tenant's own; the platform's `own` is the tenant of either end."""
+    return not instance.speaker or instance.speaker in (source.tenant, destination.tenant)
+
+
 def decide(policies: PolicySet, source: Subject, destination: Subject, matching: Iterable[Instance]) -> Outcome:
     """The verdict for a pair and the instances that match both its subjects and the class of ports.
 
-    The same outcome whatever the order of ``matching``: of several rules that could have decided, the first by id is named.
+    The same outcome whatever the order of ``matching``: of several rules that could have decided, the first that logs is
+    named, else the first by id.
     """
-    found = sorted(matching, key=lambda instance: instance.rule.id)
+    # A rule with `log` is named first, so that another one that matches too does not silence it.
+    found = sorted(matching, key=lambda instance: (not instance.rule.options.log, instance.rule.id))
     platform = policies.effective_platform
     before = [i for i in found if i.owner == PLATFORM and not i.baseline]
-    denials, allows, audits = _split(before)
+    denials, allows, audits = _split(before, platform.mode)
     if denials:
-        return Outcome(WOULD_DENY if platform.mode is Mode.AUDIT else DENY, (denials[0],))
+        return Outcome(DENY, (denials[0],))
     if allows:
         return Outcome(WOULD_DENY, (audits[0],)) if audits else Outcome(ALLOW, (allows[0],))
     tenants = dict.fromkeys(subject.tenant for subject in (source, destination) if subject.tenant)
@@ -117,11 +129,11 @@ def _side(policies: PolicySet, tenant: str, found: Sequence[Instance]) -> Outcom
     audit_mode = policy is not None and policy.mode is Mode.AUDIT
     denied = WOULD_DENY if audit_mode else DENY
     audited: list[Instance] = []
-    for tier in (
-        [instance for instance in found if instance.owner == tenant],
-        [instance for instance in found if instance.baseline],
+    for tier, mode in (
+        ([instance for instance in found if instance.owner == tenant], Mode.ENFORCE),
+        ([instance for instance in found if instance.baseline], policies.effective_platform.mode),
     ):
-        denials, allows, audits = _split(tier)
+        denials, allows, audits = _split(tier, mode)
         audited += audits
         if denials:
             return Outcome(denied, (denials[0],))
@@ -130,15 +142,15 @@ def _side(policies: PolicySet, tenant: str, found: Sequence[Instance]) -> Outcom
     return Outcome(denied, (), (tenant,))
 
 
-def _split(found: Iterable[Instance]) -> tuple[list[Instance], list[Instance], list[Instance]]:
-    """Denials, allows, and denials that only audit."""
+def _split(found: Iterable[Instance], mode: Mode) -> tuple[list[Instance], list[Instance], list[Instance]]:
+    """Denials, allows, and denials that only audit: by their own option, or all of them where the mode says so."""
     denials: list[Instance] = []
     allows: list[Instance] = []
     audits: list[Instance] = []
     for instance in found:
         if instance.rule.action is Action.ALLOW:
             allows.append(instance)
-        elif instance.rule.options.audit:
+        elif instance.rule.options.audit or mode is Mode.AUDIT:
             audits.append(instance)
         else:
             denials.append(instance)

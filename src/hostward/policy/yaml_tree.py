@@ -84,7 +84,8 @@ def load(file: str, content: bytes) -> tuple[list[Mapping], list[Problem]]:
         place = Place(file, mark.line + 1, mark.column + 1) if mark else start
         problems.add(place, f"this is not YAML: {error.problem or error.context or 'unreadable'}")
         return [], problems.found
-    except (YAMLError, ValueError, IndexError, KeyError, AttributeError) as error:
+    except (YAMLError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        # The library meets some hostile text with whatever its own code ran into: '"\UFFFFFFFF"' is an OverflowError.
         problems.add(start, f"this is not YAML: {type(error).__name__}")
         return [], problems.found
     except RecursionError:
