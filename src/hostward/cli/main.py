@@ -391,3 +391,7 @@ def main() -> None:
         print(f"error: hostward failed: {type(error).__name__}: {error}", file=sys.stderr)
         print("  run it again with HOSTWARD_DEBUG=1 for the whole story", file=sys.stderr)
         sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
