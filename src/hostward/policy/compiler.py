@@ -24,12 +24,12 @@ from hostward.model.slice import (
     Row,
     TableKey,
 )
-from hostward.policy.document import PolicySet
+from hostward.policy.document import PLATFORM, PolicySet
 from hostward.policy.numbers import Allocator, Numbers
 from hostward.policy.ports import Classes, cut, number_of
 from hostward.policy.prefixes import PrefixSet
 from hostward.policy.subjects import Region, Subject, Subjects, members, named_prefixes
-from hostward.policy.syntax import Network
+from hostward.policy.syntax import Network, PeerKind, PortRange
 from hostward.policy.verdicts import DENY, Instance, Outcome, concerns, decide, instances
 
 # Up to this many peers a rule is noted with each of them; beyond, it splits blocks of peers.
@@ -112,6 +112,7 @@ class Compiled:
         self.of_address = of_address
         self._allocator = allocator
         self._classes: dict[frozenset[str], Classes] = {}
+        self._cuts: dict[frozenset[PortRange], Classes] = {}
         self._class_sets: dict[int, ClassSet] = {}
         self._decisions: dict[int, Decision] = {}
         # By the tenants of source and destination and the numbers of the rules that name the pair.
@@ -130,13 +131,36 @@ class Compiled:
         return hosts
 
     def classes_for(self, tenants: frozenset[str]) -> Classes:
-        """The ports cut by the rules of these tenants and the platform's."""
+        """The ports cut by the rules that can speak of a flow between these tenants, and by the platform's.
+
+        A class set costs the kernel half a megabyte. Between two tenants only rules that name others matter, so that most
+        pairs of tenants are cut alike and share one set.
+        """
         found = self._classes.get(tenants)
         if found is None:
-            owners = {*tenants, self.policies.effective_platform.name}
-            ranges = {port for i in self.rules if i.owner in owners for port in i.rule.ports}
-            found = self._classes[tenants] = cut(ranges, " and ".join(sorted(tenants)) or "platform")
+            owners = {*tenants, PLATFORM}
+            ranges = frozenset(
+                port
+                for instance in self.rules
+                if instance.owner in owners and (len(tenants) < 2 or self._names_others(instance))
+                for port in instance.rule.ports
+            )
+            if ranges not in self._cuts:
+                self._cuts[ranges] = cut(ranges, " and ".join(sorted(tenants)) or PLATFORM)
+            found = self._classes[tenants] = self._cuts[ranges]
         return found
+
+    def _names_others(self, instance: Instance) -> bool:
+        """Whether a rule can match a flow between two tenants: not if both sides are its owner's groups or the internet."""
+        if instance.owner == PLATFORM:
+            return True
+        groups = self.policies.tenants[instance.owner].groups
+        for peer in (*instance.rule.source.peers, *instance.rule.destination.peers):
+            if peer.kind in (PeerKind.ANY, PeerKind.FOREIGN, PeerKind.PREFIX):
+                return True
+            if peer.kind is PeerKind.GROUP and groups[peer.name].expression is None:
+                return True
+        return False
 
     def outcome(self, source: Subject, destination: Subject, cls: int, classes: Classes) -> Outcome:
         """The verdict of one pair for one class."""

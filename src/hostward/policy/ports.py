@@ -31,7 +31,7 @@ class Classes:
 
     def holding(self, ports: Sequence[PortRange]) -> frozenset[int]:
         """The classes that a rule's ports (not empty) hold."""
-        return frozenset(cls for port in ports for cls in self.by_range.get(port, ()))
+        return frozenset(cls for port in ports for cls in self.by_range[port])
 
     def matches(self, cls: int, ports: Sequence[PortRange]) -> bool:
         """Whether a rule's ports (empty: all) hold the class."""
@@ -55,7 +55,7 @@ def cut(ranges: Iterable[PortRange], who: str) -> Classes:
                 subject=who,
                 hint="name ranges instead of single ports",
             )
-        pieces = [(edge, frozenset(port for port in mine if port.first <= edge <= port.last)) for edge in edges]
+        pieces = _pieces(edges, mine)
         spaces[protocol] = _merge([(edge, classes.setdefault(held, len(classes))) for edge, held in pieces])
     others = [port for port in unique if port.protocol not in _SPACES and port.protocol >= 0]
     edges = sorted(
@@ -79,6 +79,20 @@ def cut(ranges: Iterable[PortRange], who: str) -> Classes:
         for port in held:
             by_range[port] = (*by_range.get(port, ()), cls)
     return Classes(class_set, tuple(classes), by_range)
+
+
+def _pieces(edges: Sequence[int], ranges: Sequence[PortRange]) -> list[tuple[int, frozenset[PortRange]]]:
+    """Each edge with the ranges that hold it. Both are sorted: ranges begin in order, so one sweep finds them."""
+    pieces: list[tuple[int, frozenset[PortRange]]] = []
+    held: set[PortRange] = set()
+    begun = 0
+    for edge in edges:
+        while begun < len(ranges) and ranges[begun].first <= edge:
+            held.add(ranges[begun])
+            begun += 1
+        held = {port for port in held if port.last >= edge}
+        pieces.append((edge, frozenset(held)))
+    return pieces
 
 
 def number_of(content: str) -> int:
