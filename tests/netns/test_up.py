@@ -193,10 +193,11 @@ def test_bad_policy_is_refused_with_its_place_and_changes_nothing(
 def test_devices_that_would_bypass_the_datapath_are_refused(machine: Machine, pair: Pair, policy: Path) -> None:
     machine.start(policy)
     add = ("endpoint", "add", "x", "--tenant", "acme", "--label", "a=b", "--device")
-    run("ip", "link", "add", f"hwm{pair.tag}", "link", pair.device("a"), "type", "macvlan")
+    run("ip", "link", "add", f"hwm{pair.tag}", "type", "vxlan", "id", "7", "dstport", "4789")
     try:
-        assert "macvlan" in machine.command(*add, f"hwm{pair.tag}", status=1)
+        assert "vxlan" in machine.command(*add, f"hwm{pair.tag}", status=1)
         assert "bridge" in machine.command(*add, pair.bridge, status=1)
+        assert "no virtual port" in machine.command(*add, "lo", status=1)
         assert "no such device" in machine.command(*add, "nowhere0", status=1)
         assert "lies in no pool" in machine.command(*add, pair.device("a"), "--ip", "192.0.2.9", status=1)
     finally:
