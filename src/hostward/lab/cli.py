@@ -1,0 +1,120 @@
+"""`hostward lab …`: a datacenter on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from hostward.errors import HostwardError, UsageError
+from hostward.lab.lab import Lab, bring_up, open_lab
+from hostward.lab.state import load_state, running_labs, tear_down
+
+app = typer.Typer(no_args_is_help=True, help="A datacenter on this machine, from a YAML file.")
+_messages = Console(stderr=True)
+
+Name = Annotated[str, typer.Option("--lab", help="The lab's name; may be left out while only one is up.")]
+
+
+def _root() -> None:
+    if os.geteuid() != 0:
+        raise UsageError("the lab makes namespaces and loads programs", hint="run it as root")
+
+
+def _only(name: str) -> str:
+    if name:
+        return name
+    labs = running_labs()
+    if len(labs) != 1:
+        raise UsageError(
+            "no lab is up" if not labs else "which lab?",
+            hint=f"name it: {', '.join(labs)}" if labs else "hostward lab up FILE",
+        )
+    return labs[0]
+
+
+@app.command()
+def up(
+    file: Path,
+    wait: Annotated[bool, typer.Option(help="Return when everything is enforced, which is always so.")] = True,
+) -> None:
+    """Build the lab and bring it under Hostward; returns once every endpoint is enforced."""
+    _root()
+    if not wait:
+        raise UsageError("a lab is never left half built", subject="--no-wait", hint="leave it out")
+    started_s = time.monotonic()
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=_messages, transient=True) as progress:
+        task = progress.add_task("lab")
+        lab = bring_up(file, lambda text: progress.update(task, description=text))
+    lab.close()
+    _messages.print(f"lab {lab.topology.name} is up after {time.monotonic() - started_s:.1f} s")
+    print(f"export HOSTWARD_SERVER=unix://{lab.state.api}")
+
+
+@app.command()
+def status(
+    lab: Name = "",
+    output: Annotated[str, typer.Option("--output", "-o", help="table or json")] = "table",
+) -> None:
+    """Show the lab's hosts, endpoints and processes."""
+    opened = open_lab(_only(lab))
+    rows = _rows(opened)
+    opened.close()
+    if output == "json":
+        print(json.dumps(rows, indent=2))
+    elif output == "table":
+        for row in rows:
+            print("  ".join(f"{row[key]:<22}" for key in ("kind", "name", "host", "state")).rstrip())
+    else:
+        raise UsageError("an output is table or json", subject=output)
+
+
+def _rows(lab: Lab) -> list[dict[str, str]]:
+    def row(kind: str, name: str, host: str, state: str) -> dict[str, str]:
+        return {"kind": kind, "name": name, "host": host, "state": state}
+
+    try:
+        endpoints = {str(e["id"]): str(e["state"]) for e in lab.operator.objects("endpoints")}
+    except HostwardError:
+        endpoints = {}
+    rows = [row(n, n, "", "running" if p.alive else "ended") for n, p in lab.state.others.items()]
+    for host, holder in lab.state.holders.items():
+        rows.append(row("host", host, host, "running" if holder.alive else "ended"))
+        agent = lab.state.agents.get(host)
+        rows.append(row("agent", host, host, "running" if agent and agent.alive else "ended"))
+    rows += [row(e.kind.value, e.id, e.host, endpoints.get(e.id, "unknown")) for e in lab.topology.endpoints.values()]
+    rows += [row("outside", name, "", "running") for name in lab.topology.outside]
+    return rows
+
+
+@app.command(
+    "exec",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False},
+)
+def execute(context: typer.Context, endpoint: str, lab: Name = "") -> None:
+    """Run a command inside an endpoint and pass its exit status on: `hostward lab exec acme/web-1 -- ip addr`."""
+    command = context.args[1:] if context.args[:1] == ["--"] else context.args
+    if not command:
+        raise UsageError("what shall it run?", hint="hostward lab exec ENDPOINT -- COMMAND…")
+    opened = open_lab(_only(lab))
+    sys.exit(opened.run(endpoint, command))
+
+
+@app.command()
+def down(lab: Annotated[str, typer.Argument(help="May be left out while only one is up.")] = "") -> None:
+    """Take the lab down: processes, namespaces, pins and files. Works after a crash, and twice."""
+    _root()
+    if not lab and not running_labs():
+        _messages.print("no lab is up")
+        return
+    name = _only(lab)
+    tear_down(load_state(name))
+    _messages.print(f"lab {name} is down")
