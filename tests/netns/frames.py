@@ -78,7 +78,7 @@ def ipv6(
 
 def ip(source: str, destination: str, protocol: int, payload: bytes = b"") -> bytes:
     """IPv4 or IPv6, by the addresses."""
-    return (ipv4 if "." in source else ipv6)(source, destination, protocol, payload)
+    return (ipv6 if ":" in source else ipv4)(source, destination, protocol, payload)
 
 
 def extension(next_header: int, *, length_8bytes: int = 0, body: bytes = bytes(6)) -> bytes:

@@ -24,8 +24,14 @@ DECISIONS = {
     PING: Decision(PING, "allow", ("acme/ping",)),
 }
 CLASSES = ClassSet(
-    1, ((0, 0), (80, 1), (81, 0)), ((0, 0), (80, 1), (81, 0)), ((0, 0),), ((0, 0), (8, 2), (9, 0)), ((0, 0), (128, 2), (129, 0)), ((0, 0),)
-)  # fmt: skip
+    id=1,
+    tcp=((0, 0), (80, 1), (81, 0)),
+    udp=((0, 0), (80, 1), (81, 0)),
+    sctp=((0, 0),),
+    icmp=((0, 0), (8, 2), (9, 0)),
+    icmpv6=((0, 0), (128, 2), (129, 0)),
+    proto=((0, 0),),
+)
 
 
 def run(*command: str) -> None:
@@ -153,7 +159,7 @@ def in_namespace(namespace: str, work: Callable[[], T]) -> T:
         try:
             enter(f"/run/netns/{namespace}")
             results.append(work())
-        except BaseException as error:  # noqa: BLE001 (handed to the caller)
+        except BaseException as error:
             results.append(error)
 
     thread = threading.Thread(target=move_and_work)

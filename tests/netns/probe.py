@@ -44,9 +44,7 @@ def slice_of(revision: int, *, quota: int = 64, egress_allowed: bool = True) -> 
         ENDPOINT, "acme", 0, OWN_MAC, {OWN: 300, OWN6: 300}, Port("hw-absent"), replace(Quota(), flows=quota)
     )
     tables = {(300, "egress"): {301: 1}, (300, "ingress"): {301: 2}}
-    return HostSlice(
-        revision, {0: "default"}, {ENDPOINT: endpoint}, addresses, {1: _CLASSES}, rows, tables, decisions
-    )
+    return HostSlice(revision, {0: "default"}, {ENDPOINT: endpoint}, addresses, {1: _CLASSES}, rows, tables, decisions)
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,9 @@ class Probe:
         """Run the program of a direction on a frame; exactly one reason is counted for a frame that does not pass."""
         before = self._reasons()
         passed, _ = self.enforcer.port_of(ENDPOINT).run(direction, frame, 1)
-        counted = [reason for reason, packets in self._reasons().items() for _ in range(packets - before.get(reason, 0))]
+        counted = [
+            reason for reason, packets in self._reasons().items() for _ in range(packets - before.get(reason, 0))
+        ]
         assert len(counted) <= 1, counted
         assert passed or counted, "a packet was dropped without a reason"
         return Outcome(passed, counted[0] if counted else "")

@@ -11,7 +11,7 @@ from hostward.model.slice import HostSlice
 from tests.property.slices import CAPACITY, LOCALS, PORTS, REMOTES, answer, slices
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     """The process ended here."""
 
 
@@ -27,7 +27,7 @@ class StoppingTables(MemoryTables):
             left = super().__getattribute__("left")
             if left is not None:
                 if left == 0:
-                    raise Stopped
+                    raise StoppedError
                 self.left = left - 1
         return value
 
@@ -87,7 +87,9 @@ def test_every_slice_of_a_history_is_in_force_after_its_turn(history: tuple[Host
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(slices(1), min_size=1, max_size=1), slices(2), slices(3))
-def test_a_restart_brings_the_next_slice_into_force(first: list[HostSlice], second: HostSlice, third: HostSlice) -> None:
+def test_a_restart_brings_the_next_slice_into_force(
+    first: list[HostSlice], second: HostSlice, third: HostSlice
+) -> None:
     model = tables()
     bring(Programmer(model, {}), first[0])
     # Slots are what the pins say; the programmer hands them out in the slice's order.
@@ -113,7 +115,7 @@ def test_stopped_at_any_step_each_endpoint_has_the_old_revision_or_the_new_one(o
                 slots[name] = programmer.claim_slot(name)
                 programmer.configure(endpoint)
             programmer.program(new)
-        except Stopped:
+        except StoppedError:
             model.left = None
             for name in old.endpoints:
                 found = answers(model, slots[name], name)

@@ -23,7 +23,6 @@ from hostward.datapath.tables import (
 )
 from hostward.model.slice import ClassSet
 
-
 _network = cache(ip_network)
 
 
