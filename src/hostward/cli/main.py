@@ -376,9 +376,18 @@ def preflight(output: Output = Format.TABLE) -> None:
         raise typer.Exit(1)
 
 
+def _mount_lab() -> None:
+    """The lab brings QEMU and namespaces with it: it is imported only where its commands are asked for, or listed."""
+    if {"lab", "--help", "--show-completion", "--install-completion"} & set(sys.argv[1:]) or "_HOSTWARD_COMPLETE" in os.environ:
+        from hostward.lab.cli import app as lab_app
+
+        app.add_typer(lab_app, name="lab")
+
+
 def main() -> None:
     """The entry point: turns errors into text and an exit status, and never shows a traceback."""
     try:
+        _mount_lab()
         app()
     except HostwardError as error:
         print(f"error: {error}", file=sys.stderr)
