@@ -13,7 +13,7 @@
 
 #include <linux/types.h>
 
-#define HW_ABI_VERSION 1
+#define HW_ABI_VERSION 2
 
 enum hw_direction {
 	HW_EGRESS = 0,	/* from the workload */
@@ -199,7 +199,8 @@ struct hw_flow {
 	__u8 opener;	/* enum hw_direction of the packet that opened it */
 	__u8 verdict;
 	__u8 port_class; /* ICMP: type of the request */
-	__u8 padding[5];
+	__u8 padding;
+	__u32 place; /* of the endpoint's ring: the only one that is this flow's, whatever keys others still carry */
 };
 
 /* One place of an endpoint's ring of flows. A flow exists only while it holds one. */

@@ -48,6 +48,9 @@ __noinline int check_arp(struct __sk_buff *skb, struct hw_packet *p, struct hw_e
 	/* Towards the endpoint: nobody may claim its address or its MAC, and a reply must be meant for it. */
 	if (mac_equal(arp.sender_mac, endpoint->mac) || (sender && own_ipv4(p->key.slot, sender)))
 		return HW_REASON_ARP_SPOOF;
+	/* An announcement (RFC 5227) names its sender twice and is for all. */
+	if (arp.operation == bpf_htons(2) && target != sender && !own_ipv4(p->key.slot, target))
+		return HW_REASON_NOT_ADDRESSED;
 	return HW_REASON_NONE;
 }
 

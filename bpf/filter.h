@@ -70,6 +70,7 @@ __noinline int insert_flow(const struct hw_packet *p, const struct hw_answer *a)
 	flow.opener = p->direction;
 	flow.verdict = a->verdict;
 	flow.port_class = p->port;
+	flow.place = p->place;
 	if (p->direction == HW_EGRESS) {
 		flow.packets[HW_EGRESS] = 1;
 		flow.bytes[HW_EGRESS] = p->len_bytes;
@@ -126,7 +127,7 @@ __noinline int open_flow(struct __sk_buff *skb, struct hw_packet *p, const struc
 	}
 	if (!p->may_open)
 		a.reason = HW_REASON_NO_FLOW;
-	else if (!claim_place(&p->key, endpoint->flow_quota, p->now_ns))
+	else if (!claim_place(p, endpoint->flow_quota))
 		a.reason = HW_REASON_FLOW_QUOTA;
 	else if (insert_flow(p, &a))
 		a.reason = HW_REASON_TABLE_FULL;
@@ -270,6 +271,7 @@ static __always_inline enum hw_reason parse(struct __sk_buff *skb, struct hw_pac
 	void *data = (void *)(long)skb->data, *data_end = (void *)(long)skb->data_end;
 	struct ethhdr *ethernet = data;
 	enum hw_reason reason;
+	bool group_frame;
 
 	if (data + HW_LINEAR_LEN > data_end) {
 		/* Short, or not linear: a failure leaves the pointers as they are, and the checks below deny. */
@@ -281,13 +283,14 @@ static __always_inline enum hw_reason parse(struct __sk_buff *skb, struct hw_pac
 	if ((void *)(ethernet + 1) > data_end)
 		return HW_REASON_TRUNCATED;
 	p->ethertype.wire = ethernet->h_proto;
+	group_frame = mac_is_group(ethernet->h_dest);
 	if (skb->vlan_present || ethernet->h_proto == bpf_htons(ETH_P_8021Q) ||
 	    ethernet->h_proto == bpf_htons(ETH_P_8021AD))
 		return HW_REASON_VLAN;
 	if (p->direction == HW_EGRESS) {
 		if (!mac_equal(ethernet->h_source, endpoint->mac))
 			return HW_REASON_MAC_SPOOF;
-	} else if (!mac_is_group(ethernet->h_dest) && !mac_equal(ethernet->h_dest, endpoint->mac)) {
+	} else if (!group_frame && !mac_equal(ethernet->h_dest, endpoint->mac)) {
 		return HW_REASON_NOT_ADDRESSED;
 	} else if (mac_equal(ethernet->h_source, endpoint->mac)) {
 		return HW_REASON_MAC_SPOOF;
@@ -317,9 +320,9 @@ static __always_inline enum hw_reason parse(struct __sk_buff *skb, struct hw_pac
 			return check_dhcp(skb, p, endpoint, source_port);
 		}
 	}
-	if (is_multicast(packet_destination(p), p->family))
-		return HW_REASON_MULTICAST;
 	/* A unicast address in a group frame is a way past a switch's tables (RFC 1122, section 3.3.6). */
+	if (group_frame || is_multicast(packet_destination(p), p->family))
+		return HW_REASON_MULTICAST;
 	if (is_martian(p->key.remote, p->family) || is_multicast(packet_source(p), p->family))
 		return HW_REASON_MARTIAN;
 	return HW_REASON_NONE;
@@ -358,8 +361,8 @@ static __always_inline int filter(struct __sk_buff *skb, const enum hw_direction
 	case HW_L4_STATELESS:
 		return open_flow(skb, &p, endpoint);
 	case HW_L4_ICMP_ERROR:
-		if (direction == HW_EGRESS && !own_address(p.key.slot, p.key.local))
-			return deny_for(skb, &p, HW_REASON_IP_SPOOF);
+		if (!own_address(p.key.slot, p.key.local, p.family))
+			return deny_for(skb, &p, direction == HW_EGRESS ? HW_REASON_IP_SPOOF : HW_REASON_NOT_ADDRESSED);
 		if (!error_is_related(skb, &p))
 			return deny_for(skb, &p, HW_REASON_ICMP_UNRELATED);
 		return TC_ACT_OK;

@@ -118,16 +118,20 @@ __noinline int end_flow(const struct hw_flow_key *key, struct hw_flow *flow, __u
 	return 0;
 }
 
-/* Takes a place of the endpoint's ring for the key; 0 when the quota is used up. */
-__noinline int claim_place(const struct hw_flow_key *key, __u32 quota, __u64 now_ns)
+/*
+ * Takes a place of the endpoint's ring for the packet's flow; 0 when the quota is used up. A place may still name the
+ * key of a flow that ended and was opened again elsewhere, so a flow is only asked for the place that it says is its
+ * own.
+ */
+__noinline int claim_place(struct hw_packet *p, __u32 quota)
 {
 	struct hw_usage *usage;
 	__u32 slot;
 	void *ring;
 
-	if (!key || !quota)
+	if (!p || !quota)
 		return 0;
-	slot = key->slot;
+	slot = p->key.slot;
 	usage = bpf_map_lookup_elem(&hw_usage, &slot);
 	ring = bpf_map_lookup_elem(&hw_rings, &slot);
 	if (!usage || !ring)
@@ -142,19 +146,20 @@ __noinline int claim_place(const struct hw_flow_key *key, __u32 quota, __u64 now
 		if (place->used) {
 			struct hw_flow *flow = bpf_map_lookup_elem(&hw_flows, &place->key);
 
-			if (flow) {
+			if (flow && flow->place == position) {
 				bool opening = HW_STATE(flow->state) < HW_FLOW_ESTABLISHED;
 
 				/* Half-open flows give way when the quota is three quarters full, established ones
 				 * never. */
-				if (!flow_expired(flow, place->key.protocol, now_ns) &&
+				if (!flow_expired(flow, place->key.protocol, p->now_ns) &&
 				    !(opening && usage->flows > quota - quota / 4))
 					continue;
-				end_flow(&place->key, flow, now_ns);
+				end_flow(&place->key, flow, p->now_ns);
 			}
 		}
-		__builtin_memcpy(&place->key, key, sizeof(*key));
+		__builtin_memcpy(&place->key, &p->key, sizeof(p->key));
 		place->used = 1;
+		p->place = position;
 		return 1;
 	}
 	return 0;

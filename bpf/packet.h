@@ -48,7 +48,8 @@ struct hw_packet {
 	__u32 len_bytes;	 /* of the frame */
 	__u32 l4_offset;
 	__u32 l4_len_bytes;
-	__u16 port; /* host order: the destination port, or the ICMP type */
+	__u32 place; /* of the ring, where the packet opens a flow */
+	__u16 port;  /* host order: the destination port, or the ICMP type */
 	hw_ethertype ethertype;
 	__u8 direction;
 	__u8 opener; /* direction of the packet that opens the flow that this packet would belong to */
@@ -74,6 +75,13 @@ static __always_inline void address_from_ipv4(__u8 address[16], __be32 ipv4)
 	words[1] = 0;
 	words[2] = bpf_htonl(0xffff);
 	words[3] = ipv4;
+}
+
+static __always_inline bool is_mapped_ipv4(const __u8 address[16])
+{
+	const __u32 *words = (const __u32 *)address;
+
+	return !words[0] && !words[1] && words[2] == bpf_htonl(0xffff);
 }
 
 static __always_inline void address_copy(__u8 to[16], const void *from)

@@ -98,7 +98,7 @@ __noinline int decide(struct hw_packet *p, __u32 network, __u16 port, struct hw_
 	__builtin_memset(a, 0, sizeof(*a));
 	a->verdict = HW_VERDICT_DENY;
 	a->reason = p->direction == HW_EGRESS ? HW_REASON_IP_SPOOF : HW_REASON_NOT_ADDRESSED;
-	variant = own_address(p->key.slot, p->key.local);
+	variant = own_address(p->key.slot, p->key.local, p->family);
 	index = p->active.policy + (variant ? *variant : 0);
 	policy = bpf_map_lookup_elem(&hw_policies, &index);
 	if (!policy) {
