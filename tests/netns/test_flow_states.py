@@ -9,8 +9,20 @@ import pytest
 from tests.netns import frames as f
 from tests.netns.frames import ACK, FIN, PSH, RST, SYN, TCP, UDP
 from tests.netns.probe import (
-    ENDPOINT, OWN, OWN6, PASSED, PEER, PEER6, STRANGER, STRANGER6, Probe, denied, inward, packet, slice_of,
-)  # fmt: skip
+    ENDPOINT,
+    OWN,
+    OWN6,
+    PASSED,
+    PEER,
+    PEER6,
+    STRANGER,
+    STRANGER6,
+    Probe,
+    denied,
+    inward,
+    packet,
+    slice_of,
+)
 
 pytestmark = pytest.mark.netns
 

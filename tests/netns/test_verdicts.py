@@ -14,8 +14,20 @@ from hypothesis import strategies as st
 from tests.netns import frames as f
 from tests.netns.frames import ACK, BROADCAST, FIN, OTHER_MAC, OWN_MAC, PEER_MAC, RST, SYN, TCP, UDP
 from tests.netns.probe import (
-    OWN, OWN6, PASSED, PEER, PEER6, STRANGER, STRANGER6, Outcome, Probe, denied, inward, outward, packet,
-)  # fmt: skip
+    OWN,
+    OWN6,
+    PASSED,
+    PEER,
+    PEER6,
+    STRANGER,
+    STRANGER6,
+    Outcome,
+    Probe,
+    denied,
+    inward,
+    outward,
+    packet,
+)
 
 pytestmark = pytest.mark.netns
 
