@@ -40,6 +40,7 @@ class _Attached:
     port: _core.Port
     ifindex: int | None
     reason: str = ""
+    up: bool = False  # brought up since it was attached
 
 
 def default_hook() -> str:
@@ -136,7 +137,7 @@ class KernelEnforcer:
         self._rules.update({number: decision.rules for number, decision in desired.decisions.items()})
         self._names = {self._programmer.slots[name]: endpoint for name, endpoint in desired.endpoints.items()}
         for attached in self._attached.values():
-            if attached.ifindex is not None:
+            if attached.ifindex is not None and not attached.up:
                 self._bring_up(attached)
         return self.statuses()
 
@@ -174,7 +175,7 @@ class KernelEnforcer:
 
     def _attach(self, attached: _Attached) -> None:
         port = attached.endpoint.port
-        attached.ifindex, attached.reason = None, ""
+        attached.ifindex, attached.reason, attached.up = None, "", False
         ifindex = devices.find_ifindex(port)
         if ifindex is None:
             attached.reason = f"the device {port.device} is not there"
@@ -194,6 +195,8 @@ class KernelEnforcer:
             devices.set_up(attached.endpoint.port)
         except DeviceError as error:
             attached.ifindex, attached.reason = None, str(error)
+        else:
+            attached.up = True
 
     def _remove(self, name: str) -> None:
         attached = self._attached.pop(name, None)
