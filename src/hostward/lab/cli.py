@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -118,3 +119,22 @@ def down(lab: Annotated[str, typer.Argument(help="May be left out while only one
     name = _only(lab)
     tear_down(load_state(name))
     _messages.print(f"lab {name} is down")
+
+
+@app.command()
+def demo(
+    file: Annotated[Path | None, typer.Argument(help="The lab file; the three-tier example if left out.")] = None,
+) -> None:
+    """Show the main job in a lab of its own, claim by claim; the exit status says whether all held."""
+    from hostward.lab.demo.run import find_topology, remove_remains, run_demo
+
+    _root()
+    topology = file or find_topology()
+    remove_remains(topology)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up as after Ctrl-C
+    try:
+        held = run_demo(Console(), topology)
+    except KeyboardInterrupt:
+        _messages.print("interrupted; everything was cleaned up")
+        sys.exit(130)
+    sys.exit(0 if held else 1)

@@ -6,6 +6,7 @@ It speaks to Hostward as an operator would: daemons by the command line, everyth
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -147,6 +148,19 @@ class Lab:
             devices = [e.device for e in self.topology.endpoints.values() if e.host == host]
             network.set_ports(network_of(holder), devices, state)
 
+    def forget_neighbours(self) -> None:
+        """Empty every node's neighbour table and every switch's address table."""
+        for host, holder in self.state.holders.items():
+            network.restart_port(network_of(holder), network.UPLINK)
+            self._report(f"{host} forgets")
+        for name in self.topology.outside:
+            network.forget_neighbours(self.state.namespace("outside", name))
+        for endpoint in self.topology.endpoints.values():
+            if endpoint.kind is Kind.VM:
+                self.machine(endpoint.id).run_script("ip neigh flush dev eth0")
+            else:
+                network.forget_neighbours(self.namespace_of(endpoint))
+
     # -- use -----------------------------------------------------------------------------------------------------
 
     def endpoint(self, name: str) -> LabEndpoint:
@@ -177,8 +191,6 @@ class Lab:
     def run(self, name: str, command: Sequence[str]) -> int:
         """Run a command inside an endpoint or an outside node, on this process's standard streams; its exit status."""
         if name not in self.topology.outside and self.endpoint(name).kind is Kind.VM:
-            import sys
-
             finished = self.machine(name).run(command)
             sys.stdout.buffer.write(finished.output)
             sys.stderr.buffer.write(finished.errors)

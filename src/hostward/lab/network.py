@@ -7,7 +7,6 @@ Ethernet; addresses are host routes, so that no router stands between an attacke
 from __future__ import annotations
 
 import ipaddress
-import os
 from collections.abc import Iterable
 
 from hostward.lab.processes import run
@@ -54,13 +53,7 @@ def wire_host(index: int, host: str, host_namespace: str, fabric: str, managemen
                 f"link set port-{index} alias {host} master {BRIDGE} up",
             ],
         )
-        # By a descriptor: hosts have no name under /run/netns, because `ip netns exec` must not lead into them.
-        descriptor = os.open(host_namespace, os.O_RDONLY)
-        try:
-            path = f"/proc/{os.getpid()}/fd/{descriptor}"
-            run([*enter(switch), "ip", "link", "set", f"{inside}-{index}", "name", inside, "netns", path])
-        finally:
-            os.close(descriptor)
+        move_device(switch, f"{inside}-{index}", host_namespace, new_name=inside)
     ip_batch(
         host_namespace,
         [
@@ -69,6 +62,12 @@ def wire_host(index: int, host: str, host_namespace: str, fabric: str, managemen
             "link set mgmt0 up",
         ],
     )
+
+
+def move_device(namespace: str, device: str, target: str, *, new_name: str = "") -> None:
+    """Move a device into the network namespace at the path ``target``."""
+    renaming = ["name", new_name] if new_name else []
+    run([*enter(namespace), "ip", "link", "set", device, *renaming, "netns", target])
 
 
 def management_address(index: int) -> str:
@@ -116,6 +115,16 @@ def wire_endpoint(endpoint: LabEndpoint, namespace: str, host_namespace: str) ->
 def set_ports(host_namespace: str, devices: Iterable[str], state: str) -> None:
     """Force ports ``up`` or ``down`` by hand; only for showing what happens without a defence."""
     ip_batch(host_namespace, [f"link set {device} {state}" for device in devices])
+
+
+def restart_port(namespace: str, device: str) -> None:
+    """Take a wire down and up: the switches on both its ends forget who is behind it."""
+    ip_batch(namespace, [f"link set {device} down", f"link set {device} up"])
+
+
+def forget_neighbours(namespace: str) -> None:
+    """Empty a node's neighbour tables."""
+    run(["ip", "-n", namespace, "neigh", "flush", "dev", "eth0"])
 
 
 def _address(namespace: str, addresses: Iterable[str]) -> None:

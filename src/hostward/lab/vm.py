@@ -48,10 +48,11 @@ mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 for module in /modules/*.ko; do insmod "$module"; done
 ip link set lo up
+echo 0 >/proc/sys/net/ipv6/conf/eth0/accept_dad
 {addresses}
 ip link set eth0 up
 {routes}
-nc -lk -p {port} -e cat &
+nc -ll -p {port} -e cat &
 stty -F /dev/ttyS1 raw -echo
 exec 3</dev/ttyS1 4>/dev/ttyS1
 echo {ready} >/dev/ttyS0
@@ -109,8 +110,7 @@ def make_initramfs(endpoint: LabEndpoint, folder: Path) -> Path:
     versions = {address: ipaddress.ip_address(address).version for address in endpoint.addresses}
     init = _INIT.format(
         addresses="\n".join(
-            f"ip addr add {address}/{32 if version == 4 else 128} dev eth0{' nodad' if version == 6 else ''}"
-            for address, version in versions.items()
+            f"ip addr add {address}/{32 if version == 4 else 128} dev eth0" for address, version in versions.items()
         ),
         routes="\n".join(f"ip -{version} route add default dev eth0" for version in sorted(set(versions.values()))),
         port=ECHO_PORT,

@@ -1,0 +1,41 @@
+"""The hostile tenant: the same frames first where nobody defends, which shows that the sink sees them, then under Hostward."""
+
+from __future__ import annotations
+
+from hostward.lab.demo.claims import Claims, require
+from hostward.lab.demo.stage import APP, APP_VM, DB, EVIL, WEB, Stage, now, told
+
+_CASES = ((EVIL[0], APP, WEB), (EVIL[1], APP, WEB), (EVIL[2], DB, APP), (EVIL[1], APP_VM, WEB))
+
+
+def claim_control(claims: Claims, stage: Stage) -> None:
+    """The negative control, to be made before Hostward runs."""
+    claims.chapter("Without Hostward: what the sink sees when nobody defends")
+    claims.hold(f"every attack of {EVIL[0]} arrives at {APP}", lambda: _control(stage))
+
+
+def _control(stage: Stage) -> str:
+    seen = stage.attack(EVIL[0], APP, WEB)
+    missing = [name for name, (sent, arrived) in seen.items() if arrived < sent]
+    require(not missing, f"these did not arrive, so their absence would prove nothing: {', '.join(missing)}")
+    return f"{len(seen)} kinds of attack, {sum(arrived for _, arrived in seen.values())} frames, all at the sink"
+
+
+def claim_all(claims: Claims, stage: Stage) -> None:
+    """The attacks under Hostward."""
+    claims.chapter("A hostile tenant on the same hosts")
+    for attacker, victim, borrowed in _CASES:
+        claims.hold(
+            f"nothing that {attacker} sends arrives at {victim}",
+            lambda a=attacker, v=victim, b=borrowed: repelled(stage, a, v, b),  # type: ignore[misc]
+        )
+
+
+def repelled(stage: Stage, attacker: str, victim: str, borrowed: str) -> str:
+    """Attack, and require that no frame arrives and that the denials are told."""
+    since = now()
+    seen = stage.attack(attacker, victim, borrowed)
+    arrived = [f"{name} ({there} of {sent})" for name, (sent, there) in seen.items() if there]
+    require(not arrived, f"arrived: {', '.join(arrived)}")
+    flows = stage.evidence(since, lambda f: f["tenant"] == "mallory", least=3)
+    return f"{len(seen)} kinds of attack, {sum(s for s, _ in seen.values())} frames, 0 at the sink\n{told(flows)}"

@@ -1,0 +1,75 @@
+"""The demo from its first wire to its last table."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from hostward.errors import NotFoundError
+from hostward.lab.demo import attack_claims, change_claims, failure_claims, policy_claims
+from hostward.lab.demo.claims import Claims
+from hostward.lab.demo.stage import Stage
+from hostward.lab.lab import Lab, prepare
+from hostward.lab.state import load_state, tear_down
+
+TOPOLOGY = Path("examples/three-tier/lab/topology.yaml")
+
+
+def find_topology() -> Path:
+    """The demo's lab file: in the working directory, or in the checkout that this module runs from. Raises NotFoundError."""
+    checkout = Path(__file__).resolve().parents[4]
+    for folder in (Path.cwd(), checkout):
+        if (folder / TOPOLOGY).is_file():
+            return folder / TOPOLOGY
+    raise NotFoundError(
+        "the demo's lab file is not here", subject=str(TOPOLOGY), hint="run it in a checkout of Hostward"
+    )
+
+
+def run_demo(console: Console, file: Path) -> bool:
+    """Build, show, conclude, and clean up whatever happens; whether every claim held."""
+    claims = Claims(console)
+    lab = prepare(file, lambda text: console.print(f"[dim]{text}[/]"))
+    stage: Stage | None = None
+    try:
+        started_s = time.monotonic()
+        lab.build()
+        stage = Stage(lab)
+        stage.serve()
+        lab.force_ports("up")
+        lab.await_machines()
+        claims.figure("lab built and machine booted", f"{time.monotonic() - started_s:.1f} s")
+        attack_claims.claim_control(claims, stage)
+        _forget(lab)
+        started_s = time.monotonic()
+        lab.start_hostward()
+        lab.apply_policy()
+        lab.attach_endpoints()
+        claims.figure("Hostward started, joined and enforcing", f"{time.monotonic() - started_s:.1f} s")
+        for chapter in (policy_claims, attack_claims, change_claims, failure_claims):
+            chapter.claim_all(claims, stage)
+        return claims.conclude()
+    finally:
+        console.print("[dim]cleaning up[/]")
+        if stage is not None:
+            stage.close()
+        lab.close()
+        tear_down(lab.state)
+
+
+def remove_remains(file: Path) -> None:
+    """Take down what an earlier, interrupted run left behind."""
+    from hostward.lab.topology import read_topology
+
+    try:
+        tear_down(load_state(read_topology(file).name))
+    except NotFoundError:
+        return
+
+
+def _forget(lab: Lab) -> None:
+    """Close the ports again, and make everybody forget what the undefended attacks taught them."""
+    lab.force_ports("down")
+    lab.forget_neighbours()

@@ -1,0 +1,170 @@
+"""The three-tier lab as the demo uses it: who is who, honest servers, sinks with their markers, evidence."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from hostward.lab.attacks import Attack, attacks_on
+from hostward.lab.demo.claims import require
+from hostward.lab.host import network_of
+from hostward.lab.inside import packet_socket
+from hostward.lab.lab import Lab
+from hostward.lab.sink import Sink, count
+from hostward.lab.topology import Kind, LabEndpoint
+from hostward.lab.traffic import DENIED_LIMIT_S, EchoServers, Probe, Stream
+
+WEB, WEB_2, APP, APP_VM, DB = "acme/web-1", "acme/web-2", "acme/app-1", "acme/app-2", "acme/db-1"
+EVIL = ("mallory/evil-1", "mallory/evil-2", "mallory/evil-3")
+CLIENT = "client"
+TCP, UDP = socket.SOCK_STREAM, socket.SOCK_DGRAM
+EVIDENCE_LIMIT_S = 6.0
+
+# Who may reach whom: how a sink's marker comes to it. The VM's marker ends at a listener that it runs itself.
+_MARKERS = {
+    WEB: (CLIENT, 80),
+    WEB_2: (CLIENT, 80),
+    APP: (WEB, 8080),
+    APP_VM: (WEB, 8080),
+    DB: (APP, 5432),
+    EVIL[0]: (EVIL[1], 9000),
+    EVIL[1]: (EVIL[0], 9000),
+    EVIL[2]: (EVIL[0], 9000),
+}
+_SERVICES = {
+    "web": ((80, TCP), (443, TCP), (22, TCP)),
+    "app": ((8080, TCP), (8125, UDP), (22, TCP)),
+    "db": ((5432, TCP), (22, TCP)),
+    "evil": ((9000, TCP), (80, TCP)),
+}
+
+
+class Stage:
+    """One run's view of the lab."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.servers = EchoServers()
+        # Sender and marker on one CPU: its backlog keeps their order (see Sink).
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
+    def serve(self) -> None:
+        """Start every namespace endpoint's services; the client outside offers mail, which nobody may reach."""
+        for endpoint in self.lab.topology.endpoints.values():
+            if endpoint.kind is Kind.NAMESPACE:
+                for address in endpoint.addresses:
+                    for port, kind in _SERVICES[endpoint.labels["role"]]:
+                        self.servers.listen(self.namespace(endpoint.id), address, port, kind)
+        for version in (4, 6):
+            self.servers.listen(self.namespace(CLIENT), self.address(CLIENT, version), 25, TCP)
+        self.servers.start()
+
+    def namespace(self, name: str) -> str:
+        """The path of a node's network namespace."""
+        state = self.lab.state
+        if name in self.lab.topology.outside:
+            return f"/run/netns/{state.namespace('outside', name)}"
+        return f"/run/netns/{self.lab.namespace_of(self.lab.endpoint(name))}"
+
+    def address(self, name: str, version: int) -> str:
+        """A node's address."""
+        outside = self.lab.topology.outside
+        return outside[name].address(version) if name in outside else self.lab.endpoint(name).address(version)
+
+    def sink(self, name: str) -> Sink:
+        """A sink where packets for a node end: on its own interface, or for a machine where its tap lets them out."""
+        if name not in self.lab.topology.outside:
+            endpoint = self.lab.endpoint(name)
+            if endpoint.kind is Kind.VM:
+                return Sink(network_of(self.lab.state.holders[endpoint.host]), endpoint.device, outgoing=True)
+        return Sink(self.namespace(name), "eth0", outgoing=False)
+
+    def marker(self, name: str) -> Callable[[], bytes]:
+        """How to send a node the marker that must pass."""
+        sender, port = _MARKERS.get(name, (WEB, 0))
+
+        def mark() -> bytes:
+            probe = self.probe(sender, name, port, TCP, 4)
+            require(probe.reach(), f"{sender} does not reach {name} on tcp/{port}, which is allowed")
+            return probe.needle
+
+        return mark
+
+    def probe(self, source: str, destination: str, port: int, kind: int, version: int) -> Probe:
+        """A probe between two nodes."""
+        return Probe(
+            self.namespace(source), self.address(source, version), self.address(destination, version), port, kind
+        )
+
+    def stream(self, source: str, destination: str, port: int, version: int = 4) -> Stream:
+        """A stream between two nodes."""
+        return Stream(self.namespace(source), self.address(source, version), self.address(destination, version), port)
+
+    def denied(self, source: str, destination: str, port: int, kind: int, version: int) -> None:
+        """Require that a probe gets no answer and that nothing of it arrives."""
+        with self.sink(destination) as sink:
+            probe = self.probe(source, destination, port, kind, version)
+            answered = probe.reach(DENIED_LIMIT_S)
+            arrived = count(sink.collect(self.marker(destination)), probe.needle)
+        require(not answered and not arrived, f"{arrived} packets from {source} arrived at {destination}")
+
+    def attack(self, attacker: str, victim: str, borrowed: str) -> dict[str, tuple[int, int]]:
+        """Everything one endpoint tries against another: by attack, (frames sent, frames seen at the victim)."""
+        nonce = secrets.token_bytes(8)
+        result: dict[str, tuple[int, int]] = {}
+        endpoints = [self.lab.endpoint(name) for name in (attacker, victim, borrowed)]
+        attacks = attacks_on(*endpoints, nonce)
+        for attack in attacks:
+            with self.sink(victim) as sink:
+                self.send(endpoints[0], attack)
+                result[attack.name] = len(attack.frames), count(sink.collect(self.marker(victim)), nonce)
+        return result
+
+    def send(self, attacker: LabEndpoint, attack: Attack) -> None:
+        """Put an attack's frames on the attacker's wire."""
+        with packet_socket(self.namespace(attacker.id), "eth0") as wire:
+            for frame in attack.frames:
+                wire.send(frame)
+
+    def evidence(
+        self, since: datetime, wanted: Callable[[dict[str, Any]], bool], least: int = 1
+    ) -> list[dict[str, Any]]:
+        """Denied flows since a moment, as `hostward observe` shows them, once at least ``least`` are there."""
+        deadline_s = time.monotonic() + EVIDENCE_LIMIT_S
+        while True:
+            flows = self.lab.operator.flows(since=since.isoformat())
+            found = [flow for flow in flows if flow["verdict"] in ("deny", "invalid") and wanted(flow)]
+            if len(found) >= least:
+                return found
+            require(time.monotonic() < deadline_s, "nothing was denied as `hostward observe` tells it")
+            time.sleep(0.05)
+
+    def endpoint_state(self, name: str) -> str:
+        """What `hostward get endpoints` says of one."""
+        return next(str(e["state"]) for e in self.lab.operator.objects("endpoints") if e["id"] == name)
+
+    def close(self) -> None:
+        """Stop the servers."""
+        self.servers.close()
+
+
+def now() -> datetime:
+    """This moment, for ``evidence``."""
+    return datetime.now(UTC)
+
+
+def told(flows: list[dict[str, Any]]) -> str:
+    """Denials in short: how many packets, by which rule, in which revision, why."""
+    lines: Counter[tuple[str, str, int]] = Counter()
+    for flow in flows:
+        lines[str(flow["reason"]), str(flow["rule"]), int(flow["revision"])] += int(flow["packets"])
+    return "\n".join(
+        f"{packets} packets: {reason} by {rule}, revision {revision}"
+        for (reason, rule, revision), packets in lines.most_common()
+    )
