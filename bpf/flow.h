@@ -141,8 +141,11 @@ __noinline int claim_place(struct hw_packet *p, __u32 quota)
 		__u32 position = __sync_fetch_and_add(&usage->cursor, 1) % quota;
 		struct hw_ring_place *place = bpf_map_lookup_elem(ring, &position);
 
-		if (!place)
-			return 0;
+		if (!place) {
+			/* The quota has grown since the ring was made, and the ring stays the bound. */
+			*(volatile __u64 *)&usage->cursor = 0;
+			continue;
+		}
 		if (place->used) {
 			struct hw_flow *flow = bpf_map_lookup_elem(&hw_flows, &place->key);
 

@@ -198,3 +198,19 @@ def test_one_connection_opened_again_and_again_holds_one_place(probe: Probe) -> 
         Connection(probe, 4, port).establish()
     assert again.back(ACK) == PASSED
     assert flows(probe) == QUOTA
+
+
+def test_a_raised_quota_denies_nothing_that_the_old_one_allowed(probe: Probe) -> None:
+    probe.enforcer.enforce(slice_of(2, quota=4 * QUOTA))
+    for port in range(5000, 5000 + 3 * QUOTA):
+        connection = Connection(probe, 4, port)
+        connection.establish()
+        assert connection.out(RST | ACK) == PASSED
+        assert Connection(probe, 6, port).out(SYN) == PASSED
+
+
+def test_a_lowered_quota_holds_for_new_flows(probe: Probe) -> None:
+    probe.enforcer.enforce(slice_of(2, quota=QUOTA // 4))
+    for port in range(5000, 5000 + QUOTA // 4):
+        Connection(probe, 4, port).establish()
+    assert Connection(probe, 4, 9000).out(SYN) == denied("flow-quota")
