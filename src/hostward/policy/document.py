@@ -30,6 +30,9 @@ from hostward.policy.yaml_tree import Problems, Scalar, Sequence, Tree
 
 PLATFORM = "platform"
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
+_MAX_NESTING = 32  # of groups in groups
+_MAX_FACTS = 4_096
+_MAX_PROBLEMS = 1_000
 _TENANT_KEYS = ("tenant", "mode", "groups", "services", "exports", "rules", "assertions")
 _PLATFORM_KEYS = ("mode", "networks", "internal", "groups", "services", "rules", "baseline", "assertions")
 
@@ -103,19 +106,18 @@ def parse_sources(sources: Iterable[tuple[str, bytes]]) -> PolicySet:
     where: dict[str, str] = {}
     problems: list[Problem] = []
     for file, content in sources:
-        documents, found = yaml_tree.load(file, content)
-        problems += found
+        documents, mistakes = yaml_tree.load(file, content)
         text = content.decode("utf-8", "replace")
-        for index, tree in enumerate(documents):
-            reader = _Reader(Problems(file), text if len(documents) == 1 else _part(text, documents, index))
+        for tree, part in zip(documents, _parts(text, documents), strict=True):
+            reader = _Reader(Problems(file), part)
             policy = reader.read(tree)
-            problems += reader.problems.found
+            mistakes += reader.problems.found
             if policy is None:
                 continue
             if policy.name in where:
                 place = tree.place
                 message = f"{policy.name!r} is described twice"
-                problems.append(
+                mistakes.append(
                     Problem(file, place.line, place.column, message, f"it stands in {where[policy.name]} too")
                 )
             where[policy.name] = file
@@ -123,16 +125,26 @@ def parse_sources(sources: Iterable[tuple[str, bytes]]) -> PolicySet:
                 platform = policy
             elif isinstance(policy, TenantPolicy):
                 tenants[policy.name] = policy
+        problems += sorted(mistakes, key=lambda problem: (problem.line, problem.column))
+    if len(problems) > _MAX_PROBLEMS:
+        more = f"{len(problems) - _MAX_PROBLEMS:,} more mistakes follow"
+        problems[_MAX_PROBLEMS:] = [Problem(problems[-1].file, 0, 0, more, "mend the first ones and try again")]
     if problems:
         raise PolicyError(tuple(problems))
     return PolicySet(platform, tenants)
 
 
-def _part(text: str, documents: list[yaml_tree.Mapping], index: int) -> str:
+def _parts(text: str, documents: list[yaml_tree.Mapping]) -> list[str]:
+    """The text of each document of a file."""
+    if len(documents) < 2:
+        return [text for _ in documents]
     lines = text.splitlines(keepends=True)
-    end = documents[index + 1].place.line - 1 if index + 1 < len(documents) else len(lines)
-    part = [line for line in lines[documents[index].place.line - 1 : end] if line.strip() != "---"]
-    return "".join(part)
+    starts = [document.place.line - 1 for document in documents]
+    ends = [*starts[1:], len(lines)]
+    return [
+        "".join(line for line in lines[start:end] if line.strip() != "---")
+        for start, end in zip(starts, ends, strict=True)
+    ]
 
 
 class _Reader:
@@ -262,30 +274,45 @@ class _Reader:
             return None
 
     def _check_group_references(self) -> None:
-        def visit(name: str, path: tuple[str, ...]) -> None:
-            group = self._groups[name]
-            for other in _references(group):
-                if other not in self._groups:
-                    close = get_close_matches(other, self._groups, 1)
-                    hint = f"did you mean {close[0]!r}?" if close else ""
-                    self.problems.add(group.place, f"there is no group {other!r}", hint)
-                elif self._groups[other].expression is None:
-                    self.problems.add(
-                        group.place, f"{other!r} is a list of prefixes, and an endpoint's labels have none"
-                    )
-                elif other in (*path, name):
-                    self.problems.add(
-                        group.place, f"the group {name!r} contains itself: {' → '.join((*path, name, other))}"
-                    )
-                else:
-                    visit(other, (*path, name))
+        """Refuse unknown groups, circles, and nesting whose evaluation would cost more than its text."""
+        sizes: dict[str, int] = {}
 
-        before = len(self.problems.found)
-        for name in list(self._groups):
-            visit(name, ())
-        if len(self.problems.found) > before:
-            unique = dict.fromkeys(self.problems.found)
-            self.problems.found[:] = unique
+        def size(name: str, path: tuple[str, ...]) -> int:
+            """The number of facts in the group's expression once the groups in it are written out."""
+            if name in sizes:
+                return sizes[name]
+            sizes[name] = 1  # a mistake below is reported once, wherever the group is used
+            group = self._groups[name]
+            total = _facts(group)
+            for other in _references(group):
+                if self._check_reference(group, other, path):
+                    total += size(other, (*path, other))
+            if total > _MAX_FACTS:
+                message = f"the group {name!r} has more than {_MAX_FACTS:,} facts once the groups in it are written out"
+                self.problems.add(group.place, message, "nest groups less")
+                total = 1
+            sizes[name] = total
+            return total
+
+        for name in self._groups:
+            size(name, (name,))
+
+    def _check_reference(self, group: Group, other: str, path: tuple[str, ...]) -> bool:
+        if other not in self._groups:
+            close = get_close_matches(other, self._groups, 1)
+            self.problems.add(
+                group.place, f"there is no group {other!r}", f"did you mean {close[0]!r}?" if close else ""
+            )
+        elif self._groups[other].expression is None:
+            self.problems.add(group.place, f"{other!r} is a list of prefixes, and an endpoint's labels have none")
+        elif other in path:
+            circle = " → ".join((*path[path.index(other) :], other))
+            self.problems.add(group.place, f"the group {group.name!r} contains itself: {circle}")
+        elif len(path) > _MAX_NESTING:
+            self.problems.add(group.place, f"groups nest deeper than {_MAX_NESTING} here", "write the inner ones out")
+        else:
+            return True
+        return False
 
     def _networks(self, tree: Tree) -> Mapping[str, tuple[Network, ...]]:
         networks: dict[str, tuple[Network, ...]] = {}
@@ -400,6 +427,8 @@ class _Reader:
         return tuple(found)
 
     def _line(self, scalar: Scalar, parse: object) -> grammar.Line | None:
+        if len(self.problems.found) > _MAX_PROBLEMS:
+            return None  # nobody reads further mistakes, and a refused line is the dearest to parse
         try:
             line: grammar.Line = parse(scalar.text)  # type: ignore[operator]
         except LineError as error:
@@ -428,6 +457,14 @@ class _Reader:
         hint = f"did you mean {close[0]!r}?" if close else f"define it under '{what}s:'"
         self.problems.add(scalar.inner, f"there is no {what} {name!r}", hint, offset=found.start() if found else 0)
         return False
+
+
+def _facts(group: Group) -> int:
+    count, stack = 0, [group.expression] if group.expression else []
+    while stack:
+        count += 1
+        stack += stack.pop().parts
+    return count
 
 
 def _references(group: Group) -> list[str]:
