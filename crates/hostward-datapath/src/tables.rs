@@ -256,22 +256,26 @@ impl Datapath {
         Ok(prefixes)
     }
 
-    /// Writes one block of a class set: 65,536 classes.
+    /// Writes the four blocks of a class set, 65,536 classes each, in the order of `enum hw_class_block_index`.
     ///
     /// # Errors
-    /// The block has another length, or the kernel has no memory for it.
-    pub fn write_class_block(&mut self, class_set: u32, block: u32, classes: &[u16]) -> Result<()> {
-        if classes.len() * 2 != size_of::<abi::ClassBlock>() {
-            return Err(invalid("hw_classes", format!("a block of {} classes", classes.len())));
+    /// A block has another length, or the kernel has no memory for it.
+    pub fn write_class_set(&mut self, class_set: u32, blocks: &[Vec<u16>]) -> Result<()> {
+        let mut fds = Vec::new();
+        for classes in blocks {
+            if classes.len() * 2 != size_of::<abi::ClassBlock>() {
+                return Err(invalid("hw_classes", format!("a block of {} classes", classes.len())));
+            }
+            let bytes = classes.as_bytes();
+            if !self.blocks.contains_key(bytes) {
+                let inner = Maps::create_inner("hw_class_block", bytes.len(), 1, 0)?;
+                inner.update(&0u32.to_ne_bytes(), bytes, MapFlags::ANY).map_err(libbpf("write", "hw_class_block"))?;
+                self.blocks.insert(bytes.to_vec(), inner);
+            }
+            fds.push(u32::from_ne_bytes(self.blocks[bytes].as_fd().as_raw_fd().to_ne_bytes()));
         }
-        let bytes = classes.as_bytes();
-        if !self.blocks.contains_key(bytes) {
-            let inner = Maps::create_inner("hw_class_block", bytes.len(), 1, 0)?;
-            inner.update(&0u32.to_ne_bytes(), bytes, MapFlags::ANY).map_err(libbpf("write", "hw_class_block"))?;
-            self.blocks.insert(bytes.to_vec(), inner);
-        }
-        let fd = self.blocks[bytes].as_fd().as_raw_fd().cast_unsigned();
-        self.maps.write("hw_classes", &(class_set * 4 + block), &fd)
+        // In one call: each update of an array of maps by itself waits for a grace period.
+        self.maps.write_array("hw_classes", class_set * 4, &fds)
     }
 
     /// Writes cells: decision slots, 0 for none.

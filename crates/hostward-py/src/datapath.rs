@@ -157,14 +157,20 @@ impl Datapath {
             .collect())
     }
 
-    /// `cuts` are (first, class) ascending from 0; each class runs to the next cut.
-    fn write_class_block(&mut self, class_set: u32, block: u32, cuts: Vec<(u32, u16)>) -> PyResult<()> {
-        let mut classes = vec![0u16; 65_536];
-        for (first, class) in cuts {
-            let first = (first as usize).min(classes.len());
-            classes[first..].fill(class);
-        }
-        self.inner.write_class_block(class_set, block, &classes).map_err(refused)
+    /// Each block is (first, class) ascending from 0; each class runs to the next cut.
+    fn write_class_set(&mut self, class_set: u32, blocks: Vec<Vec<(u32, u16)>>) -> PyResult<()> {
+        let blocks: Vec<Vec<u16>> = blocks
+            .into_iter()
+            .map(|cuts| {
+                let mut classes = vec![0u16; 65_536];
+                for (first, class) in cuts {
+                    let first = (first as usize).min(classes.len());
+                    classes[first..].fill(class);
+                }
+                classes
+            })
+            .collect();
+        self.inner.write_class_set(class_set, &blocks).map_err(refused)
     }
 
     fn write_cells(&self, first: u32, decisions: Vec<u32>) -> PyResult<()> {

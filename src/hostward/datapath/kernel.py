@@ -213,6 +213,7 @@ class KernelEnforcer:
     def repair(self) -> Sequence[str]:
         """See ``Enforcer``."""
         mended = [f"map {name}: its pin was gone" for name in self._core.repin_maps()]
+        self._programmer.settle()
         mended += mend_tables(self._tables, self._programmer.layout)
         for name, attached in self._attached.items():
             mended += [f"{name}: {line}" for line in self._repair_port(attached)]

@@ -9,10 +9,9 @@ from hostward.datapath.tables import Capacity, EndpointConfig, KernelDecision, P
 from hostward.errors import DatapathError
 from hostward.model.slice import ClassSet
 
-# enum hw_verdict and enum hw_class_block_index of bpf/abi.h; the contract test compares the words.
+# enum hw_verdict of bpf/abi.h.
 _VERDICT_NUMBERS = {"allow": 1, "deny": 2, "would-deny": 3}
 _VERDICT_WORDS = {number: word for word, number in _VERDICT_NUMBERS.items()}
-_BLOCK_TCP, _BLOCK_UDP, _BLOCK_SCTP, _BLOCK_OTHER = range(4)
 # Where ICMP types, ICMPv6 types and IP protocol numbers stand in the block for others.
 _OTHER_BASES = (0, 256, 512)
 
@@ -70,15 +69,12 @@ class KernelTables:
 
     def write_class_set(self, index: int, classes: ClassSet) -> None:
         """See ``Tables``."""
-        self._core.write_class_block(index, _BLOCK_TCP, list(classes.tcp))
-        self._core.write_class_block(index, _BLOCK_UDP, list(classes.udp))
-        self._core.write_class_block(index, _BLOCK_SCTP, list(classes.sctp))
         others = [
             (base + first, cls)
             for base, cuts in zip(_OTHER_BASES, (classes.icmp, classes.icmpv6, classes.proto), strict=True)
             for first, cls in cuts
         ]
-        self._core.write_class_block(index, _BLOCK_OTHER, others)
+        self._core.write_class_set(index, [list(classes.tcp), list(classes.udp), list(classes.sctp), others])
 
     def write_cells(self, first: int, decisions: Sequence[int]) -> None:
         """See ``Tables``."""

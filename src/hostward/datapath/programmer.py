@@ -3,7 +3,8 @@
 The order (design §5): decisions, class sets, rows; then addresses, which for as long as two revisions meet are given
 *transitional* peer indices that mean the old peer to the tables in force and the new peer to the new ones; then new
 tables beside the old; then one atomic word per endpoint; then everything that only the old revision needed. So each
-endpoint sees the old revision, whole, until its word is written and the new one, whole, from then on.
+endpoint sees the old revision, whole, until its word is written and the new one, whole, from then on. What only the old
+revision needed is taken down later (``settle``), when no packet can be using it.
 
 After a restart nobody knows any more what the tables in force mean. Then every endpoint is first *parked*: its policy is
 replaced by one that knows no peer, under the same generation, so that live flows go on and a new one waits for the
@@ -81,6 +82,7 @@ class Programmer:
         self._layout = recover(tables, slots)
         # Totals of decisions whose slot was given back, so that counters never run backwards.
         self._retired: dict[int, tuple[int, int]] = {}
+        self._unsettled: Change | None = None
 
     @property
     def slice(self) -> HostSlice:
@@ -123,6 +125,7 @@ class Programmer:
 
     def release_slot(self, endpoint: str) -> None:
         """Close and forget an endpoint's slot. Only when nothing is attached for it any more."""
+        self.settle()
         layout = self._layout
         slot = layout.slots.pop(endpoint)
         self._tables.activate(slot, 0, 0)
@@ -143,6 +146,7 @@ class Programmer:
         Raises CapacityError before the first write if it does not fit. If a write fails, this object is of no further
         use: make a new one from the same tables, which still hold the old revision or the new one for each endpoint.
         """
+        self.settle()
         change = self._plan(desired)
         self._execute(change)
         self._layout = change.layout
@@ -336,8 +340,7 @@ class Programmer:
             self._move_tables(change)
         for first, ref in change.old_refs:
             tables.write_refs(first, [ref])
-        in_force = bool(self._layout.tables)
-        if in_force:
+        if self._layout.tables:
             tables.write_prefixes(change.transitional)
         else:
             # No table is in force that could read an index: the addresses may change at once, and before the first flip.
@@ -354,13 +357,25 @@ class Programmer:
             tables.activate(slot, policy, generation)
         for network in sorted(change.epochs):
             tables.advance_epoch(network)
-        if in_force:
-            tables.write_prefixes({key: change.final[key] for key in change.transitional if key in change.final})
-            tables.remove_prefixes(change.removed)
-        for slot, address in change.old_addresses:
-            tables.remove_address(slot, address)
-            layout.variants[slot].pop(address, None)
+        self._unsettled = change
+
+    def settle(self) -> None:
+        """Take down what only the revision before needed, once no packet can be using it any more.
+
+        Not part of ``program``: the new revision is in force without it, and waiting for a grace period takes longer than
+        all the writes. The next ``program`` begins with it.
+        """
+        change, self._unsettled = self._unsettled, None
+        if change is None:
+            return
+        tables, layout = self._tables, change.layout
         tables.synchronize()
+        tables.write_prefixes({key: change.final[key] for key in change.transitional if key in change.final})
+        tables.remove_prefixes(change.removed)
+        for slot, address in change.old_addresses:
+            if address in layout.variants.get(slot, {}):
+                tables.remove_address(slot, address)
+                del layout.variants[slot][address]
         self._give_back(change)
 
     def _park(self, change: Change) -> None:
