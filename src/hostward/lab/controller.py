@@ -119,9 +119,10 @@ class Operator:
 
 
 def last_words(log: Path) -> str:
-    """The last line of a log."""
+    """The last error in a log, else its last line."""
     try:
         lines = log.read_text(errors="replace").strip().splitlines()
     except OSError:
         lines = []
-    return lines[-1] if lines else "(its log is empty)"
+    errors = [line for line in lines if "error:" in line.lower()]
+    return (errors or lines)[-1] if lines else "(its log is empty)"

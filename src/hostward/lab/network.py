@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
+from pathlib import Path
 
 from hostward.lab.processes import run
 from hostward.lab.topology import Kind, LabEndpoint, OutsideNode
@@ -142,6 +143,8 @@ def _address(namespace: str, addresses: Iterable[str]) -> None:
 
 
 def _silence(namespace: str) -> None:
-    run(
-        [*enter(namespace), "sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1"]
-    )
+    settings = ["net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1"]
+    if Path("/proc/sys/net/bridge").is_dir():
+        # The machine's own firewall would drop malformed packets in the bridge, and cut padding off, before a sink sees them.
+        settings += [f"net.bridge.bridge-nf-call-{table}=0" for table in ("iptables", "ip6tables", "arptables")]
+    run([*enter(namespace), "sysctl", "-qw", *settings])

@@ -49,7 +49,7 @@ def _attacked(stage: Stage, attacker: str, victim: str) -> str:
 def _unpinned(stage: Stage) -> str:
     endpoint = stage.lab.endpoint(EVIL[2])
     pins = stage.lab.state.pins / endpoint.host
-    found = [path for path in pins.rglob("*") if path.is_dir() and path.name == f"{endpoint.tenant}@{endpoint.name}"]
+    found = [path for path in pins.rglob("*") if path.is_dir() and path.name.endswith(f"@{endpoint.tenant}@{endpoint.name}")]
     require(bool(found), f"no pins of {EVIL[2]} under {pins}")
     require(stage.probe(EVIL[2], EVIL[0], 9000, TCP, 4).reach(), f"{EVIL[2]} does not reach its own tenant before")
     for path in found:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from hostward.lab import frames
 from hostward.lab.attacks import Attack, attacks_on
 from hostward.lab.demo.claims import require
 from hostward.lab.host import network_of
@@ -18,7 +19,7 @@ from hostward.lab.inside import packet_socket
 from hostward.lab.lab import Lab
 from hostward.lab.sink import Sink, count
 from hostward.lab.topology import Kind, LabEndpoint
-from hostward.lab.traffic import DENIED_LIMIT_S, EchoServers, Probe, Stream
+from hostward.lab.traffic import DENIED_LIMIT_S, EchoServers, Probe, Stream, flow_needle
 
 WEB, WEB_2, APP, APP_VM, DB = "acme/web-1", "acme/web-2", "acme/app-1", "acme/app-2", "acme/db-1"
 EVIL = ("mallory/evil-1", "mallory/evil-2", "mallory/evil-3")
@@ -39,7 +40,7 @@ _MARKERS = {
 }
 _SERVICES = {
     "web": ((80, TCP), (443, TCP), (22, TCP)),
-    "app": ((8080, TCP), (8125, UDP), (22, TCP)),
+    "app": ((8080, TCP), (8125, UDP), (9125, UDP), (22, TCP)),
     "db": ((5432, TCP), (22, TCP)),
     "evil": ((9000, TCP), (80, TCP)),
 }
@@ -86,15 +87,27 @@ class Stage:
         return Sink(self.namespace(name), "eth0", outgoing=False)
 
     def marker(self, name: str) -> Callable[[], bytes]:
-        """How to send a node the marker that must pass."""
-        sender, port = _MARKERS.get(name, (WEB, 0))
+        """How to send a node the marker that must pass: an allowed peer's SYN, made by hand.
+
+        It needs no ARP and no answer, both of which an undefended network would already have lost to the attacker.
+        """
+        sender, port = _MARKERS[name]
+        source, target = self.address(sender, 4), self.address(name, 4)
 
         def mark() -> bytes:
-            probe = self.probe(sender, name, port, TCP, 4)
-            require(probe.reach(), f"{sender} does not reach {name} on tcp/{port}, which is allowed")
-            return probe.needle
+            source_port = 20_000 + secrets.randbelow(10_000)
+            segment = frames.ip(source, target, frames.TCP, frames.tcp(source, target, (source_port, port)))
+            frame = frames.ethernet(self.mac(sender), self.mac(name), frames.ETHERTYPE_IPV4, segment)
+            with packet_socket(self.namespace(sender), "eth0") as wire:
+                wire.send(frame)
+            return flow_needle(source, source_port, target, port)
 
         return mark
+
+    def mac(self, name: str) -> str:
+        """A node's MAC."""
+        outside = self.lab.topology.outside
+        return outside[name].mac if name in outside else self.lab.endpoint(name).mac
 
     def probe(self, source: str, destination: str, port: int, kind: int, version: int) -> Probe:
         """A probe between two nodes."""
