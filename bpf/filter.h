@@ -50,6 +50,7 @@ __noinline int deny_for(struct __sk_buff *skb, struct hw_packet *p, __u8 reason)
 __noinline int insert_flow(const struct hw_packet *p, const struct hw_answer *a)
 {
 	struct hw_flow flow = {};
+	struct hw_flow_key key;
 	struct hw_usage *usage;
 	__u32 index;
 	int error;
@@ -78,7 +79,8 @@ __noinline int insert_flow(const struct hw_packet *p, const struct hw_answer *a)
 		flow.packets[HW_INGRESS] = 1;
 		flow.bytes[HW_INGRESS] = p->len_bytes;
 	}
-	error = bpf_map_update_elem(&hw_flows, &p->key, &flow, BPF_NOEXIST);
+	key = p->key; /* for Linux 6.1, see decide() */
+	error = bpf_map_update_elem(&hw_flows, &key, &flow, BPF_NOEXIST);
 	if (error)
 		return error == -HW_EEXIST ? 0 : error; /* another CPU opened it a moment ago */
 	index = p->key.slot;

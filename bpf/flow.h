@@ -103,6 +103,7 @@ __noinline int report_flow(const struct hw_flow_key *key, struct hw_flow *flow, 
 /* Removes a flow. The count changes only where the deletion was ours. */
 __noinline int end_flow(const struct hw_flow_key *key, struct hw_flow *flow, __u64 now_ns)
 {
+	struct hw_flow_key copy;
 	struct hw_usage *usage;
 	__u32 slot;
 
@@ -110,7 +111,8 @@ __noinline int end_flow(const struct hw_flow_key *key, struct hw_flow *flow, __u
 		return 0;
 	slot = key->slot;
 	report_flow(key, flow, HW_EVENT_END, now_ns);
-	if (bpf_map_delete_elem(&hw_flows, key))
+	copy = *key; /* for Linux 6.1, see decide() */
+	if (bpf_map_delete_elem(&hw_flows, &copy))
 		return 0;
 	usage = bpf_map_lookup_elem(&hw_usage, &slot);
 	if (usage)
@@ -150,12 +152,13 @@ __noinline int claim_place(struct hw_packet *p, __u32 quota)
 			struct hw_flow *flow = bpf_map_lookup_elem(&hw_flows, &place->key);
 
 			if (flow && flow->place == position) {
-				bool opening = HW_STATE(flow->state) < HW_FLOW_ESTABLISHED;
+				__u32 state = HW_STATE(flow->state);
+				bool yields = state < HW_FLOW_ESTABLISHED || state == HW_FLOW_CLOSED;
 
-				/* Half-open flows give way when the quota is three quarters full, established ones
-				 * never. */
+				/* Half-open and ended flows give way when three quarters of the quota, or as many
+				 * places as were looked at, are taken; established ones never. */
 				if (!flow_expired(flow, place->key.protocol, p->now_ns) &&
-				    !(opening && usage->flows > quota - quota / 4))
+				    !(yields && (usage->flows > quota - quota / 4 || i >= HW_RING_TRIES / 2)))
 					continue;
 				end_flow(&place->key, flow, p->now_ns);
 			}

@@ -130,8 +130,10 @@ __noinline int decide(struct hw_packet *p, __u32 network, __u16 port, struct hw_
 	cell = bpf_map_lookup_elem(&hw_cells, &index);
 	if (!cell || !cell->decision)
 		return 0;
-	a->decision = cell->decision;
-	decision = bpf_map_lookup_elem(&hw_decisions, &a->decision);
+	/* Linux 6.1 takes a key from the stack or from a map, not from memory that a caller passed. */
+	index = cell->decision;
+	a->decision = index;
+	decision = bpf_map_lookup_elem(&hw_decisions, &index);
 	if (!decision)
 		return 0;
 	a->number = decision->number;
