@@ -180,6 +180,14 @@ def test_half_open_flows_never_push_out_established_ones(probe: Probe) -> None:
     assert [connection.back(ACK) for connection in established] == [PASSED] * len(established)
 
 
+def test_short_connections_may_follow_each_other_without_end(probe: Probe) -> None:
+    """An ended flow is remembered for its last segments, but not at the cost of the next connection."""
+    for port in range(5000, 5000 + 5 * QUOTA):
+        connection = Connection(probe, 4, port)
+        connection.establish()
+        assert connection.out(RST | ACK) == PASSED
+
+
 def test_the_quota_is_the_number_of_established_flows(probe: Probe) -> None:
     for port in range(5000, 5000 + QUOTA):
         Connection(probe, 4, port).establish()
