@@ -3,8 +3,9 @@
  * flow.h - tracked flows: look-up, states, time-outs, the two stamps, and the ring that bounds them per endpoint.
  *
  * A flow exists only while it holds a place of its endpoint's ring, so the ring's length is the quota, and no endpoint
- * can take another's share. Places are examined in turn when a flow opens; one whose flow has expired is taken
- * over, and under pressure one whose flow has ended or is still opening. Nothing walks the table, and no timer is needed while no packet comes.
+ * can take another's share. Places are examined in turn when a flow opens; one whose flow has expired is taken over,
+ * and under pressure one whose flow has ended or is still opening. Nothing walks the table, and no timer is needed
+ * while no packet comes.
  */
 #ifndef HW_FLOW_H
 #define HW_FLOW_H
