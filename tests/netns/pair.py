@@ -38,6 +38,11 @@ def run(*command: str) -> None:
     subprocess.run(command, check=True, capture_output=True, text=True, timeout=20)
 
 
+def inside_of(namespace: str) -> tuple[str, ...]:
+    """What goes before a command to run it in a namespace; `ip -n` would remount /, which a chroot does not let it."""
+    return ("nsenter", f"--net=/run/netns/{namespace}")
+
+
 class Pair:
     """`build` and `remove` are the fixture's; the rest is for tests."""
 
@@ -84,9 +89,18 @@ class Pair:
             run("ip", "link", "set", device, "master", self.bridge)
             for family, bits in ((4, "24"), (6, "64")):
                 extra = ("nodad",) if family == 6 else ()
-                run("ip", "-n", inside, "addr", "add", f"{self.address(name, family)}/{bits}", "dev", "eth0", *extra)
-            run("ip", "-n", inside, "link", "set", "lo", "up")
-            run("ip", "-n", inside, "link", "set", "eth0", "up")
+                run(
+                    *inside_of(inside),
+                    "ip",
+                    "addr",
+                    "add",
+                    f"{self.address(name, family)}/{bits}",
+                    "dev",
+                    "eth0",
+                    *extra,
+                )
+            run(*inside_of(inside), "ip", "link", "set", "lo", "up")
+            run(*inside_of(inside), "ip", "link", "set", "eth0", "up")
 
     def remove(self) -> None:
         for name in "ab":
@@ -102,7 +116,10 @@ class Pair:
     def hardware(self, namespace: str, device: str) -> str:
         """The MAC of a device in a named namespace."""
         shown = subprocess.run(
-            ["ip", "-n", namespace, "-json", "link", "show", "dev", device], check=True, capture_output=True, text=True
+            [*inside_of(namespace), "ip", "-json", "link", "show", "dev", device],
+            check=True,
+            capture_output=True,
+            text=True,
         )
         return str(json.loads(shown.stdout)[0]["address"])
 

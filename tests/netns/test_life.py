@@ -15,7 +15,7 @@ import pytest
 from hostward.datapath.kernel import KernelEnforcer, open_enforcer
 from hostward.datapath.tables import Capacity
 from hostward.model.endpoint import EndpointState
-from tests.netns.pair import ALLOW, DENY, Pair, run
+from tests.netns.pair import ALLOW, DENY, Pair, inside_of, run
 
 CAPACITY = Capacity(endpoints=8, flows=40_000, cells=4_096, refs=16_384, prefixes=1_024, decisions=256, class_sets=8)
 
@@ -184,7 +184,7 @@ def test_a_device_moved_to_another_namespace_is_detached_and_picked_up(pair: Pai
         held.repair()
         assert held.statuses()["acme/a"].state is EndpointState.DETACHED
         assert held.statuses()["acme/b"].state is EndpointState.ENFORCED
-        run("ip", "-n", elsewhere, "link", "set", device, "netns", "1")
+        run(*inside_of(elsewhere), "ip", "link", "set", device, "netns", "1")
         run("ip", "link", "set", device, "master", pair.bridge)
         held.repair()
         assert comes_back(pair, 80)
@@ -205,20 +205,11 @@ def test_a_tcx_link_goes_with_its_device_into_another_namespace(pair: Pair, pins
     run("ip", "netns", "add", elsewhere)
     try:
         run("ip", "link", "set", device, "netns", elsewhere)
-        run("ip", "-n", elsewhere, "addr", "add", "10.0.0.9/24", "dev", device)
-        run("ip", "-n", elsewhere, "link", "set", device, "up")
+        run(*inside_of(elsewhere), "ip", "addr", "add", "10.0.0.9/24", "dev", device)
+        run(*inside_of(elsewhere), "ip", "link", "set", device, "up")
         sender = pair.socket("a", socket.SOCK_DGRAM)
-        neighbour = (
-            "ip",
-            "-n",
-            pair.namespace("a"),
-            "neigh",
-            "replace",
-            "10.0.0.9",
-            "lladdr",
-            pair.hardware(elsewhere, device),
-        )
-        run(*neighbour, "dev", "eth0")
+        mac = pair.hardware(elsewhere, device)
+        run(*inside_of(pair.namespace("a")), "ip", "neigh", "replace", "10.0.0.9", "lladdr", mac, "dev", "eth0")
         receiver = pair.socket_in(elsewhere, socket.SOCK_DGRAM)
         with sender, receiver:
             receiver.bind(("10.0.0.9", 99))

@@ -22,7 +22,7 @@ _BRIDGE_OPTIONS = "mcast_snooping 0 stp_state 0 forward_delay 0 nf_call_iptables
 
 
 def ip_batch(namespace: str, lines: Iterable[str]) -> None:
-    """Run ip(8) commands in a network namespace: a name of `ip netns`, or a path. Raises HostwardError at the first mistake."""
+    """Run ip(8) commands in a network namespace: a name of `ip netns`, or a path. Raises HostwardError."""
     run([*enter(namespace), "ip", "-batch", "-"], given="\n".join(lines) + "\n")
 
 
@@ -34,7 +34,7 @@ def enter(namespace: str) -> list[str]:
 def make_namespace(name: str) -> None:
     """Make a named network namespace with its loopback up."""
     run(["ip", "netns", "add", name])
-    run(["ip", "-n", name, "link", "set", "lo", "up"])
+    run([*enter(name), "ip", "link", "set", "lo", "up"])
 
 
 def make_switch(namespace: str) -> None:
@@ -125,7 +125,7 @@ def restart_port(namespace: str, device: str) -> None:
 
 def forget_neighbours(namespace: str) -> None:
     """Empty a node's neighbour tables."""
-    run(["ip", "-n", namespace, "neigh", "flush", "dev", "eth0"])
+    run([*enter(namespace), "ip", "neigh", "flush", "dev", "eth0"])
 
 
 def _address(namespace: str, addresses: Iterable[str]) -> None:
@@ -139,12 +139,12 @@ def _address(namespace: str, addresses: Iterable[str]) -> None:
     lines.append("link set eth0 up")
     lines += [f"-{version} route add default dev eth0" for version in sorted(families)]
     for line in lines:  # one by one: a batch cannot change its family for the routes
-        run(["ip", "-n", namespace, *line.split()])
+        run([*enter(namespace), "ip", *line.split()])
 
 
 def _silence(namespace: str) -> None:
     settings = ["net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1"]
     if Path("/proc/sys/net/bridge").is_dir():
-        # The machine's own firewall would drop malformed packets in the bridge, and cut padding off, before a sink sees them.
+        # Else the machine's own firewall drops malformed packets, and cuts padding off, before a sink sees them.
         settings += [f"net.bridge.bridge-nf-call-{table}=0" for table in ("iptables", "ip6tables", "arptables")]
     run([*enter(namespace), "sysctl", "-qw", *settings])
