@@ -1,7 +1,7 @@
 """Assertions proved: over every subject and every class of ports, with a concrete flow when one does not hold.
 
-Where endpoints are known the proof is over those and every address outside. Without endpoints (offline) each group is
-stood for by label sets that satisfy it; endpoints that satisfy several groups at once are not tried then.
+Where endpoints are known the proof is over those and every address outside. Without endpoints (offline) it is over imagined
+ones: every combination of memberships that labels can have, see ``witness``. Verdicts come from the rows that hosts get.
 """
 
 from __future__ import annotations
@@ -9,17 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from ipaddress import ip_network
 
 from hostward.model.endpoint import DEFAULT_NETWORK, Endpoint
+from hostward.model.slice import ClassSet, Row
 from hostward.policy.compiler import Compiled, compile_policy
 from hostward.policy.document import PLATFORM, Policy, PolicySet
 from hostward.policy.numbers import Numbers
-from hostward.policy.ports import Classes
-from hostward.policy.subjects import Region, Subject, named_prefixes
-from hostward.policy.syntax import Action, Assertion, Options, PortRange, Rule
+from hostward.policy.subjects import Subject, members, named_prefixes
+from hostward.policy.syntax import Action, Assertion, Options, PeerKind, PortRange, Rule
 from hostward.policy.verdicts import DENY
-from hostward.policy.witness import witnesses
+from hostward.policy.witness import combinations
 
 _PROTOCOL_NAMES = {6: "tcp", 17: "udp", 132: "sctp", 1: "icmp", 58: "icmpv6", 50: "esp", 47: "gre"}
 
@@ -44,51 +43,38 @@ def check(policies: PolicySet, endpoints: Iterable[Endpoint], now: datetime) -> 
     for endpoint, subject in compiled.of_address.values():
         names.setdefault(subject.index, endpoint.id)
     if not compiled.endpoints:
-        _imagine(compiled, everybody, names)
+        _imagine(compiled, names)
     for policy in everybody:
         for prefix in named_prefixes(policies, policy):
-            subject_outside = compiled.subject_of_address(str(ip_network(prefix).network_address), DEFAULT_NETWORK)
-            if subject_outside is not None:
-                names.setdefault(subject_outside.index, str(prefix))
-    return tuple(
-        _prove(compiled, policy, assertion, own, names)
-        for policy in everybody
-        for assertion in policy.assertions
-        for own in ([""] if policy.name == PLATFORM else [policy.name])
-    )
+            outside = compiled.subject_of_address(str(prefix.network_address), DEFAULT_NETWORK)
+            if outside is not None:
+                names.setdefault(outside.index, str(prefix))
+    return tuple(_prove(compiled, policy, assertion, names) for policy in everybody for assertion in policy.assertions)
 
 
-def _imagine(compiled: Compiled, everybody: list[Policy], names: dict[int, str]) -> None:
-    network = next(iter(compiled.policies.effective_platform.networks), DEFAULT_NETWORK)
-    for policy in everybody:
-        if policy.name == PLATFORM:
-            continue
-        compiled.subject_of_labels(policy.name, network, {})
-        for name, group in policy.groups.items():
-            for labels in witnesses(group.expression, policy.groups) if group.expression else ():
-                subject = compiled.subject_of_labels(policy.name, network, labels)
-                names.setdefault(subject.index, f"{policy.name}/{name}")
+def _imagine(compiled: Compiled, names: dict[int, str]) -> None:
+    """Endpoints of every tenant in every network, one for each combination of memberships."""
+    platform = compiled.policies.effective_platform
+    policies: list[Policy] = [*compiled.policies.tenants.values()] or [Policy("some-tenant")]
+    for policy in policies:
+        asked = [
+            (policy.name, network, labels)
+            for labels in combinations((policy, platform))
+            for network in platform.networks
+        ]
+        for subject in compiled.subjects_of_labels(asked):
+            groups = ", ".join(sorted(name for _, name in subject.groups))
+            names.setdefault(subject.index, f"an endpoint of {policy.name}{f' in {groups}' if groups else ''}")
 
 
-def _prove(
-    compiled: Compiled, policy: Policy, assertion: Assertion, own: str, names: dict[int, str]
-) -> AssertionResult:
-    # A claim that nothing passes is about endpoints by their address too; one that all passes is not.
-    action = Action.ALLOW if assertion.always else Action.DENY
-    as_rule = Rule(
-        "", action, assertion.source, assertion.destination, assertion.ports, Options(), assertion.text, assertion.place
-    )
-    sources = compiled.subjects.side(assertion.source, as_rule, policy.name, own)
-    destinations = compiled.subjects.side(assertion.destination, as_rule, policy.name, own)
+def _prove(compiled: Compiled, policy: Policy, assertion: Assertion, names: dict[int, str]) -> AssertionResult:
+    # In the platform's file `own` is each tenant in turn, as in its rules.
+    owns = sorted(compiled.subjects.tenants()) if policy.name == PLATFORM and _names_own(assertion) else [policy.name]
     pairs = 0
-    for source in _members(compiled, sources):
-        for destination in _members(compiled, destinations):
-            if source.region is not Region.ENDPOINT and destination.region is not Region.ENDPOINT:
-                continue
-            if source.network and destination.network and source.network != destination.network:
-                continue
+    for own in owns:
+        for source, destination, row in _pairs(compiled, policy, assertion, own):
             pairs += 1
-            found = _counter_example(compiled, assertion, source, destination)
+            found = _counter_example(compiled, assertion, source, row)
             if found:
                 flow = f"{_name(source, names)} to {_name(destination, names)} on {found}"
                 return AssertionResult(policy.name, assertion, holds=False, counter_example=flow)
@@ -97,36 +83,58 @@ def _prove(
     return AssertionResult(policy.name, assertion, holds=True)
 
 
-def _members(compiled: Compiled, bits: int) -> Iterator[Subject]:
-    while bits:
-        low = bits & -bits
-        yield compiled.subjects[low.bit_length() - 1]
-        bits ^= low
+def _names_own(assertion: Assertion) -> bool:
+    sides = (assertion.source, assertion.destination)
+    return any(peer.kind is PeerKind.OWN for side in sides for peer in (*side.peers, *side.excluded))
 
 
-def _counter_example(compiled: Compiled, assertion: Assertion, source: Subject, destination: Subject) -> str:
-    tenants = frozenset(subject.tenant for subject in (source, destination) if subject.tenant)
-    classes = compiled.classes_for(tenants)
+def _pairs(
+    compiled: Compiled, policy: Policy, assertion: Assertion, own: str
+) -> Iterator[tuple[Subject, Subject, Row | None]]:
+    """Every pair that an assertion speaks of, with what the hosts hold about it."""
+    # A claim that nothing passes is about endpoints by their address too; one that all passes is not.
+    action = Action.ALLOW if assertion.always else Action.DENY
+    as_rule = Rule(
+        "", action, assertion.source, assertion.destination, assertion.ports, Options(), assertion.text, assertion.place
+    )
+    subjects = compiled.subjects
+    sources = subjects.side(assertion.source, as_rule, policy.name, own)
+    destinations = subjects.side(assertion.destination, as_rule, policy.name, own)
+    outside = subjects.attached_to("")
+    for index in members(sources & ~outside):
+        for peer, row in compiled.rows_about(subjects[index], "egress", destinations):
+            yield subjects[index], peer, row
+    for index in members(destinations & ~outside):
+        for peer, row in compiled.rows_about(subjects[index], "ingress", sources & outside):
+            yield peer, subjects[index], row
+
+
+def _counter_example(compiled: Compiled, assertion: Assertion, source: Subject, row: Row | None) -> str:
+    if row is None:
+        return f"every port: {DENY} by {source.tenant}/default-deny" if assertion.always else ""
+    classes = compiled.class_set(row)
     for port in _samples(classes, assertion.ports):
-        cls = classes.class_set.class_of(port.protocol, port.first)
-        outcome = compiled.outcome(source, destination, cls, classes)
-        if (outcome.verdict == DENY) == assertion.always:
+        decision = compiled.decision(row.cells[classes.class_of(port.protocol, port.first)])
+        if (decision.verdict == DENY) == assertion.always:
             name = _PROTOCOL_NAMES.get(port.protocol, f"proto/{port.protocol}")
             place = f"{name}/{port.first}" if name in ("tcp", "udp", "sctp", "icmp", "icmpv6") else name
-            return f"{place}: {outcome.verdict} by {', '.join(outcome.rules)}"
+            return f"{place}: {decision.verdict} by {', '.join(decision.rules)}"
     return ""
 
 
-def _samples(classes: Classes, ports: tuple[PortRange, ...]) -> Iterator[PortRange]:
+def _samples(held: ClassSet, ports: tuple[PortRange, ...]) -> Iterator[PortRange]:
     """One port of every class in every range: what holds for them holds for all."""
-    held = classes.class_set
     spaces = {6: held.tcp, 17: held.udp, 132: held.sctp, 1: held.icmp, 58: held.icmpv6}
     wanted = ports or tuple(PortRange(protocol, 0, 65_535) for protocol in spaces)
     for port in wanted:
         edges = {port.first, *(edge for edge, _ in spaces.get(port.protocol, ()) if port.first < edge <= port.last)}
         yield from (PortRange(port.protocol, edge, edge) for edge in sorted(edges))
     if not ports:
-        yield from (PortRange(number, 0, 0) for number, _ in held.proto if number not in spaces)
+        # Of the other protocols each entry begins a class; one that begins at a protocol above runs on to the next number.
+        for number, _ in held.proto:
+            first = next(candidate for candidate in range(number, 256 + 1) if candidate not in spaces)
+            if first < 256:
+                yield PortRange(first, 0, 0)
 
 
 def _name(subject: Subject, names: dict[int, str]) -> str:

@@ -6,7 +6,7 @@ the same rules name share a row (design §5).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -246,10 +246,14 @@ class Compiled:
 
     def subject_of_labels(self, tenant: str, network: str, labels: Mapping[str, str]) -> Subject:
         """The subject of an endpoint that does not exist, with these labels and no address that a rule names."""
+        return self.subjects_of_labels([(tenant, network, labels)])[0]
+
+    def subjects_of_labels(self, asked: Iterable[tuple[str, str, Mapping[str, str]]]) -> list[Subject]:
+        """The same for many (tenant, network, labels) at once; the rules are matched only once."""
         before = len(self.subjects)
-        subject = self.subjects.of_labels(tenant, network, labels)
+        found = [self.subjects.of_labels(tenant, network, labels) for tenant, network, labels in asked]
         self._match_new(before)
-        return subject
+        return found
 
     def subject_of_address(self, address: str, network: str) -> Subject | None:
         """The subject of an address, seen from a network; None if it lies in a pool and no endpoint has it."""
@@ -345,10 +349,7 @@ class Compiled:
 
         It depends on the two tenants and the rules alone, so that every pair and every host shares it.
         """
-        key = (source.tenant, destination.tenant, signature)
-        if key not in self._rows:
-            self._rows[key] = self._new_row(source, destination, signature)
-        row = self._rows[key]
+        row = self._shared_row(source, destination, signature)
         if row is None:
             return None
         if building.rows.setdefault(row.id, row) is not row:
@@ -359,6 +360,29 @@ class Compiled:
         for number in set(row.cells):
             building.decisions[number] = self._decisions[number]
         return row.id
+
+    def _shared_row(self, source: Subject, destination: Subject, signature: tuple[int, ...]) -> Row | None:
+        key = (source.tenant, destination.tenant, signature)
+        if key not in self._rows:
+            self._rows[key] = self._new_row(source, destination, signature)
+        return self._rows[key]
+
+    def rows_about(self, local: Subject, direction: str, peers: int) -> Iterator[tuple[Subject, Row | None]]:
+        """What an endpoint's host decides about each of the ``peers`` (a bit set); None: the peer is unknown there."""
+        reachable = peers & (self.subjects.attached_to(local.network) | self.subjects.attached_to(""))
+        signatures = self._signatures(local, direction, reachable)
+        for index in members(reachable):
+            peer = self.subjects[index]
+            pair = (local, peer) if direction == "egress" else (peer, local)
+            yield peer, self._shared_row(*pair, signatures.get(index, ()))
+
+    def class_set(self, row: Row) -> ClassSet:
+        """The class set by which a row's cells are found."""
+        return self._class_sets[row.class_set]
+
+    def decision(self, number: int) -> Decision:
+        """The decision that a cell names."""
+        return self._decisions[number]
 
     def _new_row(self, source: Subject, destination: Subject, signature: tuple[int, ...]) -> Row | None:
         matching = [self.rules[number] for number in signature]

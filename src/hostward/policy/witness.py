@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import product
+from math import prod
 
+from hostward.policy.document import Policy
 from hostward.policy.syntax import Expression, Group, Match
 
 # A value that no policy names: it stands for "any other".
 OTHER = "other"
 _LIMIT = 64
+_MAX_COMBINATIONS = 20_000
 
 # What an assignment says of a key: a value, or None for a label that must be missing.
 _Assignment = dict[str, str | None]
@@ -23,6 +26,41 @@ def witnesses(expression: Expression, groups: Mapping[str, Group]) -> list[dict[
         if expression.holds(labels, groups) and labels not in found:
             found.append(labels)
     return sorted(found, key=lambda labels: (len(labels), sorted(labels.items())))[:_LIMIT]
+
+
+def combinations(policies: Iterable[Policy]) -> Iterator[dict[str, str]]:
+    """Label sets that between them show every combination of memberships in the policies' groups.
+
+    Each label that the groups name is missing, has a value that they name, or another one. Where these are more than
+    20,000 sets only those are given that satisfy one group, or two groups at once.
+    """
+    groups = [(policy.groups, group) for policy in policies for group in policy.groups.values() if group.expression]
+    values: dict[str, set[str]] = {}
+    for _, group in groups:
+        for key, named in _facts(group.expression):
+            values.setdefault(key, {OTHER}).update(named)
+    if prod(len(named) + 1 for named in values.values()) <= _MAX_COMBINATIONS:
+        for chosen in product(*([None, *sorted(named)] for named in values.values())):
+            yield {key: value for key, value in zip(values, chosen, strict=True) if value is not None}
+        return
+    yield {}
+    alone = [witnesses(group.expression, names) for names, group in groups if group.expression]
+    for number, first in enumerate(alone):
+        yield from first
+        for second in alone[:number]:
+            for one, other in product(first, second):
+                if all(other.get(key, value) == value for key, value in one.items()):
+                    yield {**one, **other}
+
+
+def _facts(expression: Expression | None) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Every key that an expression looks at, with the values it names. Inner groups are groups of their own."""
+    stack = [expression] if expression else []
+    while stack:
+        node = stack.pop()
+        stack += node.parts
+        if node.match in (Match.EQUAL, Match.IN, Match.HAS):
+            yield node.key, node.values
 
 
 def _assignments(expression: Expression, groups: Mapping[str, Group], *, wanted: bool) -> list[_Assignment]:

@@ -11,7 +11,23 @@ from hostward.errors import PolicyError
 from hostward.policy import parse_sources
 
 _PAGE = (Path(__file__).parents[3] / "docs/reference/language.md").read_text()
-_NAMES = "runners registry ing front saas bad dev prod tunnel v6only orders app web db edge".split()
+_NAMES = [
+    "runners",
+    "registry",
+    "ing",
+    "front",
+    "saas",
+    "bad",
+    "dev",
+    "prod",
+    "tunnel",
+    "v6only",
+    "orders",
+    "app",
+    "web",
+    "db",
+    "edge",
+]
 
 
 def blocks(kind: str) -> list[str]:
