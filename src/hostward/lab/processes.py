@@ -1,4 +1,4 @@
-"""Commands that the lab runs, and processes that it started: known by pid and start time, so that none else is ever ended."""
+"""Commands that the lab runs, and processes that it started: known by pid and start time, so that none else is ended."""
 
 from __future__ import annotations
 

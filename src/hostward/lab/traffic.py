@@ -12,6 +12,7 @@ import struct
 import threading
 import time
 
+from hostward.lab.frames import checksum
 from hostward.lab.inside import socket_in
 
 PROBE_LIMIT_S = 3.0
@@ -134,8 +135,7 @@ def ping(namespace: str, source: str, destination: str, nonce: bytes, limit_s: f
         sock.bind((source, 0))
         body = struct.pack("!HH", os.getpid() & 0xFFFF, 1) + nonce
         plain = struct.pack("!BBH", 128 if six else 8, 0, 0) + body
-        from hostward.lab.frames import checksum  # the kernel fills it in for ICMPv6 only
-
+        # The kernel fills the checksum in for ICMPv6 only.
         message = plain if six else struct.pack("!BBH", 8, 0, checksum(plain)) + body
         try:
             sock.sendto(message, (destination, 0))

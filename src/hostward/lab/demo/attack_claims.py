@@ -1,6 +1,8 @@
-"""The hostile tenant: the same frames first where nobody defends, which shows that the sink sees them, then under Hostward."""
+"""The hostile tenant: the same frames first where nobody defends, so that the sink is seen to see them."""
 
 from __future__ import annotations
+
+from functools import partial
 
 from hostward.lab.demo.claims import Claims, require
 from hostward.lab.demo.stage import APP, APP_VM, DB, EVIL, WEB, Stage, now, told
@@ -27,7 +29,7 @@ def claim_all(claims: Claims, stage: Stage) -> None:
     for attacker, victim, borrowed in _CASES:
         claims.hold(
             f"nothing that {attacker} sends arrives at {victim}",
-            lambda a=attacker, v=victim, b=borrowed: repelled(stage, a, v, b),  # type: ignore[misc]
+            partial(repelled, stage, attacker, victim, borrowed),
         )
 
 

@@ -25,6 +25,12 @@ def claim_all(claims: Claims, stage: Stage) -> None:
     claims.hold("a rule is added, and the first packet follows", lambda: _add(claims, stage))
 
 
+def with_added_rule(stage: Stage) -> tuple[tuple[str, str], tuple[str, str]]:
+    """acme's file with `web to app on udp/9125`, and as it stands."""
+    name, text = _acme(stage)
+    return (name, text.replace(_WEB_TO_APP, _WEB_TO_APP + _ADDED)), (name, text)
+
+
 def _acme(stage: Stage) -> tuple[str, str]:
     path = next(path for path in stage.lab.topology.policy if path.name == "acme.yaml")
     return str(path), Path(path).read_text()
@@ -48,7 +54,8 @@ def _revoke(claims: Claims, stage: Stage) -> str:
         claims.figure("revocation to enforced on all hosts", f"{slowest_ms:.1f} ms")
         seen = _stops(cut)
         require(other.await_echoes(20, 5), f"the stream from {APP} to {DB} broke")
-        return f"{seen}\nrevision {answer['revision']}; {APP} to {DB} went on, longest gap {other.longest_gap_s * 1e3:.0f} ms"
+        gap_ms = other.longest_gap_s * 1e3
+        return f"{seen}\nrevision {answer['revision']}; {APP} to {DB} went on, longest gap {gap_ms:.0f} ms"
     finally:
         stage.lab.operator.apply([(name, text)])
         cut.close()
@@ -68,21 +75,21 @@ def _relabel(stage: Stage) -> str:
 
 def _add(claims: Claims, stage: Stage) -> str:
     """Datagrams are sent all the time; the first that comes back after `apply` began ends the measurement."""
-    name, text = _acme(stage)
+    added, before = with_added_rule(stage)
     took_ms: list[float] = []
     enforced_ms: list[float] = []
     require(not stage.probe(WEB, APP, 9125, UDP, 4).reach(0.2), "it is allowed before the rule is there")
     try:
         for _ in range(_ROUNDS):
             started_s = time.monotonic()
-            answer = stage.lab.operator.apply([(name, text.replace(_WEB_TO_APP, _WEB_TO_APP + _ADDED))])
+            answer = stage.lab.operator.apply([added])
             enforced_ms.append(max(host["enforced_ms"] for host in answer["hosts"]))
             while not stage.probe(WEB, APP, 9125, UDP, 4).reach(0.02):
                 require(time.monotonic() < started_s + 5, "no packet passes under the added rule")
             took_ms.append((time.monotonic() - started_s) * 1e3)
-            stage.lab.operator.apply([(name, text)])
+            stage.lab.operator.apply([before])
     finally:
-        stage.lab.operator.apply([(name, text)])
+        stage.lab.operator.apply([before])
     first = f"median {statistics.median(took_ms):.0f} ms, worst {max(took_ms):.0f} ms of {_ROUNDS}"
     claims.figure("apply to first packet answered under the new rule", first)
     enforced = f"median {statistics.median(enforced_ms):.1f} ms, worst {max(enforced_ms):.1f} ms"

@@ -26,7 +26,7 @@ class Outcome:
     seconds: float
 
 
-def require(condition: bool, otherwise: str) -> None:  # noqa: FBT001 (it is an assertion)
+def require(condition: bool, otherwise: str) -> None:
     """Fail the claim that is being checked unless ``condition`` holds."""
     if not condition:
         raise ClaimFailedError(otherwise)

@@ -6,8 +6,9 @@ import shutil
 
 from hostward.lab import network
 from hostward.lab.demo.attack_claims import repelled
+from hostward.lab.demo.change_claims import with_added_rule
 from hostward.lab.demo.claims import Claims, require
-from hostward.lab.demo.stage import APP, DB, EVIL, TCP, WEB, Stage
+from hostward.lab.demo.stage import APP, DB, EVIL, TCP, UDP, WEB, Stage
 from hostward.lab.host import network_of
 from hostward.lab.traffic import DENIED_LIMIT_S, Stream
 
@@ -49,7 +50,9 @@ def _attacked(stage: Stage, attacker: str, victim: str) -> str:
 def _unpinned(stage: Stage) -> str:
     endpoint = stage.lab.endpoint(EVIL[2])
     pins = stage.lab.state.pins / endpoint.host
-    found = [path for path in pins.rglob("*") if path.is_dir() and path.name.endswith(f"@{endpoint.tenant}@{endpoint.name}")]
+    found = [
+        path for path in pins.rglob("*") if path.is_dir() and path.name.endswith(f"@{endpoint.tenant}@{endpoint.name}")
+    ]
     require(bool(found), f"no pins of {EVIL[2]} under {pins}")
     require(stage.probe(EVIL[2], EVIL[0], 9000, TCP, 4).reach(), f"{EVIL[2]} does not reach its own tenant before")
     for path in found:
@@ -75,7 +78,14 @@ def _back(stage: Stage) -> str:
     stage.lab.operator.await_endpoints(list(stage.lab.topology.endpoints))
     require(stage.probe(EVIL[2], EVIL[0], 9000, TCP, 4).reach(), f"{EVIL[2]} does not reach its own tenant again")
     require(stage.probe(EVIL[1], EVIL[0], 9000, TCP, 4).reach(), f"{EVIL[1]} does not reach its own tenant again")
-    return repelled(stage, EVIL[2], DB, APP)
+    added, before = with_added_rule(stage)
+    stage.lab.operator.apply([added])
+    try:
+        require(stage.probe(WEB, APP, 9125, UDP, 4).reach(), "a rule that is added now is not enforced")
+    finally:
+        stage.lab.operator.apply([before])
+    mended = "; ".join(str(h["last_repair"]) for h in stage.lab.operator.objects("hosts") if h["last_repair"])
+    return f"mended: {mended or 'at the start'}\n{repelled(stage, EVIL[2], DB, APP)}"
 
 
 def _unbroken(claims: Claims, streams: list[Stream]) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import secrets
+from functools import partial
 
 from hostward.lab.demo.claims import Claims, require
 from hostward.lab.demo.stage import APP, APP_VM, CLIENT, DB, EVIL, TCP, UDP, WEB, WEB_2, Stage, now, told
+from hostward.lab.frames import address_bytes
 from hostward.lab.traffic import DENIED_LIMIT_S, ping
 
 _ALLOWED = (
@@ -40,15 +42,15 @@ def claim_all(claims: Claims, stage: Stage) -> None:
     for source, destination, port, kind in _ALLOWED:
         claims.hold(
             f"{source} reaches {destination} on {_name(port, kind)}",
-            lambda s=source, d=destination, p=port, k=kind: _passes(stage, s, d, p, k),
-        )  # type: ignore[misc]
+            partial(_passes, stage, source, destination, port, kind),
+        )
     claims.hold(f"the machine {APP_VM} reaches {DB} on tcp/5432", lambda: _machine_passes(stage))
     claims.hold(f"{WEB} pings {APP}, and {DB} pings {WEB}: echo within the tenant", lambda: _pings(stage))
     for source, destination, port, kind in _DENIED:
         claims.hold(
             f"{source} does not reach {destination} on {_name(port, kind)}",
-            lambda s=source, d=destination, p=port, k=kind: _stops(stage, s, d, p, k),
-        )  # type: ignore[misc]
+            partial(_stops, stage, source, destination, port, kind),
+        )
     claims.hold(f"the machine {APP_VM} does not reach {WEB} on tcp/80", lambda: _machine_stops(stage))
     claims.hold(f"{EVIL[0]} cannot ping {WEB}", lambda: _ping_stops(stage))
     claims.hold("mail to the internet is denied by the platform, whatever tenants say", lambda: _mail_stops(stage))
@@ -85,8 +87,6 @@ def _machine_stops(stage: Stage) -> str:
     with stage.sink(WEB) as sink:
         finished = stage.lab.machine(APP_VM).run_script(f"echo hello | nc -w 1 {target} 80")
         require(finished.status != 0, "the connection was made")
-        from hostward.lab.frames import address_bytes
-
         pair = address_bytes(stage.address(APP_VM, 4)) + address_bytes(target)
         arrived = sum(pair in frame for frame in sink.collect(stage.marker(WEB)))
     require(arrived == 0, f"{arrived} packets arrived")

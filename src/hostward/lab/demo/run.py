@@ -13,12 +13,13 @@ from hostward.lab.demo.claims import Claims
 from hostward.lab.demo.stage import Stage
 from hostward.lab.lab import Lab, prepare
 from hostward.lab.state import load_state, tear_down
+from hostward.lab.topology import read_topology
 
 TOPOLOGY = Path("examples/three-tier/lab/topology.yaml")
 
 
 def find_topology() -> Path:
-    """The demo's lab file: in the working directory, or in the checkout that this module runs from. Raises NotFoundError."""
+    """The demo's lab file: in the working directory, or in this module's checkout. Raises NotFoundError."""
     checkout = Path(__file__).resolve().parents[4]
     for folder in (Path.cwd(), checkout):
         if (folder / TOPOLOGY).is_file():
@@ -61,8 +62,6 @@ def run_demo(console: Console, file: Path) -> bool:
 
 def remove_remains(file: Path) -> None:
     """Take down what an earlier, interrupted run left behind."""
-    from hostward.lab.topology import read_topology
-
     try:
         tear_down(load_state(read_topology(file).name))
     except NotFoundError:

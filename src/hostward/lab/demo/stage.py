@@ -131,11 +131,10 @@ class Stage:
         """Everything one endpoint tries against another: by attack, (frames sent, frames seen at the victim)."""
         nonce = secrets.token_bytes(8)
         result: dict[str, tuple[int, int]] = {}
-        endpoints = [self.lab.endpoint(name) for name in (attacker, victim, borrowed)]
-        attacks = attacks_on(*endpoints, nonce)
-        for attack in attacks:
+        sender = self.lab.endpoint(attacker)
+        for attack in attacks_on(sender, self.lab.endpoint(victim), self.lab.endpoint(borrowed), nonce):
             with self.sink(victim) as sink:
-                self.send(endpoints[0], attack)
+                self.send(sender, attack)
                 result[attack.name] = len(attack.frames), count(sink.collect(self.marker(victim)), nonce)
         return result
 
