@@ -3,6 +3,7 @@
 //! This crate knows maps, programs and devices. What to write into the maps, and in which order, is the agent's business
 //! (`hostward.datapath.programmer`); what it means to a packet is decided in `bpf/`.
 
+mod bench;
 mod capacity;
 mod error;
 mod events;
@@ -12,6 +13,8 @@ pub mod netns;
 mod port;
 mod tables;
 
+pub use bench::Bench;
+pub use bench::Rotation;
 pub use capacity::Capacity;
 pub use error::Error;
 pub use error::Result;

@@ -45,7 +45,7 @@ fn prefix_parts(text: &str) -> PyResult<([u8; 16], u32)> {
     Ok((address_bytes(address)?, bits.parse().map_err(|_| invalid())?))
 }
 
-fn direction(word: &str) -> PyResult<Direction> {
+pub fn direction(word: &str) -> PyResult<Direction> {
     match word {
         "egress" => Ok(Direction::Egress),
         "ingress" => Ok(Direction::Ingress),

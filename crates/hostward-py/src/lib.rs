@@ -2,6 +2,7 @@
 //!
 //! Nothing is decided here: values are converted, errors become `hostward._core.CoreError` with the kernel's own words.
 
+mod bench;
 mod datapath;
 mod event;
 
@@ -38,6 +39,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("CoreError", module.py().get_type::<CoreError>())?;
     module.add_class::<datapath::Datapath>()?;
     module.add_class::<datapath::Port>()?;
+    module.add_class::<bench::Bench>()?;
     module.add_class::<event::Event>()?;
     module.add_function(wrap_pyfunction!(reason_word, module)?)?;
     module.add_function(wrap_pyfunction!(verdict_word, module)?)?;

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+/*
+ * bench.bpf.c - the verdict over many flows, for `bench datapath`. Run on frames, never attached.
+ *
+ * A test run repeats one frame. To visit many flows, each run first writes the next flow's port and address into the
+ * frame; hw_rotate_floor writes them too and decides nothing, so that the difference is the verdict alone.
+ */
+#include "filter.h"
+
+/* Userspace's twin is `Rotation` in crates/hostward-datapath/src/bench.rs. */
+struct hw_rotation {
+	__u32 next;	      /* flow of the next run */
+	__u32 flows;	      /* flows visited in turn; at least 1 */
+	__u32 addresses;      /* remote addresses that they are spread over; at least 1 */
+	__u32 first_address;  /* the last 32 bits of the first remote address, in host order */
+	__u32 address_offset; /* of those bits in the frame */
+	__u32 first_port;     /* the opener's port of the first flow */
+	__u32 port_offset;    /* of that port in the frame */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct hw_rotation);
+} hw_rotations SEC(".maps");
+
+/* Both fields lie in the headers of IPv6 and TCP at the latest. */
+#define HW_OFFSET_MASK 63u
+
+static __always_inline bool rotate(struct __sk_buff *skb)
+{
+	void *data = (void *)(long)skb->data, *data_end = (void *)(long)skb->data_end;
+	struct hw_rotation *rotation;
+	__be32 *address;
+	__be16 *port;
+	__u32 flow, zero = 0;
+
+	rotation = bpf_map_lookup_elem(&hw_rotations, &zero);
+	if (!rotation || !rotation->addresses)
+		return false;
+	flow = rotation->next;
+	rotation->next = flow + 1 < rotation->flows ? flow + 1 : 0;
+	address = data + (rotation->address_offset & HW_OFFSET_MASK);
+	port = data + (rotation->port_offset & HW_OFFSET_MASK);
+	if ((void *)(address + 1) > data_end || (void *)(port + 1) > data_end)
+		return false;
+	*address = bpf_htonl(rotation->first_address + flow % rotation->addresses);
+	*port = bpf_htons(rotation->first_port + flow / rotation->addresses);
+	return true;
+}
+
+SEC("tc")
+int hw_rotate_egress(struct __sk_buff *skb)
+{
+	return rotate(skb) ? filter(skb, HW_EGRESS) : TC_ACT_UNSPEC;
+}
+
+SEC("tc")
+int hw_rotate_ingress(struct __sk_buff *skb)
+{
+	return rotate(skb) ? filter(skb, HW_INGRESS) : TC_ACT_UNSPEC;
+}
+
+SEC("tc")
+int hw_rotate_floor(struct __sk_buff *skb)
+{
+	return rotate(skb) ? TC_ACT_OK : TC_ACT_UNSPEC;
+}
+
+/* Clang describes what only a pointer names, as the values of inner maps are, by its name alone; these in full. */
+struct hw_inner_values {
+	struct hw_class_block class_block;
+	struct hw_ring_place ring_place;
+};
+
+const volatile struct hw_inner_values *const hw_inner_value_types = 0;
+
+char LICENSE[] SEC("license") = "GPL";

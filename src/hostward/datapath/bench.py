@@ -1,0 +1,218 @@
+"""`hostward bench datapath`: nanoseconds for one verdict, by the kernel's own test runs (BPF_PROG_TEST_RUN).
+
+It measures programs on tables of its own, under pins of its own, and touches neither a device nor a datapath in force.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from hostward import _core
+from hostward.datapath.bench_frames import Conversation, TcpFlags
+from hostward.datapath.bench_slice import ENDPOINT, Scenario, build_slice
+from hostward.datapath.kernel import OBJECT, KernelEnforcer, open_enforcer
+from hostward.datapath.tables import Capacity
+from hostward.errors import DatapathError
+
+BENCH_OBJECT = OBJECT.with_name("bench.bpf.o")
+NOTE = (
+    "min and median include the empty program's run, `floor`; over_floor is min without it. Rows of many flows are "
+    "measured with a program that moves the frame on to the next flow; what that costs without a verdict is taken off. "
+    "For path `new`, flows is how many one batch opens in an empty table."
+)
+_BPFFS = Path("/sys/fs/bpf")
+_CAPACITY = Capacity(endpoints=4)
+_SCENARIOS = (Scenario(10, 2), Scenario(1_000, 2), Scenario(100_000, 2), Scenario(100_000, 100_000))
+_QUICK_SCENARIOS = (_SCENARIOS[0], _SCENARIOS[-1])
+_MANY_FLOWS = 100_000
+# A batch of one new flow would measure the clock.
+_FEW_NEW_FLOWS = 1_000
+_SINGLE_REPEAT = 200_000
+_BATCHES, _QUICK_BATCHES = 11, 3
+_OTHER = {"egress": "ingress", "ingress": "egress"}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One figure, in nanoseconds for one packet."""
+
+    path: str
+    direction: str
+    family: int
+    rules: int
+    endpoints: int
+    flows: int
+    min: int
+    median: int
+    over_floor: int
+
+
+@dataclass(slots=True)
+class _Samples:
+    """Batches of one row. ``moving`` is what the same frames cost without a verdict."""
+
+    path: str
+    direction: str
+    family: int
+    flows: int
+    verdict: list[int] = field(default_factory=list)
+    moving: list[int] = field(default_factory=list)
+
+    def row(self, scenario: Scenario, floor: int) -> Row:
+        least = min(self.verdict) - min(self.moving)
+        middle = round(median(self.verdict) - median(self.moving))
+        return Row(
+            self.path,
+            self.direction,
+            self.family,
+            scenario.rules,
+            scenario.endpoints,
+            self.flows,
+            floor + least,
+            floor + middle,
+            least,
+        )
+
+
+def run(*, quick: bool = False, progress: Callable[[str], None] | None = None) -> dict[str, Any]:
+    """Measure, and return what `hostward bench datapath` prints.
+
+    ``quick`` takes fewer batches and only the smallest and the largest policy. ``progress`` gets a line for each policy.
+    Raises DatapathError if the kernel refuses, or decides a frame otherwise than the policy says.
+    """
+    measured: list[tuple[Scenario, _Samples]] = []
+    floors: list[int] = []
+    for scenario in _QUICK_SCENARIOS if quick else _SCENARIOS:
+        if progress:
+            progress(f"{scenario.rules:,} rules, {scenario.endpoints:,} endpoints")
+        with _bench_of(scenario, _QUICK_BATCHES if quick else _BATCHES) as bench:
+            measured += [(scenario, samples) for samples in bench.measure()]
+            floors += bench.floors
+    floor = min(floors)
+    rows = [asdict(samples.row(scenario, floor)) for scenario, samples in measured]
+    return {"unit": "ns/packet", "floor": floor, "note": NOTE, "rows": rows}
+
+
+@contextmanager
+def _bench_of(scenario: Scenario, batches: int) -> Iterator[_Bench]:
+    """A datapath that enforces a scenario, and nothing of it left behind."""
+    try:
+        pins = Path(tempfile.mkdtemp(prefix="hostward-bench-", dir=_BPFFS))
+    except OSError as error:
+        raise DatapathError(
+            str(error), subject=str(_BPFFS), hint="the benchmark needs root and a bpffs mounted there"
+        ) from error
+    try:
+        enforcer = open_enforcer(pins, capacity=_CAPACITY)
+        enforcer.enforce(build_slice(scenario))
+        yield _Bench(enforcer, pins, scenario, batches)
+    except _core.CoreError as error:
+        raise DatapathError(str(error), subject=str(pins)) from error
+    finally:
+        shutil.rmtree(pins, ignore_errors=True)
+
+
+class _Bench:
+    """Measures one scenario, one flow table state after another."""
+
+    def __init__(self, enforcer: KernelEnforcer, pins: Path, scenario: Scenario, batches: int) -> None:
+        self._scenario = scenario
+        self._batches = batches
+        self._port = enforcer.port_of(ENDPOINT)
+        self._many = _core.Bench(str(BENCH_OBJECT), str(pins), self._port.slot)
+        self._core = _core.Datapath(str(OBJECT), str(pins), **asdict(_CAPACITY))
+        self._addresses = self._core.read_addresses()
+        # Flows of one batch share this many peers, so that each peer sees a realistic number of connections.
+        self._peers = min(scenario.endpoints, 1_000)
+        self.floors: list[int] = []
+
+    def measure(self) -> Iterator[_Samples]:
+        """Every path, direction, family and number of flows."""
+        for family in (4, 6):
+            for direction in ("egress", "ingress"):
+                for flows in (1, _MANY_FLOWS):
+                    yield self._live("established", family, direction, direction, flows)
+                    yield self._live("reply", family, direction, _OTHER[direction], flows)
+                    yield self._denied(family, direction, flows)
+                for flows in (_FEW_NEW_FLOWS, _MANY_FLOWS):
+                    yield self._new(family, direction, flows)
+
+    def _live(self, path: str, family: int, direction: str, opener: str, flows: int) -> _Samples:
+        self._forget_flows()
+        conversation = Conversation(family, opener, self._scenario.service_port(allowed=True))
+        for sender, flags in (
+            (opener, TcpFlags.SYN),
+            (_OTHER[opener], TcpFlags.SYN | TcpFlags.ACK),
+            (opener, TcpFlags.ACK),
+        ):
+            self._visit(conversation, sender, flags, flows, allowed=True)
+        self._expect_flows(flows)
+        samples = _Samples(path, direction, family, flows)
+        for _ in range(self._batches):
+            self._sample(samples, conversation, TcpFlags.PSH | TcpFlags.ACK, allowed=True)
+        return samples
+
+    def _denied(self, family: int, direction: str, flows: int) -> _Samples:
+        self._forget_flows()
+        conversation = Conversation(family, direction, self._scenario.service_port(allowed=False))
+        samples = _Samples("deny", direction, family, flows)
+        for _ in range(self._batches):
+            self._sample(samples, conversation, TcpFlags.SYN, allowed=False)
+        self._expect_flows(0)
+        return samples
+
+    def _new(self, family: int, direction: str, flows: int) -> _Samples:
+        conversation = Conversation(family, direction, self._scenario.service_port(allowed=True))
+        samples = _Samples("new", direction, family, flows)
+        for _ in range(self._batches):
+            self._forget_flows()
+            self._sample(samples, conversation, TcpFlags.SYN, allowed=True)
+            self._expect_flows(flows)
+        return samples
+
+    def _sample(self, samples: _Samples, conversation: Conversation, flags: TcpFlags, *, allowed: bool) -> None:
+        """One batch of a row, next to one of what is taken off it, so that both see the same machine."""
+        frame = conversation.frame(samples.direction, flags)
+        empty = self._port.run_empty(frame, _SINGLE_REPEAT)
+        self.floors.append(empty)
+        if samples.flows == 1:
+            samples.moving.append(empty)
+        else:
+            self._rotate(conversation, samples.direction, samples.flows)
+            samples.moving.append(self._many.run_floor(frame, samples.flows))
+        samples.verdict.append(self._visit(conversation, samples.direction, flags, samples.flows, allowed=allowed))
+
+    def _visit(self, conversation: Conversation, direction: str, flags: TcpFlags, flows: int, *, allowed: bool) -> int:
+        """Run the verdict once on every flow, or often on the only one: nanoseconds for one run."""
+        frame = conversation.frame(direction, flags)
+        if flows == 1:
+            passed, nanoseconds = self._port.run(direction, frame, _SINGLE_REPEAT)
+        else:
+            self._rotate(conversation, direction, flows)
+            passed, nanoseconds = self._many.run(direction, frame, flows)
+        if passed != allowed:
+            raise DatapathError(
+                f"a frame ({flags!r}) was {'passed' if passed else 'dropped'} where the policy says otherwise",
+                subject=f"{conversation.opener} opened, {direction}, IPv{conversation.family}",
+            )
+        return nanoseconds
+
+    def _rotate(self, conversation: Conversation, direction: str, flows: int) -> None:
+        self._many.rotate(**conversation.rotation(direction, flows, self._peers))
+
+    def _forget_flows(self) -> None:
+        self._core.clear_slot(self._port.slot)
+        for slot, address, variant in self._addresses:
+            self._core.write_address(slot, address, variant)
+
+    def _expect_flows(self, flows: int) -> None:
+        found, _ = self._core.read_usage(self._port.slot)
+        if found != flows:
+            raise DatapathError(f"{found:,} flows are tracked where {flows:,} were opened", subject=ENDPOINT)
