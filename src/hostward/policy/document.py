@@ -229,6 +229,8 @@ class _Reader:
             hint = (
                 "a name begins with a letter, has letters, digits, - and _, at most 63, and is no word of the language"
             )
+            if " " in tree.text:
+                hint = "if YAML split the line at ': ' or at a comma, put the whole line in quotes"
             self.problems.add(tree.place, f"{tree.text[:64]!r} is not {what}", hint)
             return None
         return tree.text

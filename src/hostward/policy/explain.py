@@ -76,9 +76,13 @@ def explain(
     main = _answer(compiled, parties[0].subject, parties[1].subject, ranges, revision)
     cases: list[dict[str, str]] = []
     answers = {(main.verdict, main.rules)}
+    # Members of one subject cannot differ: a group of thousands is asked about once for each identity.
+    known: dict[tuple[Subject | None, Subject | None], Explanation] = {}
     for name_a, a in (parties[0].members or {parties[0].name: parties[0].subject}).items():
         for name_b, b in (parties[1].members or {parties[1].name: parties[1].subject}).items():
-            case = _answer(compiled, a, b, ranges, revision)
+            if (a, b) not in known:
+                known[a, b] = _answer(compiled, a, b, ranges, revision)
+            case = known[a, b]
             cases.append({"from": name_a, "to": name_b, "verdict": case.verdict, "rule": case.rule})
             answers.add((case.verdict, case.rules))
     if main.verdict != MIXED and len({verdict for verdict, _ in answers}) == 1:
@@ -215,6 +219,17 @@ def _classes_of(classes: Classes, port: PortRange) -> list[int]:
     return list(found)
 
 
+def _names(compiled: Compiled, policy: Policy, rule: Rule, source: Subject, destination: Subject) -> bool:
+    """Whether a rule that is not in force any more spoke of the pair."""
+    subjects = compiled.subjects
+    owns = [policy.name] if policy.name != PLATFORM else [source.tenant, destination.tenant]
+    return any(
+        subjects.side(rule.source, rule, policy.name, own) >> source.index & 1
+        and subjects.side(rule.destination, rule, policy.name, own) >> destination.index & 1
+        for own in owns
+    )
+
+
 def _lost(
     compiled: Compiled, source: Subject, destination: Subject, cls: int, classes: Classes, outcome: Outcome
 ) -> tuple[Lost, ...]:
@@ -237,6 +252,7 @@ def _lost(
         lost[rule.id] = Lost(rule.id, rule.text, why)
     for policy in (compiled.policies.effective_platform, *compiled.policies.tenants.values()):
         for rule in every_rule(policy):
-            if rule.id not in in_force and policy.name in tenants and rule.options.until is not None:
-                lost[rule.id] = Lost(rule.id, rule.text, f"it ended at {rule.options.until.isoformat()}")
+            ended = rule.id not in in_force and policy.name in tenants and rule.options.until is not None
+            if ended and _names(compiled, policy, rule, source, destination):
+                lost[rule.id] = Lost(rule.id, rule.text, f"it ended at {rule.options.until:%Y-%m-%dT%H:%M:%SZ}")
     return tuple(lost.values())

@@ -292,7 +292,7 @@ class _Builder(Transformer[Token, Any]):
 
     def prefix(self, children: list[Token]) -> Peer:
         try:
-            return Peer(PeerKind.PREFIX, str(parse_network(children[0])))
+            return Peer(PeerKind.PREFIX, str(parse_network(str(children[0]))))
         except ValueError as error:
             raise LineError(children[0].column or 1, str(error)) from None
 

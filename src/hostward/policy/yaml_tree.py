@@ -123,6 +123,10 @@ def _convert(node: Node, problems: Problems, seen: set[int], depth: int) -> Tree
     return None
 
 
+def _is_absent(node: Node) -> bool:
+    return isinstance(node, ScalarNode) and node.value == "" and not node.style
+
+
 def _scalar(node: ScalarNode, place: Place, problems: Problems) -> Scalar | None:
     quoted = node.style in ("'", '"', "|", ">")
     if not quoted and str(node.value) in ("", "~", "null", "Null", "NULL"):
@@ -137,7 +141,13 @@ def _mapping(node: MappingNode, place: Place, problems: Problems, seen: set[int]
     keys: dict[str, Scalar] = {}
     for key_node, value_node in node.value:
         key = _convert(key_node, problems, seen, depth + 1)
-        value = _convert(value_node, problems, seen, depth + 1)
+        if isinstance(key, Scalar) and _is_absent(value_node):
+            # The library places an absent value at whatever comes next, so the key is where to look.
+            hint = "write the value, or leave the key out; if YAML split a line at a comma, put it in quotes"
+            problems.add(key.place, f"{key.text[:64]!r} has no value (YAML reads null)", hint)
+            value = None
+        else:
+            value = _convert(value_node, problems, seen, depth + 1)
         if not isinstance(key, Scalar):
             if key is not None:
                 problems.add(key.place, "a key is a name")
