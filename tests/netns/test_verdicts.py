@@ -5,6 +5,7 @@ Each case is one frame; its neighbour in a table is the same frame made right, w
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from tests.netns import frames as f
 from tests.netns.frames import ACK, BROADCAST, FIN, OTHER_MAC, OWN_MAC, PEER_MAC, RST, SYN, TCP, UDP
 from tests.netns.probe import (
+    ENDPOINT,
     OWN,
     OWN6,
     PASSED,
@@ -27,6 +29,7 @@ from tests.netns.probe import (
     inward,
     outward,
     packet,
+    slice_of,
 )
 
 pytestmark = pytest.mark.netns
@@ -361,3 +364,19 @@ def test_garbage_behind_a_good_ethernet_header_is_denied(
     # The kernel's test run refuses to build a frame that is shorter than the IP header that its type promises.
     frame = (outward if direction == "egress" else inward)(garbage, ethertype=ethertype)
     assert not probe.send(direction, frame).passed
+
+
+def test_an_address_that_is_taken_away_is_nobodys_at_once(probe: Probe) -> None:
+    def claim() -> list[bool]:
+        return [
+            probe.send("egress", outward(f.arp(2, OWN_MAC, OWN, PEER_MAC, PEER), ethertype=f.ARP)).passed,
+            probe.send("egress", outward(packet(4, "egress", UDP, WEB))).passed,
+            probe.send("egress", outward(packet(6, "egress", UDP, WEB))).passed,
+        ]
+
+    assert claim() == [True, True, True]
+    without = slice_of(2)
+    endpoint = replace(without.endpoints[ENDPOINT], addresses={OWN6: 300})
+    addresses = {key: identity for key, identity in without.addresses.items() if key != (0, f"{OWN}/32")}
+    probe.enforcer.enforce(replace(without, endpoints={ENDPOINT: endpoint}, addresses=addresses))
+    assert claim() == [False, False, True]

@@ -355,6 +355,9 @@ class Programmer:
             tables.write_address(slot, address, variant)
         for slot, policy, generation in change.flips:
             tables.activate(slot, policy, generation)
+        # At once, for ARP, ND and DHCP ask no policy. The variant is not free before no packet can have read it.
+        for slot, address in change.old_addresses:
+            tables.remove_address(slot, address)
         for network in sorted(change.epochs):
             tables.advance_epoch(network)
         self._unsettled = change
@@ -373,9 +376,7 @@ class Programmer:
         tables.write_prefixes({key: change.final[key] for key in change.transitional if key in change.final})
         tables.remove_prefixes(change.removed)
         for slot, address in change.old_addresses:
-            if address in layout.variants.get(slot, {}):
-                tables.remove_address(slot, address)
-                del layout.variants[slot][address]
+            layout.variants.get(slot, {}).pop(address, None)
         self._give_back(change)
 
     def _park(self, change: Change) -> None:
