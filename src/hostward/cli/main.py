@@ -26,9 +26,11 @@ app = typer.Typer(
 policy_app = typer.Typer(no_args_is_help=True, help="Work with policy files, offline.")
 endpoint_app = typer.Typer(no_args_is_help=True, help="Attach, label and release workloads.")
 host_app = typer.Typer(no_args_is_help=True, help="Hosts and their enrolment.")
+bench_app = typer.Typer(no_args_is_help=True, help="Benchmarks.")
 app.add_typer(policy_app, name="policy")
 app.add_typer(endpoint_app, name="endpoint")
 app.add_typer(host_app, name="host")
+app.add_typer(bench_app, name="bench")
 
 Server = Annotated[str, typer.Option(help="The controller's socket, e.g. unix:///run/hostward/api.sock.")]
 Output = Annotated[Format, typer.Option("--output", "-o", help="The form of the answer.")]
@@ -376,9 +378,24 @@ def preflight(output: Output = Format.TABLE) -> None:
         raise typer.Exit(1)
 
 
+@bench_app.callback()
+def bench_group() -> None:
+    """Benchmarks."""
+
+
+@bench_app.command("datapath")
+def bench_datapath(quick: Annotated[bool, typer.Option(help="Fewer rows and runs.")] = False) -> None:
+    """Nanoseconds per packet of the datapath's programs, as JSON."""
+    from hostward.datapath.bench import run
+
+    print(json.dumps(run(quick=quick, progress=message), indent=2))
+
+
 def _mount_lab() -> None:
     """The lab brings QEMU and namespaces with it: it is imported only where its commands are asked for, or listed."""
-    if {"lab", "--help", "--show-completion", "--install-completion"} & set(sys.argv[1:]) or "_HOSTWARD_COMPLETE" in os.environ:
+    if {"lab", "--help", "--show-completion", "--install-completion"} & set(
+        sys.argv[1:]
+    ) or "_HOSTWARD_COMPLETE" in os.environ:
         from hostward.lab.cli import app as lab_app
 
         app.add_typer(lab_app, name="lab")

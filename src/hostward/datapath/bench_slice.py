@@ -85,7 +85,7 @@ def build_slice(scenario: Scenario) -> HostSlice:
             addresses[_NETWORK, f"{peer_address(family, number)}/{bits}"] = identity
     table = dict(zip(peers, rows, strict=True))
     endpoint = LocalEndpoint(
-        ENDPOINT, "bench", _NETWORK, MAC, {address: local for address in LOCAL.values()}, Port("hostward-bench"), QUOTA
+        ENDPOINT, "bench", _NETWORK, MAC, dict.fromkeys(LOCAL.values(), local), Port("hostward-bench"), QUOTA
     )
     return HostSlice(
         revision=1,
