@@ -34,11 +34,11 @@ build/core.stamp: $(OBJECT) $(BENCH_OBJECT) $(RUST_SOURCES) pyproject.toml | bui
 	@touch $@
 
 demo: build ## the main job, shown in a lab of three hosts, every claim checked
-	@scripts/mounts && $(VENV)/bin/hostward lab demo
+	@scripts/mounts && scripts/rooted $(VENV)/bin/hostward lab demo
 
 test: build ## every test
 	@source scripts/environment && cargo test --release --workspace --exclude hostward-py
-	@scripts/mounts && $(PYTHON) -m pytest tests
+	@scripts/mounts && scripts/rooted $(PYTHON) -m pytest tests
 
 lint: build ## the linters
 	@scripts/lint
