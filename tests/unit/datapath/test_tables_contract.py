@@ -6,6 +6,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ CAPACITY = Capacity(endpoints=4, flows=256, cells=64, refs=128, prefixes=32, dec
 _BPFFS = Path("/sys/fs/bpf")
 
 
+@contextmanager
 def _kernel_tables() -> Iterator[Tables]:
     if os.geteuid() != 0 or not _BPFFS.is_mount():
         pytest.skip("needs root and a mounted bpffs")
@@ -47,7 +49,8 @@ def _kernel_tables() -> Iterator[Tables]:
 @pytest.fixture(params=["memory", pytest.param("kernel", marks=pytest.mark.netns)])
 def tables(request: pytest.FixtureRequest) -> Iterator[Tables]:
     if request.param == "kernel":
-        yield from _kernel_tables()
+        with _kernel_tables() as made:
+            yield made
     else:
         yield MemoryTables(CAPACITY)
 
@@ -164,7 +167,7 @@ def test_a_class_set_may_be_written_again_once_nothing_names_it(tables: Tables) 
 
 @pytest.mark.netns
 def test_the_kernel_refuses_what_does_not_exist() -> None:
-    for tables in _kernel_tables():
+    with _kernel_tables() as tables:
         with pytest.raises(DatapathError, match="no such verdict"):
             tables.write_decision(1, KernelDecision(1, "perhaps", log=False))
         with pytest.raises(_core.CoreError):
