@@ -55,8 +55,6 @@ def attacks_on(attacker: LabEndpoint, victim: LabEndpoint, borrowed: LabEndpoint
     claim = frames.arp(2, (attacker.mac, other[4]), (victim.mac, theirs[4]))
     shout = frames.arp(1, (attacker.mac, other[4]), ("00:00:00:00:00:00", other[4]))
     return [
-        Attack("TCP port scan, IPv4", tuple(syn(4, mine[4], port) for port in SCANNED_PORTS)),
-        Attack("TCP port scan, IPv6", tuple(syn(6, mine[6], port) for port in SCANNED_PORTS)),
         Attack("UDP, both families", (datagram(4, 8125), datagram(6, 8125))),
         Attack(
             "ping, both families", (packet(4, mine[4], frames.ICMP, echo4), packet(6, mine[6], frames.ICMPV6, echo6))
@@ -107,4 +105,7 @@ def attacks_on(attacker: LabEndpoint, victim: LabEndpoint, borrowed: LabEndpoint
         Attack("IPv4 header cut short", (to_victim(frames.ETHERTYPE_IPV4, whole[:12]),)),
         Attack("IPv4 header length of 8", (to_victim(frames.ETHERTYPE_IPV4, b"\x42" + whole[1:]),)),
         Attack("unknown EtherType", (to_victim(0x88B5, bytes(range(46))),)),
+        # Last: a scan uses up the events that its endpoint may cause.
+        Attack("TCP port scan, IPv4", tuple(syn(4, mine[4], port) for port in SCANNED_PORTS)),
+        Attack("TCP port scan, IPv6", tuple(syn(6, mine[6], port) for port in SCANNED_PORTS)),
     ]

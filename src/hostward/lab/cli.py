@@ -16,6 +16,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from hostward.errors import HostwardError, UsageError
 from hostward.lab.lab import Lab, bring_up, open_lab
+from hostward.lab.processes import Started
 from hostward.lab.state import load_state, running_labs, tear_down
 
 app = typer.Typer(no_args_is_help=True, help="A datacenter on this machine, from a YAML file.")
@@ -73,24 +74,28 @@ def status(
         print(json.dumps(rows, indent=2))
     elif output == "table":
         for row in rows:
-            print("  ".join(f"{row[key]:<22}" for key in ("kind", "name", "host", "state")).rstrip())
+            print("  ".join(f"{row[key]:<22}" for key in ("kind", "name", "host", "state", "pid")).rstrip())
     else:
         raise UsageError("an output is table or json", subject=output)
 
 
 def _rows(lab: Lab) -> list[dict[str, str]]:
     def row(kind: str, name: str, host: str, state: str) -> dict[str, str]:
-        return {"kind": kind, "name": name, "host": host, "state": state}
+        return {"kind": kind, "name": name, "host": host, "state": state, "pid": ""}
+
+    def running(kind: str, name: str, host: str, process: Started | None) -> dict[str, str]:
+        if process is None or not process.alive:
+            return row(kind, name, host, "ended")
+        return {**row(kind, name, host, "running"), "pid": str(process.pid)}
 
     try:
         endpoints = {str(e["id"]): str(e["state"]) for e in lab.operator.objects("endpoints")}
     except HostwardError:
         endpoints = {}
-    rows = [row(n, n, "", "running" if p.alive else "ended") for n, p in lab.state.others.items()]
+    rows = [running(name, name, "", process) for name, process in lab.state.others.items()]
     for host, holder in lab.state.holders.items():
-        rows.append(row("host", host, host, "running" if holder.alive else "ended"))
-        agent = lab.state.agents.get(host)
-        rows.append(row("agent", host, host, "running" if agent and agent.alive else "ended"))
+        rows.append(running("host", host, host, holder))
+        rows.append(running("agent", host, host, lab.state.agents.get(host)))
     rows += [row(e.kind.value, e.id, e.host, endpoints.get(e.id, "unknown")) for e in lab.topology.endpoints.values()]
     rows += [row("outside", name, "", "running") for name in lab.topology.outside]
     return rows
@@ -131,7 +136,8 @@ def demo(
     _root()
     topology = file or find_topology()
     remove_remains(topology)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up as after Ctrl-C
+    for number in (signal.SIGINT, signal.SIGTERM):  # whatever this process inherited: clean up as after Ctrl-C
+        signal.signal(number, signal.default_int_handler)
     try:
         held = run_demo(Console(), topology)
     except KeyboardInterrupt:

@@ -79,7 +79,8 @@ def network_of(holder: Started) -> str:
 
 def enter_host(holder: Started) -> list[str]:
     """What to put before a command to run it as a process of the host, with the host's rights."""
-    return ["nsenter", f"--target={holder.pid}", "--net", "--mount", "--pid", "--", *REDUCED]
+    # The root too: in a chroot the namespace of mounts begins above it.
+    return ["nsenter", f"--target={holder.pid}", "--net", "--mount", "--pid", "--root", "--", *REDUCED]
 
 
 def start_agent(state: LabState, host: str) -> Started:

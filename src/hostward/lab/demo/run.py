@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from pathlib import Path
 
@@ -53,6 +54,9 @@ def run_demo(console: Console, file: Path) -> bool:
             chapter.claim_all(claims, stage)
         return claims.conclude()
     finally:
+        # Nobody is served by a clean-up that a second Ctrl-C breaks off.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
         console.print("[dim]cleaning up[/]")
         if stage is not None:
             stage.close()

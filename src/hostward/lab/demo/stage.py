@@ -145,21 +145,18 @@ class Stage:
                 wire.send(frame)
 
     def evidence(
-        self, since: datetime, wanted: Callable[[dict[str, Any]], bool], least: int = 1
+        self, since: datetime, wanted: Callable[[dict[str, Any]], bool], *, reasons: frozenset[str] = frozenset()
     ) -> list[dict[str, Any]]:
-        """Denied flows since a moment, as `hostward observe` shows them, once at least ``least`` are there."""
+        """Denied flows since a moment, as `hostward observe` shows them: at least one, and one for each of ``reasons``."""
         deadline_s = time.monotonic() + EVIDENCE_LIMIT_S
         while True:
             flows = self.lab.operator.flows(since=since.isoformat())
             found = [flow for flow in flows if flow["verdict"] in ("deny", "invalid") and wanted(flow)]
-            if len(found) >= least:
+            missing = sorted(reasons - {str(flow["reason"]) for flow in found}) or ([] if found else ["any"])
+            if not missing:
                 return found
-            require(time.monotonic() < deadline_s, "nothing was denied as `hostward observe` tells it")
+            require(time.monotonic() < deadline_s, f"`hostward observe` tells of no denial for {', '.join(missing)}")
             time.sleep(0.05)
-
-    def endpoint_state(self, name: str) -> str:
-        """What `hostward get endpoints` says of one."""
-        return next(str(e["state"]) for e in self.lab.operator.objects("endpoints") if e["id"] == name)
 
     def close(self) -> None:
         """Stop the servers."""
