@@ -131,15 +131,16 @@ def demo(
     file: Annotated[Path | None, typer.Argument(help="The lab file; the three-tier example if left out.")] = None,
 ) -> None:
     """Show the main job in a lab of its own, claim by claim; the exit status says whether all held."""
-    from hostward.lab.demo.run import find_topology, remove_remains, run_demo
+    from hostward.lab.demo.run import find_topology, only_one, remove_remains, run_demo
 
     _root()
     topology = file or find_topology()
-    remove_remains(topology)
     for number in (signal.SIGINT, signal.SIGTERM):  # whatever this process inherited: clean up as after Ctrl-C
         signal.signal(number, signal.default_int_handler)
     try:
-        held = run_demo(Console(), topology)
+        with only_one():
+            remove_remains(topology)
+            held = run_demo(Console(), topology)
     except KeyboardInterrupt:
         _messages.print("interrupted; everything was cleaned up")
         sys.exit(130)

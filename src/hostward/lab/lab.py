@@ -5,6 +5,7 @@ It speaks to Hostward as an operator would: daemons by the command line, everyth
 
 from __future__ import annotations
 
+import secrets
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -211,7 +212,7 @@ def prepare(file: Path, report: Report = lambda _: None) -> Lab:
     topology = read_topology(file)
     if (LABS / topology.name / "state.json").exists():
         raise ConflictError("it is up already", subject=topology.name, hint=f"hostward lab down {topology.name}")
-    state = LabState(topology.name, str(file.resolve()))
+    state = LabState(topology.name, str(file.resolve()), secrets.token_hex(4))
     state.save()
     return Lab(topology, state, report)
 

@@ -25,6 +25,7 @@ class LabState:
 
     name: str
     file: str
+    token: str
     namespaces: list[str] = field(default_factory=list)
     holders: dict[str, Started] = field(default_factory=dict)
     agents: dict[str, Started] = field(default_factory=dict)
@@ -43,8 +44,8 @@ class LabState:
 
     @property
     def pins(self) -> Path:
-        """The lab's part of the machine's bpffs."""
-        return BPFFS / f"hostward-lab-{self.name}"
+        """The lab's part of the machine's bpffs; a lab of the same name in a chroot, which may share it, has another."""
+        return BPFFS / f"hostward-lab-{self.name}-{self.token}"
 
     def namespace(self, *parts: str) -> str:
         """The name of a network namespace of this lab, as `ip netns` shows it."""
@@ -60,6 +61,7 @@ class LabState:
         values = {
             "name": self.name,
             "file": self.file,
+            "token": self.token,
             "namespaces": self.namespaces,
             **{
                 kind: {key: [p.pid, p.start_ticks] for key, p in getattr(self, kind).items()}
@@ -87,7 +89,7 @@ def load_state(name: str) -> LabState:
         kind: {key: Started(*pair) for key, pair in values[kind].items()}
         for kind in ("holders", "agents", "machines", "others")
     }
-    return LabState(values["name"], values["file"], values["namespaces"], **kinds)
+    return LabState(values["name"], values["file"], values["token"], values["namespaces"], **kinds)
 
 
 def tear_down(state: LabState, report: Callable[[str], None] = lambda _: None) -> None:

@@ -57,4 +57,5 @@ def repelled(stage: Stage, attacker: str, victim: str, borrowed: str) -> str:
     require(not arrived, f"arrived: {', '.join(arrived)}")
     sent = sum(frames for frames, _ in seen.values())
     flows = stage.evidence(since, lambda f: f["host"] == host and f["tenant"] == "mallory", reasons=_REASONS)
-    return f"{len(seen)} kinds of attack, {sent} frames, 0 at the sink; reported within the endpoint's quota:\n{told(flows)}"
+    what = f"{len(seen)} kinds of attack, {sent} frames, 0 at the sink"
+    return f"{what}; reported within the endpoint's quota of events:\n{told(flows)}"

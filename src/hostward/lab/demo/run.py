@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
 
-from hostward.errors import NotFoundError
+from hostward.errors import ConflictError, NotFoundError
 from hostward.lab.demo import attack_claims, change_claims, failure_claims, policy_claims
 from hostward.lab.demo.claims import Claims
 from hostward.lab.demo.stage import Stage
 from hostward.lab.lab import Lab, prepare
-from hostward.lab.state import load_state, tear_down
+from hostward.lab.state import LABS, load_state, tear_down
 from hostward.lab.topology import read_topology
 
 TOPOLOGY = Path("examples/three-tier/lab/topology.yaml")
@@ -62,6 +65,18 @@ def run_demo(console: Console, file: Path) -> bool:
             stage.close()
         lab.close()
         tear_down(lab.state)
+
+
+@contextlib.contextmanager
+def only_one() -> Iterator[None]:
+    """Keep a second demo from taking the first for the remains of an interrupted one. Raises ConflictError."""
+    LABS.mkdir(parents=True, exist_ok=True)
+    with (LABS / "demo.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConflictError("a demo runs already", hint="wait for its end, or interrupt it") from None
+        yield
 
 
 def remove_remains(file: Path) -> None:
