@@ -105,7 +105,17 @@ def attacks_on(attacker: LabEndpoint, victim: LabEndpoint, borrowed: LabEndpoint
         Attack("IPv4 header cut short", (to_victim(frames.ETHERTYPE_IPV4, whole[:12]),)),
         Attack("IPv4 header length of 8", (to_victim(frames.ETHERTYPE_IPV4, b"\x42" + whole[1:]),)),
         Attack("unknown EtherType", (to_victim(0x88B5, bytes(range(46))),)),
-        # Last: a scan uses up the events that its endpoint may cause.
-        Attack("TCP port scan, IPv4", tuple(syn(4, mine[4], port) for port in SCANNED_PORTS)),
-        Attack("TCP port scan, IPv6", tuple(syn(6, mine[6], port) for port in SCANNED_PORTS)),
     ]
+
+
+def scans_on(attacker: LabEndpoint, victim: LabEndpoint, nonce: bytes) -> list[Attack]:
+    """A SYN to each of ``SCANNED_PORTS``, over both families."""
+    scans: list[Attack] = []
+    for version, kind in ((4, frames.ETHERTYPE_IPV4), (6, frames.ETHERTYPE_IPV6)):
+        pair = attacker.address(version), victim.address(version)
+        packets = [
+            frames.ip(*pair, frames.TCP, frames.tcp(*pair, (40000, port), payload=nonce)) for port in SCANNED_PORTS
+        ]
+        sent = tuple(frames.ethernet(attacker.mac, victim.mac, kind, packet) for packet in packets)
+        scans.append(Attack(f"TCP port scan, IPv{version}", sent))
+    return scans

@@ -9,7 +9,7 @@ from hostward.lab.demo.stage import APP, APP_VM, DB, EVIL, WEB, Stage, now, told
 
 _CASES = ((EVIL[0], APP, WEB), (EVIL[1], APP, WEB), (EVIL[2], DB, APP), (EVIL[1], APP_VM, WEB))
 
-# Each must be told of; what a scan adds beyond the endpoint's quota of events is counted, not told one by one.
+# Each must be told of.
 _REASONS = frozenset(
     (
         "policy",
@@ -33,7 +33,7 @@ def claim_control(claims: Claims, stage: Stage) -> None:
 
 
 def _control(stage: Stage) -> str:
-    seen = stage.attack(EVIL[0], APP, WEB)
+    seen = stage.attack(EVIL[0], APP, WEB) | stage.scan(EVIL[0], APP)
     missing = [name for name, (sent, arrived) in seen.items() if arrived < sent]
     require(not missing, f"these did not arrive, so their absence would prove nothing: {', '.join(missing)}")
     return f"{len(seen)} kinds of attack, {sum(arrived for _, arrived in seen.values())} frames, all at the sink"
@@ -47,6 +47,16 @@ def claim_all(claims: Claims, stage: Stage) -> None:
             f"nothing that {attacker} sends arrives at {victim}",
             partial(repelled, stage, attacker, victim, borrowed),
         )
+    # Last: a scan uses up the events that its endpoint may cause.
+    for attacker, victim, _ in _CASES:
+        claims.hold(f"{attacker}'s scan of {victim} finds nothing", partial(_scanned, stage, attacker, victim))
+
+
+def _scanned(stage: Stage, attacker: str, victim: str) -> str:
+    seen = stage.scan(attacker, victim)
+    arrived = sum(there for _, there in seen.values())
+    require(arrived == 0, f"{arrived} SYNs arrived")
+    return f"{sum(sent for sent, _ in seen.values())} SYNs sent over IPv4 and IPv6, 0 at the sink"
 
 
 def repelled(stage: Stage, attacker: str, victim: str, borrowed: str) -> str:
@@ -58,4 +68,4 @@ def repelled(stage: Stage, attacker: str, victim: str, borrowed: str) -> str:
     sent = sum(frames for frames, _ in seen.values())
     flows = stage.evidence(since, lambda f: f["host"] == host and f["tenant"] == "mallory", reasons=_REASONS)
     what = f"{len(seen)} kinds of attack, {sent} frames, 0 at the sink"
-    return f"{what}; reported within the endpoint's quota of events:\n{told(flows)}"
+    return f"{what}; and `hostward observe` tells:\n{told(flows)}"

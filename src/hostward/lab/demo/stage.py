@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from hostward.lab import frames
-from hostward.lab.attacks import Attack, attacks_on
+from hostward.lab.attacks import Attack, attacks_on, scans_on
 from hostward.lab.demo.claims import require
 from hostward.lab.host import network_of
 from hostward.lab.inside import packet_socket
@@ -128,11 +128,23 @@ class Stage:
         require(not answered and not arrived, f"{arrived} packets from {source} arrived at {destination}")
 
     def attack(self, attacker: str, victim: str, borrowed: str) -> dict[str, tuple[int, int]]:
-        """Everything one endpoint tries against another: by attack, (frames sent, frames seen at the victim)."""
+        """Everything but scans that one endpoint tries against another: by attack, (frames sent, frames at the victim)."""
         nonce = secrets.token_bytes(8)
-        result: dict[str, tuple[int, int]] = {}
         sender = self.lab.endpoint(attacker)
-        for attack in attacks_on(sender, self.lab.endpoint(victim), self.lab.endpoint(borrowed), nonce):
+        attacks = attacks_on(sender, self.lab.endpoint(victim), self.lab.endpoint(borrowed), nonce)
+        return self._judge(sender, victim, attacks, nonce)
+
+    def scan(self, attacker: str, victim: str) -> dict[str, tuple[int, int]]:
+        """Port scans, told as ``attack`` tells."""
+        nonce = secrets.token_bytes(8)
+        sender = self.lab.endpoint(attacker)
+        return self._judge(sender, victim, scans_on(sender, self.lab.endpoint(victim), nonce), nonce)
+
+    def _judge(
+        self, sender: LabEndpoint, victim: str, attacks: list[Attack], nonce: bytes
+    ) -> dict[str, tuple[int, int]]:
+        result: dict[str, tuple[int, int]] = {}
+        for attack in attacks:
             with self.sink(victim) as sink:
                 self.send(sender, attack)
                 result[attack.name] = len(attack.frames), count(sink.collect(self.marker(victim)), nonce)
