@@ -13,7 +13,7 @@
 
 #include <linux/types.h>
 
-#define HW_ABI_VERSION 2
+#define HW_ABI_VERSION 3
 
 enum hw_direction {
 	HW_EGRESS = 0,	/* from the workload */
@@ -181,26 +181,27 @@ enum hw_flow_state {
 	HW_FLOW_CLOSED = 4,	 /* TCP: both FINs seen, or a RST */
 };
 
+/* What every packet reads or writes comes first: a flow out of the cache costs as few lines as it can. */
 struct hw_flow {
 	__u32 tag;	  /* a hash of the key: an element freed and reused under a reader is told apart by it */
 	__u32 generation; /* first stamp: the endpoint's */
 	__u64 epoch;	  /* second stamp: the network's */
 	__u64 seen_ns;	  /* CLOCK_MONOTONIC_COARSE, last packet */
-	__u64 packets[2]; /* by direction */
-	__u64 bytes[2];
 	__u32 state;	/* enum hw_flow_state in the low byte, directions that sent FIN in the next; compare-and-swap */
 	__u32 decision; /* index into hw_decisions */
 	__u64 reported_ns; /* when the last event was sent */
+	__u8 opener;	   /* enum hw_direction of the packet that opened it */
+	__u8 verdict;
+	__u8 port_class; /* ICMP: type of the request */
+	__u8 padding;
+	__u32 place; /* of the endpoint's ring: the only one that is this flow's, whatever keys others still carry */
+	__u64 packets[2]; /* by direction */
+	__u64 bytes[2];
 	__u64 reported_packets;
 	__u64 reported_bytes;
 	__u64 revision; /* under which it was decided */
 	__u32 number;	/* of the decision */
 	__u32 peer;	/* the peer's index */
-	__u8 opener;	/* enum hw_direction of the packet that opened it */
-	__u8 verdict;
-	__u8 port_class; /* ICMP: type of the request */
-	__u8 padding;
-	__u32 place; /* of the endpoint's ring: the only one that is this flow's, whatever keys others still carry */
 };
 
 /* One place of an endpoint's ring of flows. A flow exists only while it holds one. */

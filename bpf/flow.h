@@ -141,7 +141,7 @@ __noinline int claim_place(struct hw_packet *p, __u32 quota)
 		return 0;
 	for (int i = 0; i < HW_RING_TRIES; i++) {
 		/* Each try is a place of its own, also on two CPUs at once. */
-		__u32 position = __sync_fetch_and_add(&usage->cursor, 1) % quota;
+		__u32 position = (__u32)__sync_fetch_and_add(&usage->cursor, 1) % quota;
 		struct hw_ring_place *place = bpf_map_lookup_elem(ring, &position);
 
 		if (!place) {

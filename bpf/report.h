@@ -78,22 +78,20 @@ static __always_inline bool send_pending(const struct hw_event *pending)
 	return true;
 }
 
-static __always_inline __u32 mix(__u32 hash, __u32 word)
-{
-	hash ^= word;
-	hash *= 0x9e3779b1; /* 2^32 / golden ratio: multiplicative hashing, Knuth TAOCP 6.4 */
-	return hash ^ (hash >> 15);
-}
-
 /* One event a second for one kind of denial: the endpoint's direction, reason, rule, peer and destination port. */
 static __always_inline __u32 denial_tag(const struct hw_packet *p, const struct hw_answer *a)
 {
-	const __u32 *remote = (const __u32 *)p->key.remote;
-	__u32 tag = mix(a->number, (__u32)a->reason << 16 | p->direction << 8 | p->key.protocol);
+	const __u64 *remote = (const __u64 *)p->key.remote;
+	__u64 rule = (__u64)a->number << 32 | (__u32)p->port << 16 | a->reason << 9 | p->key.protocol << 1 |
+		     (p->direction & 1);
 
-	tag = mix(tag, remote[0] ^ remote[2]);
-	tag = mix(tag, remote[1] ^ remote[3]);
-	return mix(tag, p->port) | 1;
+	/*
+	 * Multiplicative hashing (Knuth, TAOCP 6.4) by 2^64 / golden ratio and another odd constant, side by side. A
+	 * product's upper half depends on all bits below it: neighbours among the addresses get places of their own.
+	 */
+	rule = (rule ^ remote[0]) * 0x9e3779b97f4a7c15ull;
+	rule ^= remote[1] * 0xc2b2ae3d27d4eb4full;
+	return (__u32)((rule ^ rule >> 32) * 0x9e3779b97f4a7c15ull >> 32) | 1;
 }
 
 static __always_inline __u8 verdict_of_reason(__u8 reason)
@@ -150,7 +148,8 @@ __noinline int report_denial(struct __sk_buff *skb, struct hw_packet *p, const s
 {
 	if (!p || !a)
 		return 0;
-	__u64 now_ns = bpf_ktime_get_coarse_ns();
+	/* Not yet read where the packet was denied while it was parsed. */
+	__u64 now_ns = p->now_ns ? p->now_ns : bpf_ktime_get_coarse_ns();
 	__u32 tag = denial_tag(p, a), index, slot = p->key.slot;
 	struct hw_denial *denial;
 

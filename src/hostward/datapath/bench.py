@@ -153,10 +153,10 @@ class _Bench:
             (opener, TcpFlags.ACK),
         ):
             self._visit(conversation, sender, flags, flows, allowed=True)
-        self._expect_flows(flows)
         samples = _Samples(path, direction, family, flows)
         for _ in range(self._batches):
             self._sample(samples, conversation, TcpFlags.PSH | TcpFlags.ACK, allowed=True)
+        self._expect(flows=flows, denied=0)
         return samples
 
     def _denied(self, family: int, direction: str, flows: int) -> _Samples:
@@ -165,7 +165,7 @@ class _Bench:
         samples = _Samples("deny", direction, family, flows)
         for _ in range(self._batches):
             self._sample(samples, conversation, TcpFlags.SYN, allowed=False)
-        self._expect_flows(0)
+        self._expect(flows=0, denied=self._batches * (_SINGLE_REPEAT if flows == 1 else flows))
         return samples
 
     def _new(self, family: int, direction: str, flows: int) -> _Samples:
@@ -174,7 +174,7 @@ class _Bench:
         for _ in range(self._batches):
             self._forget_flows()
             self._sample(samples, conversation, TcpFlags.SYN, allowed=True)
-            self._expect_flows(flows)
+            self._expect(flows=flows, denied=0)
         return samples
 
     def _sample(self, samples: _Samples, conversation: Conversation, flags: TcpFlags, *, allowed: bool) -> None:
@@ -212,7 +212,12 @@ class _Bench:
         for slot, address, variant in self._addresses:
             self._core.write_address(slot, address, variant)
 
-    def _expect_flows(self, flows: int) -> None:
+    def _expect(self, *, flows: int, denied: int) -> None:
+        """A run tells only its last verdict; the datapath's counters tell whether every other was the one meant."""
         found, _ = self._core.read_usage(self._port.slot)
-        if found != flows:
-            raise DatapathError(f"{found:,} flows are tracked where {flows:,} were opened", subject=ENDPOINT)
+        dropped = sum(packets for _, packets in self._core.read_reasons(self._port.slot))
+        if (found, dropped) != (flows, denied):
+            raise DatapathError(
+                f"{found:,} flows and {dropped:,} denied packets where {flows:,} and {denied:,} were meant",
+                subject=ENDPOINT,
+            )
