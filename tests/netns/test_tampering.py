@@ -27,7 +27,7 @@ def test_a_deleted_qdisc_is_mended(pair: Pair, pins: Path, hook: str) -> None:
     lines = held.repair()
     assert {line.partition(":")[0] for line in lines} == {"acme/a", "acme/b"}
     assert not arrives(pair, 81)
-    assert arrives(pair, 80)
+    assert comes_back(pair, 80)
     assert not held.repair()
 
 
@@ -35,7 +35,7 @@ def test_a_deleted_qdisc_is_mended(pair: Pair, pins: Path, hook: str) -> None:
 def test_a_device_made_anew_under_its_old_name_is_closed_and_filtered(pair: Pair, pins: Path, hook: str) -> None:
     held = enforcer(pins, hook)
     held.enforce(pair.slice(1))
-    assert arrives(pair, 80)
+    assert comes_back(pair, 80)
     device, inside = pair.device("a"), pair.namespace("a")
     run("ip", "link", "del", device)
     assert held.statuses()["acme/a"].state is EndpointState.DETACHED

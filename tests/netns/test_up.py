@@ -133,10 +133,10 @@ def test_a_revoked_rule_stops_a_stream_and_a_new_one_opens_a_port(machine: Machi
         policy.write_text(POLICY.replace("tcp/80, udp/80", "udp/81"))
         machine.command("apply", "-f", str(policy))
         assert not stream.carries()
-        assert arrives(pair, 81)
+        assert comes_back(pair, 81)
         assert not arrives(pair, 80)
         machine.command("rollback", "1")
-        assert arrives(pair, 80)
+        assert comes_back(pair, 80)
     finally:
         stream.close()
 
