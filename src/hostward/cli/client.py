@@ -91,11 +91,7 @@ def _refused(status: int, body: Any) -> HostwardError:  # noqa: ANN401 (JSON)
     if not isinstance(body, dict) or "what" not in body:
         detail = body.get("detail") if isinstance(body, dict) else body
         parts = detail if isinstance(detail, list) else [detail]
-        texts = [
-            f"{'.'.join(map(str, p.get('loc', ())[1:]))}: {p.get('msg')}" if isinstance(p, dict) else str(p)
-            for p in parts
-        ]
-        return UsageError("; ".join(texts))
+        return UsageError("; ".join(map(_detail, parts)))
     if body["problems"]:
         return PolicyError(tuple(Problem(**problem) for problem in body["problems"]))
     return RefusedError(body["what"], body["subject"], body["hint"], status)
@@ -108,12 +104,22 @@ def _detail(part: Any) -> str:  # noqa: ANN401 (JSON)
 
 
 def read_sources(paths: Sequence[Path]) -> list[dict[str, str]]:
-    """Policy files, a folder standing for the *.yaml in it. Raises UsageError."""
-    return [{"file": file, "text": content.decode("utf-8", "surrogateescape")} for file, content in read_files(paths)]
+    """Policy files as the API takes them. Raises UsageError, and PolicyError for one that is not text."""
+    return [{"file": file, "text": _as_text(file, content)} for file, content in read_files(paths)]
+
+
+def _as_text(file: str, content: bytes) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        line_start = content.rfind(b"\n", 0, error.start) + 1
+        line, column = content.count(b"\n", 0, error.start) + 1, error.start - line_start + 1
+        problem = Problem(file, line, column, "this byte is not UTF-8", "save the file as UTF-8")
+        raise PolicyError((problem,)) from error
 
 
 def read_files(paths: Sequence[Path]) -> list[tuple[str, bytes]]:
-    """The same as bytes."""
+    """Policy files as bytes, a folder standing for the *.yaml in it. Raises UsageError."""
     files: list[Path] = []
     for path in paths:
         if path.is_dir():

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
+from typing import Any
 
 
 class Format(StrEnum):
@@ -15,6 +16,18 @@ class Format(StrEnum):
     WIDE = "wide"
     JSON = "json"
     YAML = "yaml"
+
+
+class Kind(StrEnum):
+    """What `hostward get` lists."""
+
+    TENANTS = "tenants"
+    GROUPS = "groups"
+    IDENTITIES = "identities"
+    ENDPOINTS = "endpoints"
+    HOSTS = "hosts"
+    RULES = "rules"
+    REVISIONS = "revisions"
 
 
 # Columns of a table by kind; `wide` shows every field.
@@ -43,6 +56,17 @@ def show(rows: Sequence[Mapping[str, object]], form: Format, kind: str = "") -> 
     else:
         columns = _COLUMNS.get(kind) if form is Format.TABLE else None
         _table(rows, columns or tuple(rows[0]) if rows else ())
+
+
+def show_stream(values: Iterable[Mapping[str, Any]], form: Format, line: Callable[[Mapping[str, Any]], str]) -> None:
+    """Print objects as they come: JSON one a line, YAML one a document, else what ``line`` makes of each."""
+    for value in values:
+        if form is Format.YAML:
+            print("---")
+            _yaml(value)
+        else:
+            print(json.dumps(value) if form is Format.JSON else line(value), flush=True)
+        sys.stdout.flush()
 
 
 def show_one(value: Mapping[str, object], form: Format) -> None:
