@@ -131,6 +131,14 @@ def test_a_revoked_rule_stops_a_stream_and_a_new_one_opens_a_port(machine: Machi
     try:
         assert stream.carries()
         policy.write_text(POLICY.replace("tcp/80, udp/80", "udp/81"))
+        planned = {
+            (f["from"], f["to"], f["ports"], f["after"]) for f in machine.json("plan", "-f", str(policy))["flows"]
+        }
+        assert planned == {
+            ("acme/client", "acme/server", "tcp/80", "deny"),
+            ("acme/client", "acme/server", "udp/80", "deny"),
+            ("acme/client", "acme/server", "udp/81", "allow"),
+        }
         machine.command("apply", "-f", str(policy))
         assert not stream.carries()
         assert comes_back(pair, 81)

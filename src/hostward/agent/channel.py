@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
+from cryptography.hazmat.primitives.asymmetric import ec
 from websockets.asyncio.client import ClientConnection
 
 import hostward
@@ -70,9 +70,8 @@ class Channel:
                 enforcement.statuses,
             )
         )
-        renewing = asyncio.create_task(self._renew_in_time(), name="renew")
-        key = make_key()
-        self._next_key = key
+        key = make_key()  # a renewed certificate gets a fresh key
+        renewing = asyncio.create_task(self._renew_in_time(key), name="renew")
         try:
             while True:
                 message = decode_from_controller(await self._connection.recv(decode=False))
@@ -92,16 +91,13 @@ class Channel:
             renewing.cancel()
             await asyncio.gather(renewing, return_exceptions=True)
 
-    async def _renew_in_time(self) -> None:
+    async def _renew_in_time(self, key: ec.EllipticCurvePrivateKey) -> None:
         wait_s = (self._identity.renew_at - datetime.now(UTC)).total_seconds()
         await asyncio.sleep(max(0.0, wait_s))
-        await self.send(Renew(make_request(self._next_key, self._identity.host)))
+        await self.send(Renew(make_request(key, self._identity.host)))
 
     async def _inspect(self, question: Inspect) -> Inspected:
         try:
             return Inspected(question.id, await self._enforcement.inspect(question.port))
         except HostwardError as error:
             return Inspected(question.id, None, error.what, error.hint)
-
-
-Sender = Callable[[FromAgent], Awaitable[None]]

@@ -76,6 +76,9 @@ class Enforcement:
             log.info("enforcing revision %d from disk", kept.revision)
         except HostwardError as error:
             log.error("the last good slice is not enforced: %s", error)
+        except Exception:
+            # A slice that trips a bug must not keep the agent from fetching the next one.
+            log.exception("the last good slice is not enforced")
 
     async def take(self, message: Snapshot | Delta) -> Ack | Nack:
         """Bring a revision into force and answer for it. Whatever goes wrong, the one before it stays whole."""
@@ -89,9 +92,11 @@ class Enforcement:
         else:
             try:
                 desired = apply_delta(self._current, message.delta)
-            except (HostwardError, KeyError, ValueError) as error:
+            except HostwardError as error:
                 return Nack(revision, NackReason.DIGEST, f"the delta does not apply: {error}")
-        if slice_digest(desired) != message.digest:
+        # A delta's result was compared with the delta's own digest when it was applied.
+        digest = slice_digest(desired) if isinstance(message, Snapshot) else message.delta.digest
+        if digest != message.digest or desired.revision != revision:
             return Nack(revision, NackReason.DIGEST, "the slice that arrived is not the slice that was meant")
         return await self._enforce(desired)
 
@@ -114,6 +119,10 @@ class Enforcement:
             # It is in force but would not survive a restart; the next snapshot of the same revision may mend it.
             self._current = None
             return Nack(desired.revision, NackReason.STORAGE, str(error))
+        except Exception as error:
+            # Whatever an enforcer does wrong, the host goes on with the revision it has and says so.
+            log.exception("revision %d is not enforced", desired.revision)
+            return Nack(desired.revision, NackReason.DATAPATH, f"{type(error).__name__}: {error}")
         self._current = desired
         return Ack(desired.revision, took_s, self.statuses)
 

@@ -1,6 +1,6 @@
 """The REST API: pydantic at the edge, the controller's values inside. Errors are {what, subject, hint, problems}.
 
-Served on a Unix socket that only its owner may open: whoever reaches it is the operator.
+On the Unix socket, which only its owner may open, whoever reaches it is the operator. Elsewhere ``bearer`` lets in.
 """
 
 from __future__ import annotations
@@ -9,16 +9,18 @@ import json
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Annotated
 
-from fastapi import FastAPI, Query, Request
+from fastapi import FastAPI, Header, Query, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, Field
 
 from hostward.api import views
 from hostward.controller.flows import FlowFilter
-from hostward.controller.service import Controller, Rollout
+from hostward.controller.publisher import Rollout
+from hostward.controller.service import Controller
 from hostward.errors import ConflictError, HostwardError, NotFoundError, PolicyError, UsageError
 from hostward.model.endpoint import DEFAULT_NETWORK, Endpoint, Port
 from hostward.store.records import HostState
@@ -26,6 +28,9 @@ from hostward.store.records import HostState
 log = logging.getLogger(__name__)
 
 _STATUS = {NotFoundError: 404, ConflictError: 409, UsageError: 400, PolicyError: 422}
+
+
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 
 
 class Source(BaseModel):
@@ -41,7 +46,6 @@ class Apply(BaseModel):
     sources: list[Source]
     planned: int = 0
     confirm_within_s: float = Field(0.0, ge=0, le=86_400)
-    author: str = "operator"
 
 
 class Question(BaseModel):
@@ -56,8 +60,8 @@ class Question(BaseModel):
 class NewEndpoint(BaseModel):
     """An endpoint to attach. ``host`` may be left out where there is only one."""
 
-    tenant: str
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
+    tenant: str = Field(pattern=_NAME)
+    name: str = Field(pattern=_NAME)
     labels: dict[str, str] = {}
     device: str
     netns: str = ""
@@ -80,6 +84,11 @@ class Token(BaseModel):
     life_s: float = Field(3600.0, gt=0, le=7 * 86_400)
 
 
+# Who asks, as they call themselves: for the history, not for any decision.
+OPERATOR = "operator"
+Author = Annotated[str, Header(alias="Hostward-Author", max_length=64, pattern=r"^[\w.@+-]+$")]
+
+
 def make_app(controller: Controller) -> FastAPI:
     """The application for one controller."""
     app = FastAPI(title="Hostward", version="1", docs_url=None, redoc_url=None)
@@ -91,6 +100,11 @@ def make_app(controller: Controller) -> FastAPI:
         body = {"what": error.what, "subject": error.subject, "hint": error.hint, "problems": problems}
         return JSONResponse(body, status)
 
+    @app.exception_handler(RequestValidationError)
+    async def malformed(_: Request, error: RequestValidationError) -> JSONResponse:
+        texts = [f"{'.'.join(map(str, part['loc'][1:]))}: {part['msg']}" for part in error.errors()]
+        return JSONResponse({"what": "; ".join(texts), "subject": "", "hint": "", "problems": []}, 400)
+
     @app.exception_handler(Exception)
     async def failed(_: Request, error: Exception) -> JSONResponse:
         log.error("the API failed", exc_info=error)
@@ -101,41 +115,41 @@ def make_app(controller: Controller) -> FastAPI:
         return {"revision": rollout.revision, "hosts": [views.outcome(host) for host in rollout.hosts]}
 
     @app.post("/v1/apply")
-    async def apply(body: Apply) -> dict[str, object]:
+    async def apply(body: Apply, author: Author = OPERATOR) -> dict[str, object]:
         return answer(
             await controller.apply(
-                _pairs(body.sources), body.author, planned=body.planned, confirm_within_s=body.confirm_within_s
+                _pairs(body.sources), author, planned=body.planned, confirm_within_s=body.confirm_within_s
             )
         )
 
     @app.post("/v1/plan")
     async def plan(body: Apply) -> dict[str, object]:
-        return views.plan(controller, controller.parse(_pairs(body.sources)))
+        return await views.plan(controller, await controller.parse(_pairs(body.sources)))
 
     @app.post("/v1/confirm")
     async def confirm() -> dict[str, object]:
-        controller.confirm()
+        await controller.confirm()
         return {}
 
     @app.post("/v1/rollback/{revision}")
-    async def rollback(revision: int) -> dict[str, object]:
-        return answer(await controller.rollback(revision, "operator"))
+    async def rollback(revision: int, author: Author = OPERATOR) -> dict[str, object]:
+        return answer(await controller.rollback(revision, author))
 
     @app.delete("/v1/tenants/{name}")
-    async def delete_tenant(name: str) -> dict[str, object]:
-        return answer(await controller.delete_tenant(name, "operator"))
+    async def delete_tenant(name: str, author: Author = OPERATOR) -> dict[str, object]:
+        return answer(await controller.delete_tenant(name, author))
 
     @app.post("/v1/explain")
     async def explain(body: Question) -> dict[str, object]:
-        policies = controller.parse(_pairs(body.sources)) if body.sources else None
-        return asdict(controller.explain(body.source, body.destination, body.port, policies))
+        policies = await controller.parse(_pairs(body.sources)) if body.sources else None
+        return asdict(await controller.explain(body.source, body.destination, body.port, policies))
 
     @app.get("/v1/objects/{kind}")
     async def objects(kind: str) -> list[dict[str, object]]:
         return await views.objects(controller, kind)
 
     @app.post("/v1/endpoints")
-    async def add_endpoint(body: NewEndpoint) -> dict[str, object]:
+    async def add_endpoint(body: NewEndpoint, author: Author = OPERATOR) -> dict[str, object]:
         hosts = list(controller.ledger.state.hosts)
         if not body.host and len(hosts) != 1:
             raise UsageError("which host carries it?", subject=body.name, hint=f"the hosts are {', '.join(hosts)}")
@@ -149,17 +163,17 @@ def make_app(controller: Controller) -> FastAPI:
             Port(body.device, body.netns),
             body.network,
         )
-        rollout = await controller.add_endpoint(endpoint, "operator")
+        rollout = await controller.attachments.add(endpoint, author)
         status = controller.fleet.view(endpoint.host).statuses.get(endpoint.id)
         return {**answer(rollout), "endpoint": endpoint.id, "state": status.state.value if status else "pending"}
 
     @app.delete("/v1/endpoints/{name:path}")
-    async def remove_endpoint(name: str) -> dict[str, object]:
-        return answer(await controller.remove_endpoint(name, "operator"))
+    async def remove_endpoint(name: str, author: Author = OPERATOR) -> dict[str, object]:
+        return answer(await controller.attachments.remove(name, author))
 
     @app.patch("/v1/endpoints/{name:path}")
-    async def label_endpoint(name: str, body: Labels) -> dict[str, object]:
-        return answer(await controller.label_endpoint(name, body.labels, "operator"))
+    async def label_endpoint(name: str, body: Labels, author: Author = OPERATOR) -> dict[str, object]:
+        return answer(await controller.attachments.label(name, body.labels, author))
 
     @app.post("/v1/tokens")
     async def token(body: Token) -> dict[str, object]:
@@ -167,15 +181,15 @@ def make_app(controller: Controller) -> FastAPI:
         return {"token": str(made)}
 
     @app.post("/v1/hosts/{name}/{state}")
-    async def move_host(name: str, state: HostState) -> dict[str, object]:
-        return answer(await controller.move_host(name, state, "operator"))
+    async def move_host(name: str, state: HostState, author: Author = OPERATOR) -> dict[str, object]:
+        return answer(await controller.move_host(name, state, author))
 
     @app.get("/v1/flows")
     async def flows(
         source: str = "",
         destination: str = "",
-        verdict: str = "",
-        since: datetime | None = None,
+        verdict: Annotated[str, Query(pattern="^(|allow|deny|would-deny|invalid)$")] = "",
+        since: AwareDatetime | None = None,
         follow: bool = False,
         limit: Annotated[int, Query(ge=1, le=65_536)] = 1_000,
     ) -> StreamingResponse:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+
+from hostward.controller.flow_changes import FlowChange, flow_changes
 from hostward.controller.host_view import HostOutcome
 from hostward.controller.service import Controller
 from hostward.errors import NotFoundError
@@ -20,27 +23,61 @@ def outcome(host: HostOutcome) -> dict[str, object]:
     }
 
 
-def plan(controller: Controller, policies: PolicySet) -> dict[str, object]:
-    """What applying would change: rules that come and go, by policy, and whether the assertions hold."""
+async def plan(controller: Controller, policies: PolicySet) -> dict[str, object]:
+    """What applying would change: flows between groups, the rules that come and go, and assertions that would fail."""
+    flows = await asyncio.to_thread(flow_changes, controller.policies, policies, controller.membership.now)
+    failing = [result.assertion.text for result in await controller.check(policies) if not result.holds]
+    return {
+        "revision": controller.ledger.state.revision,
+        "flows": None if flows is None else [_flow_change(change) for change in flows],
+        "changes": _text_changes(controller.policies, policies),
+        "failing": failing,
+    }
+
+
+def _flow_change(change: FlowChange) -> dict[str, object]:
+    return {
+        "from": change.source,
+        "to": change.destination,
+        "ports": change.ports,
+        "before": change.before,
+        "after": change.after,
+        "rules": list(change.rules),
+    }
+
+
+def _text_changes(before: PolicySet, after: PolicySet) -> list[dict[str, object]]:
+    """Rules, groups and modes that differ, by name."""
+    kinds = (("rule", _rule_texts), ("group", _group_texts), ("mode", _modes), ("network", _networks))
     changes: list[dict[str, object]] = []
-    old = {rule.id: rule.text for rule in _rules(controller.policies)}
-    new = {rule.id: rule.text for rule in _rules(policies)}
-    for rule_id, text in new.items():
-        if rule_id not in old:
-            changes.append({"change": "add", "rule": rule_id, "text": text})
-        elif old[rule_id] != text:
-            changes.append({"change": "edit", "rule": rule_id, "text": text, "before": old[rule_id]})
-    changes += [{"change": "remove", "rule": rule_id, "text": old[rule_id]} for rule_id in old if rule_id not in new]
-    groups = {(n, g.name): g.text for n, p in policies.tenants.items() for g in p.groups.values()}
-    before = {(n, g.name): g.text for n, p in controller.policies.tenants.items() for g in p.groups.values()}
-    for key in sorted(groups.keys() | before.keys()):
-        if groups.get(key) != before.get(key):
-            name = "/".join(key)
-            changes.append(
-                {"change": "group", "rule": name, "text": groups.get(key, ""), "before": before.get(key, "")}
-            )
-    failing = [result.assertion.text for result in controller.check(policies) if not result.holds]
-    return {"revision": controller.ledger.state.revision, "changes": changes, "failing": failing}
+    for kind, texts in kinds:
+        old, new = texts(before), texts(after)
+        for name in sorted(old.keys() | new.keys()):
+            if old.get(name) != new.get(name):
+                how = "edit" if name in old and name in new else "add" if name in new else "remove"
+                text = new.get(name, old.get(name, ""))
+                changes.append({"change": how, "kind": kind, "rule": name, "text": text, "before": old.get(name, "")})
+    return changes
+
+
+def _rule_texts(policies: PolicySet) -> dict[str, str]:
+    return {rule.id: rule.text for rule in _rules(policies)}
+
+
+def _group_texts(policies: PolicySet) -> dict[str, str]:
+    everybody = (policies.effective_platform, *policies.tenants.values())
+    return {f"{policy.name}/{group.name}": group.text for policy in everybody for group in policy.groups.values()}
+
+
+def _modes(policies: PolicySet) -> dict[str, str]:
+    everybody = [*policies.tenants.values(), *([policies.platform] if policies.platform else [])]
+    return {policy.name: policy.mode.value for policy in everybody}
+
+
+def _networks(policies: PolicySet) -> dict[str, str]:
+    platform = policies.effective_platform
+    pools = {name: ", ".join(map(str, pools)) for name, pools in platform.networks.items()}
+    return {**pools, "internal": ", ".join(map(str, platform.internal))}
 
 
 def _rules(policies: PolicySet) -> list[Rule]:

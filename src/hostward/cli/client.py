@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,10 @@ class Client:
 
         self._socket = server_address(server)
         transport = httpx2.HTTPTransport(uds=str(self._socket))
-        self._http = httpx2.Client(transport=transport, base_url="http://hostward", timeout=60.0)
+        # Who asks, for the history; the socket alone decides whether they may.
+        author = os.environ.get("SUDO_USER") or os.environ.get("USER") or "operator"
+        headers = {"Hostward-Author": author} if re.fullmatch(r"[\w.@+-]{1,64}", author, re.ASCII) else {}
+        self._http = httpx2.Client(transport=transport, base_url="http://hostward", timeout=60.0, headers=headers)
 
     def call(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Any:  # noqa: ANN401 (JSON)
         """One request; the decoded answer. Raises what the controller refused it with."""

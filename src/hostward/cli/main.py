@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -68,12 +68,10 @@ def apply(
     output: Output = Format.TABLE,
 ) -> None:
     """Replace the tenants that the files name, everywhere, at once."""
-    author = os.environ.get("SUDO_USER") or os.environ.get("USER") or "operator"
     body = {
         "sources": read_sources(file),
         "confirm_within_s": parse_duration_s(confirm_within) if confirm_within else 0.0,
         "planned": planned,
-        "author": author,
     }
     _report(Client(server).call("POST", "/v1/apply", body), output)
 
@@ -90,14 +88,25 @@ def plan(
     if output in (Format.JSON, Format.YAML):
         show_one(answer, output)
     else:
-        for change in answer["changes"]:
-            message_of = {"add": "+", "remove": "-", "edit": "~", "group": "~"}[change["change"]]
-            print(f"{message_of} {change['rule']}: {change['text']}")
-        for text in answer["failing"]:
-            print(f"! the assertion would fail: {text}")
-        message(f"{len(answer['changes'])} changes to revision {answer['revision']}")
+        _print_plan(answer)
     if detailed_exitcode and answer["changes"]:
         raise typer.Exit(3)
+
+
+def _print_plan(answer: dict[str, Any]) -> None:
+    """Flows first: they are what a change is about. The text comes last."""
+    if answer["flows"] is None:
+        message("too many groups and rules to show flows; the rules that change:")
+    for flow in answer["flows"] or ():
+        rules = f"  ({', '.join(flow['rules'])})" if flow["rules"] else ""
+        print(f"{flow['from']} → {flow['to']} on {flow['ports']}: {flow['before']} → {flow['after']}{rules}")
+    for change in answer["changes"]:
+        sign = {"add": "+", "remove": "-", "edit": "~"}[change["change"]]
+        print(f"{sign} {change['kind']} {change['rule']}: {change['text']}")
+    for text in answer["failing"]:
+        print(f"! the assertion would fail: {text}")
+    flows = "" if answer["flows"] is None else f"{len(answer['flows'])} flows and "
+    message(f"{flows}{len(answer['changes'])} names change from revision {answer['revision']}")
 
 
 @app.command()

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING
 
+from hostward.agent.limits import Limits
 from hostward.agent.messages import Events
 from hostward.controller.host_view import HostOutcome, HostView, Outcome
 from hostward.controller.publication import Publication
@@ -49,6 +50,11 @@ class Fleet:
     def view(self, host: str) -> HostView:
         """What is known of a host; an empty view if it never connected."""
         return self._views.setdefault(host, HostView(host))
+
+    def limits(self, host: str) -> Limits | None:
+        """How much a host said it can hold; None if it never connected. Callable from any thread."""
+        known = self._views.get(host)
+        return None if known is None else known.limits
 
     def connected(self) -> Collection[str]:
         """The hosts that have a channel now."""

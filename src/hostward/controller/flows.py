@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 
 from hostward.agent.messages import Events
 from hostward.model.endpoint import Endpoint
@@ -47,8 +48,8 @@ class Flows:
     """A ring of described flows, and those who follow it."""
 
     def __init__(self) -> None:
-        self._ring: deque[tuple[int, dict[str, object]]] = deque(maxlen=KEEP)
-        self._next = 0
+        self._ring: deque[dict[str, object]] = deque(maxlen=KEEP)
+        self._came_so_far = 0
         self._came = asyncio.Event()
         self.lost = 0
 
@@ -56,25 +57,30 @@ class Flows:
         """Take a host's batch; ``endpoints`` is by (network, address)."""
         self.lost += batch.lost
         for event in batch.events:
-            self._ring.append((self._next, describe(host, event, endpoints)))
-            self._next += 1
+            self._ring.append(describe(host, event, endpoints))
+        self._came_so_far += len(batch.events)
         came, self._came = self._came, asyncio.Event()
         came.set()
 
     def newest(self, wanted: FlowFilter, limit: int) -> list[dict[str, object]]:
         """The newest matching flows, oldest first."""
-        found = [flow for _, flow in self._ring if wanted.matches(flow)]
-        return found[-limit:]
+        # From the newest backwards: a question about the last few flows does not look at all of them.
+        found = list(islice((flow for flow in reversed(self._ring) if wanted.matches(flow)), limit))
+        return found[::-1]
 
     async def follow(self, wanted: FlowFilter) -> AsyncIterator[dict[str, object]]:
-        """Matching flows from now on (from ``since``, if that is given)."""
-        position = 0 if wanted.since is not None else self._next
+        """Matching flows from now on (from ``since``, if that is given).
+
+        Who reads too slowly misses what the ring has dropped meanwhile; nobody else is held up.
+        """
+        seen = 0 if wanted.since is not None else self._came_so_far
         while True:
             came = self._came
-            for number, flow in list(self._ring):
-                if number >= position and wanted.matches(flow):
+            fresh = min(self._came_so_far - seen, len(self._ring))
+            seen = self._came_so_far
+            for flow in list(islice(reversed(self._ring), fresh))[::-1]:
+                if wanted.matches(flow):
                     yield flow
-            position = self._next
             await came.wait()
 
 

@@ -48,6 +48,11 @@ class Ledger:
         await asyncio.to_thread(self._store.put_host, host)
         self._state = replace(self._state, hosts={**self._state.hosts, host.name: host})
 
+    async def confirm(self) -> None:
+        """Forget what waits to be confirmed; ``changing`` is held."""
+        await asyncio.to_thread(self._store.confirm)
+        self._state = replace(self._state, unconfirmed=None)
+
     async def put_token(self, token: TokenRecord) -> None:
         """Keep a join token."""
         await asyncio.to_thread(self._store.put_token, token)

@@ -25,7 +25,7 @@ class Membership:
     def __init__(self, ledger: Ledger, authority: Authority, clock: Clock, certificate_life: timedelta) -> None:
         self.authority = authority
         self._ledger = ledger
-        self._clock = clock
+        self.clock = clock
         self._certificate_life = certificate_life
         self._joining = asyncio.Lock()
 
@@ -34,7 +34,7 @@ class Membership:
         if host:
             check_host_name(host)
         token = JoinToken(host, secrets.token_urlsafe(32), self.authority.pin)
-        await self._ledger.put_token(TokenRecord(hash_secret(token.secret), host, self._clock() + life))
+        await self._ledger.put_token(TokenRecord(hash_secret(token.secret), host, self.clock() + life))
         return token
 
     async def join(self, host: str, secret: str, request: bytes) -> bytes:
@@ -45,7 +45,7 @@ class Membership:
         """
         check_host_name(host)
         async with self._joining:
-            now = self._clock()
+            now = self.clock()
             issued = self.authority.issue_host(request, host, now, self._certificate_life)
             token = await self._ledger.redeem_token(hash_secret(secret), host, now)
             known = self._ledger.state.hosts.get(host)
@@ -75,7 +75,7 @@ class Membership:
     async def renew(self, host: str, serial: str, request: bytes) -> bytes:
         """A new certificate for a host whose channel stands on ``serial``, which stays valid until its own end."""
         record = self.check_certificate(host, serial)
-        issued: Issued = self.authority.issue_host(request, host, self._clock(), self._certificate_life)
+        issued: Issued = self.authority.issue_host(request, host, self.clock(), self._certificate_life)
         await self._ledger.put_host(replace(record, serials=(issued.serial, serial), certificate_end=issued.until))
         return issued.pem
 
@@ -104,4 +104,4 @@ class Membership:
     @property
     def now(self) -> datetime:
         """The controller's time."""
-        return self._clock()
+        return self.clock()

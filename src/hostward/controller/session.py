@@ -26,6 +26,7 @@ from hostward.agent.messages import (
     Inspect,
     Inspected,
     Nack,
+    NackReason,
     Renew,
     Renewed,
     Snapshot,
@@ -199,9 +200,11 @@ class Session:
         if sent is None or sent.revision != nack.revision:
             raise ChannelError(f"a refusal of revision {nack.revision}, which was not sent")
         log.error("host %s refused revision %d (%s): %s", self.host, nack.revision, nack.reason.value, nack.detail)
-        # What the agent holds is its own word for now; the next revision goes as a snapshot.
-        self._base, self._in_flight, self._settled = None, None, nack.revision
-        self._view.nack = nack
+        had_base, self._base, self._in_flight = self._base is not None, None, None
+        if not (had_base and nack.reason is NackReason.DIGEST):
+            self._settled = nack.revision
+            self._view.nack = nack
+        # Else the two sides only disagreed about the base of a delta: the revision goes again, as a snapshot.
         self._wake.set()
         self._fleet.progress()
 

@@ -60,6 +60,11 @@ class MemoryStore:
         with self._lock:
             self._state = replace(self._state, hosts={**self._state.hosts, host.name: host})
 
+    def confirm(self) -> None:
+        """See ``Store.confirm``."""
+        with self._lock:
+            self._state = replace(self._state, unconfirmed=None)
+
     def put_token(self, token: TokenRecord) -> None:
         """See ``Store.put_token``."""
         with self._lock:

@@ -38,6 +38,10 @@ class Store(Protocol):
         """Write a host's record without making a revision (its certificate changed, not what is enforced)."""
         ...
 
+    def confirm(self) -> None:
+        """Forget what waits to be confirmed, without making a revision."""
+        ...
+
     def put_token(self, token: TokenRecord) -> None:
         """Keep a new join token."""
         ...

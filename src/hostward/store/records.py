@@ -75,6 +75,34 @@ class RevisionRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class RetiredAddress:
+    """An address that an endpoint has given up. Another may have it once the hosts acknowledged ``revision``."""
+
+    network: str
+    address: str
+    endpoint: str
+    revision: int
+
+    @property
+    def key(self) -> str:
+        """What the store keeps it under."""
+        return retirement_key(self.network, self.address)
+
+
+def retirement_key(network: str, address: str) -> str:
+    """The key of a retired address; a network's name holds no space."""
+    return f"{network} {address}"
+
+
+@dataclass(frozen=True, slots=True)
+class Unconfirmed:
+    """A change that goes back to the policy of ``return_to`` unless it is confirmed before ``deadline``."""
+
+    return_to: int
+    deadline: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """Everything a controller needs to start. ``numbers`` is the compiler's own memory, opaque here."""
 
@@ -82,6 +110,8 @@ class State:
     sources: Mapping[str, PolicySource] = field(default_factory=dict)
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
     hosts: Mapping[str, HostRecord] = field(default_factory=dict)
+    retired: Mapping[str, RetiredAddress] = field(default_factory=dict)
+    unconfirmed: Unconfirmed | None = None
     numbers: bytes = b""
 
 
@@ -89,8 +119,9 @@ class State:
 class Change:
     """What one commit writes.
 
-    ``sources`` and ``numbers``, where given, replace what was there whole. ``endpoints`` and ``hosts`` name only what
-    changes (``None``: it is removed), so that a commit costs what it changes, not what the store holds.
+    ``sources`` and ``numbers``, where given, replace what was there whole. ``endpoints``, ``hosts`` and ``retired`` name
+    only what changes (``None``: it is removed), so that a commit costs what it changes, not what the store holds.
+    ``unconfirmed``, where given, is what the store then waits for.
     """
 
     time: datetime
@@ -99,6 +130,8 @@ class Change:
     sources: Mapping[str, PolicySource] | None = None
     endpoints: Mapping[str, Endpoint | None] = field(default_factory=dict)
     hosts: Mapping[str, HostRecord | None] = field(default_factory=dict)
+    retired: Mapping[str, RetiredAddress | None] = field(default_factory=dict)
+    unconfirmed: Unconfirmed | None = None
     numbers: bytes | None = None
 
 
@@ -109,6 +142,8 @@ def successor(state: State, change: Change) -> State:
         sources=state.sources if change.sources is None else dict(change.sources),
         endpoints=_merged(state.endpoints, change.endpoints),
         hosts=_merged(state.hosts, change.hosts),
+        retired=_merged(state.retired, change.retired),
+        unconfirmed=change.unconfirmed or state.unconfirmed,
         numbers=state.numbers if change.numbers is None else change.numbers,
     )
 

@@ -16,8 +16,10 @@ CREATE TABLE revisions (
 );
 CREATE TABLE endpoints (id TEXT PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE hosts (name TEXT PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE retired (address TEXT PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE tokens (secret_hash TEXT PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE numbers (id INTEGER PRIMARY KEY CHECK (id = 1), record BLOB NOT NULL);
+CREATE TABLE unconfirmed (id INTEGER PRIMARY KEY CHECK (id = 1), record BLOB NOT NULL);
 
 -- History is append-only: not even a bug in the controller may rewrite what was in force.
 CREATE TRIGGER revisions_never_change BEFORE UPDATE ON revisions BEGIN SELECT RAISE(ABORT, 'history is append-only'); END;

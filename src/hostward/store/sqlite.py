@@ -21,10 +21,19 @@ import msgspec
 from hostward.errors import StoreError
 from hostward.model.endpoint import Endpoint
 from hostward.store.memory import conflict, no_such_revision
-from hostward.store.records import Change, HostRecord, PolicySource, RevisionRecord, State, TokenRecord
+from hostward.store.records import (
+    Change,
+    HostRecord,
+    PolicySource,
+    RetiredAddress,
+    RevisionRecord,
+    State,
+    TokenRecord,
+    Unconfirmed,
+)
 from hostward.store.token_rules import check_redeemable
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class SqliteStore:
@@ -92,12 +101,18 @@ class SqliteStore:
                 msgspec.json.decode(row, type=Endpoint) for (row,) in db.execute("SELECT record FROM endpoints")
             ]
             hosts = [msgspec.json.decode(row, type=HostRecord) for (row,) in db.execute("SELECT record FROM hosts")]
+            retired = [
+                msgspec.json.decode(row, type=RetiredAddress) for (row,) in db.execute("SELECT record FROM retired")
+            ]
+            unconfirmed = db.execute("SELECT record FROM unconfirmed").fetchone()
             numbers = db.execute("SELECT record FROM numbers").fetchone()
             return State(
                 revision=revision,
                 sources=_policy(db, policy_revision),
                 endpoints={endpoint.id: endpoint for endpoint in endpoints},
                 hosts={host.name: host for host in hosts},
+                retired={address.key: address for address in retired},
+                unconfirmed=msgspec.json.decode(unconfirmed[0], type=Unconfirmed) if unconfirmed else None,
                 numbers=numbers[0] if numbers else b"",
             )
 
@@ -117,6 +132,10 @@ class SqliteStore:
             )
             _write_records(db, "endpoints", "id", change.endpoints)
             _write_records(db, "hosts", "name", change.hosts)
+            _write_records(db, "retired", "address", change.retired)
+            if change.unconfirmed is not None:
+                record = msgspec.json.encode(change.unconfirmed)
+                db.execute("INSERT OR REPLACE INTO unconfirmed VALUES (1, ?)", (record,))
             if change.numbers is not None:
                 db.execute("INSERT OR REPLACE INTO numbers VALUES (1, ?)", (change.numbers,))
             return revision
@@ -142,6 +161,11 @@ class SqliteStore:
         """See ``Store.put_host``."""
         with self._transaction() as db:
             db.execute("INSERT OR REPLACE INTO hosts VALUES (?, ?)", (host.name, msgspec.json.encode(host)))
+
+    def confirm(self) -> None:
+        """See ``Store.confirm``."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM unconfirmed")
 
     def put_token(self, token: TokenRecord) -> None:
         """See ``Store.put_token``."""
@@ -188,7 +212,7 @@ def _write_records(
     db: sqlite3.Connection,
     table: str,
     key: str,
-    changes: Mapping[str, Endpoint | None] | Mapping[str, HostRecord | None],
+    changes: Mapping[str, Endpoint | None] | Mapping[str, HostRecord | None] | Mapping[str, RetiredAddress | None],
 ) -> None:
     gone = [(name,) for name, record in changes.items() if record is None]
     kept = [(name, msgspec.json.encode(record)) for name, record in changes.items() if record is not None]

@@ -118,11 +118,11 @@ def test_a_revision_reaches_its_host_and_is_acknowledged(tmp_path: Path) -> None
             await here.agent("h1", enforcer)
             rollout = await here.controller.apply([("a.yaml", ACME)], "tester")
             assert [(o.host, o.outcome) for o in rollout.hosts] == [("h1", Outcome.ENFORCED)]
-            await here.controller.add_endpoint(_endpoint("web-1", "h1"), "tester")
+            await here.controller.attachments.add(_endpoint("web-1", "h1"), "tester")
             # What was missing came from the device.
             assert dict(enforcer.slice.endpoints["acme/web-1"].addresses).keys() == {"10.0.0.1"}
             with pytest.raises(ConflictError, match="there is an endpoint of this name"):
-                await here.controller.add_endpoint(_endpoint("web-1", "h1"), "tester")
+                await here.controller.attachments.add(_endpoint("web-1", "h1"), "tester")
 
     asyncio.run(run())
 
@@ -152,7 +152,7 @@ def test_what_does_not_fit_a_host_is_refused_before_it_is_committed(tmp_path: Pa
             await here.controller.apply([("a.yaml", ACME)], "tester")
             greedy = replace(_endpoint("web-1", "h1"), quota=Quota(flows=10_000_000))
             with pytest.raises(CapacityError, match="10000000 flows"):
-                await here.controller.add_endpoint(greedy, "tester")
+                await here.controller.attachments.add(greedy, "tester")
             assert here.controller.ledger.state.revision == 1
 
     asyncio.run(run())
@@ -228,7 +228,7 @@ def test_an_agent_comes_back_with_its_last_good_slice(tmp_path: Path) -> None:
         async with site(tmp_path) as here:
             task = await here.agent("h1", ModelEnforcer())
             await here.controller.apply([("a.yaml", ACME)], "tester")
-            await here.controller.add_endpoint(_endpoint("web-1", "h1"), "tester")
+            await here.controller.attachments.add(_endpoint("web-1", "h1"), "tester")
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
         # The controller is gone; the agent enforces what it kept.
@@ -254,5 +254,61 @@ def test_a_token_is_text_that_comes_back(tmp_path: Path) -> None:
         async with site(tmp_path) as here:
             token = await here.controller.membership.make_token("h1")
             assert parse_join_token(str(token)) == token
+
+    asyncio.run(run())
+
+
+def test_an_address_is_held_back_from_another_endpoint_while_a_host_may_still_know_the_last(tmp_path: Path) -> None:
+    """Invariant 13, also where the address is given up between the question whether it is free and the commit."""
+
+    async def run() -> None:
+        async with site(tmp_path) as here:
+            enforcer = ModelEnforcer()
+            await here.agent("h1", enforcer)
+            away = await here.agent("h2", ModelEnforcer())
+            attachments, lock = here.controller.attachments, here.controller.ledger.changing
+            await here.controller.apply([("a.yaml", ACME)], "tester")
+            await attachments.add(_endpoint("web-1", "h1"), "tester")
+            away.cancel()
+            await asyncio.gather(away, return_exceptions=True)
+            while "h2" in here.controller.fleet.connected():
+                await asyncio.wait_for(here.controller.fleet.next_progress(), 5)
+            other = replace(_endpoint("web-2", "h1"), port=Port("other"))
+            async with lock:
+                # Both wait for the lock, the removal in front; the newcomer has asked already, and nothing was retired.
+                removal = asyncio.create_task(attachments.remove("web-1", "tester"))
+                addition = asyncio.create_task(attachments.add(other, "tester"))
+                while len(lock._waiters or ()) < 2:  # noqa: ASYNC110 (a lock has no event for who queues)
+                    await asyncio.sleep(0)
+            await removal
+            with pytest.raises(ConflictError, match="h2 has not acknowledged that it is gone"):
+                await addition
+            with pytest.raises(ConflictError, match="h2 has not acknowledged that it is gone"):
+                await attachments.add(other, "tester")
+            # Whoever had it may have it back, and once h2 is out of the way anybody may.
+            await here.controller.move_host("h2", HostState.QUARANTINED, "tester")
+            await attachments.add(other, "tester")
+            assert "acme/web-2" in enforcer.slice.endpoints
+
+    asyncio.run(run())
+
+
+def test_an_unconfirmed_change_goes_back_by_itself_and_a_confirmed_one_stays(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with site(tmp_path) as here:
+            await here.agent("h1", ModelEnforcer())
+            controller = here.controller
+            await controller.apply([("a.yaml", ACME)], "tester")
+            await controller.apply([("a.yaml", ACME.replace(b"80", b"81"))], "tester", confirm_within_s=0.2)
+            with pytest.raises(ConflictError, match="waits to be confirmed"):
+                await controller.apply([("a.yaml", ACME)], "tester")
+            while controller.ledger.state.unconfirmed is not None:
+                await asyncio.wait_for(controller.fleet.next_progress(), 5)
+            assert controller.policies.tenants["acme"].source == ACME.decode()
+            await controller.apply([("a.yaml", ACME.replace(b"80", b"82"))], "tester", confirm_within_s=60)
+            await controller.confirm()
+            assert b"82" in controller.policies.tenants["acme"].source.encode()
+            with pytest.raises(ConflictError, match="no change waits"):
+                await controller.confirm()
 
     asyncio.run(run())

@@ -8,7 +8,7 @@ import pytest
 from hostward.errors import ConflictError, EnrolmentError, NotFoundError
 from hostward.model.endpoint import Endpoint, Port
 from hostward.store.memory import MemoryStore
-from hostward.store.records import Change, HostRecord, HostState, PolicySource, TokenRecord
+from hostward.store.records import Change, HostRecord, HostState, PolicySource, RetiredAddress, TokenRecord, Unconfirmed
 from hostward.store.sqlite import SqliteStore
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
@@ -109,3 +109,22 @@ def test_a_refused_redemption_leaves_the_token_unused(store, secret_hash, host, 
     with pytest.raises(EnrolmentError, match=message):
         store.redeem_token(secret_hash, host, NOON + timedelta(seconds=late_s))
     assert store.redeem_token("h", "alpha", NOON).used_by == "alpha"
+
+
+def test_a_retired_address_stays_until_it_is_named_again(store):
+    gone = RetiredAddress("default", "10.0.0.1", WEB.id, 1)
+    store.commit(0, change(retired={gone.key: gone}))
+    store.commit(1, change())
+    assert store.load().retired == {gone.key: gone}
+    store.commit(2, change(retired={gone.key: None}))
+    assert store.load().retired == {}
+
+
+def test_what_waits_to_be_confirmed_outlives_other_commits(store):
+    waiting = Unconfirmed(1, NOON)
+    store.commit(0, change(unconfirmed=waiting))
+    store.commit(1, change())
+    assert store.load().unconfirmed == waiting
+    store.confirm()
+    assert store.load().unconfirmed is None
+    assert store.load().revision == 2

@@ -1,0 +1,146 @@
+"""Where the API listens: a Unix socket that only its owner may open, and TCP only with TLS and a bearer token.
+
+Owns sockets and who may speak; what is said is ``app``'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import json
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from hostward.errors import ConflictError, UsageError
+
+log = logging.getLogger(__name__)
+
+# A shorter token could be guessed over the network.
+TOKEN_MIN_CHARACTERS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteApi:
+    """How the API is served beyond this machine."""
+
+    address: str
+    port: int
+    certificate: Path
+    key: Path
+    token: str
+
+
+def read_token(path: Path) -> str:
+    """The bearer token in a file. Raises UsageError if it cannot be read, is short, or others may read it too."""
+    try:
+        token = path.read_text().strip()
+        mode = path.stat().st_mode & 0o777
+    except OSError as error:
+        raise UsageError(f"the API's token cannot be read: {error.strerror}", subject=str(path)) from error
+    if mode & 0o077:
+        raise UsageError(f"others may read the API's token (mode {mode:04o})", subject=str(path), hint="chmod 600 it")
+    if len(token) < TOKEN_MIN_CHARACTERS:
+        raise UsageError(
+            f"the API's token is shorter than {TOKEN_MIN_CHARACTERS} characters",
+            subject=str(path),
+            hint="make one: openssl rand -hex 32",
+        )
+    return token
+
+
+@contextlib.asynccontextmanager
+async def serving(app: ASGIApp, path: Path, remote: RemoteApi | None = None) -> AsyncIterator[None]:
+    """Serve ``app`` while the context is open. Raises OSError if an address cannot be had."""
+    servers = [(_Server(_config(app)), _private_socket(path))]
+    if remote is not None:
+        family = socket.AF_INET6 if ":" in remote.address else socket.AF_INET
+        listening = socket.create_server((remote.address, remote.port), family=family)
+        config = _config(BearerGate(app, remote.token))
+        config.ssl_certfile, config.ssl_keyfile = remote.certificate, remote.key
+        servers.append((_Server(config), listening))
+    tasks = [asyncio.create_task(server.serve(sockets=[listening])) for server, listening in servers]
+    try:
+        yield
+    finally:
+        for server, _ in servers:
+            server.should_exit = server.force_exit = True
+        await asyncio.gather(*tasks, return_exceptions=True)
+        _remove(path)
+
+
+class BearerGate:
+    """Lets only requests with the token through to ``app``; refusals are logged with the peer's address."""
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app = app
+        self._expected = f"Bearer {token}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            return
+        given = dict(scope["headers"]).get(b"authorization", b"")
+        if hmac.compare_digest(given, self._expected):
+            await self._app(scope, receive, send)
+            return
+        host, port = scope.get("client") or ("?", 0)
+        log.warning("api: refused %s:%s: no valid token", host, port)
+        refusal = {"what": "the token is missing or wrong", "subject": "", "hint": "`hostward login`", "problems": []}
+        headers = [(b"content-type", b"application/json"), (b"www-authenticate", b"Bearer")]
+        await send({"type": "http.response.start", "status": 401, "headers": headers})
+        await send({"type": "http.response.body", "body": json.dumps(refusal).encode()})
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn without its own signal handlers: the daemon has them."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _config(app: ASGIApp) -> uvicorn.Config:
+    return uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=1)
+
+
+def _private_socket(path: Path) -> socket.socket:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_socket():
+        raise ConflictError(
+            "this is no socket, and is not removed for one", subject=str(path), hint="choose another path"
+        )
+    if _answers(path):
+        raise ConflictError("another controller serves its API here", subject=str(path), hint="choose another socket")
+    _remove(path)
+    listening = socket.socket(socket.AF_UNIX)
+    # Created with its mode: there is no moment at which others could connect.
+    before = os.umask(0o177)
+    try:
+        listening.bind(str(path))
+    finally:
+        os.umask(before)
+    # At once, not when the server comes to it: until then a second controller would find nobody here.
+    listening.listen()
+    return listening
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
+
+
+def _answers(path: Path) -> bool:
+    """Whether somebody listens on a socket that a killed process may also have left behind."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+    return True

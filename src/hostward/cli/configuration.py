@@ -1,0 +1,103 @@
+"""The daemons' TOML files as typed values; docs/reference/configuration.md describes every setting.
+
+An unknown setting or a wrong type is refused by name: a daemon must not run with half of what its operator wrote.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+import msgspec
+
+from hostward.agent.join_token import check_host_name
+from hostward.controller.server import DEFAULT_CHANNEL_PORT, DEFAULT_ENROLMENT_PORT
+from hostward.datapath.kernel import DEFAULT_PINS
+from hostward.datapath.tables import Capacity
+from hostward.errors import UsageError
+
+DEFAULT_SOCKET = Path("/run/hostward/api.sock")
+
+_PortNumber = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
+_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.%a-z]+\]|[^:\[\]]+):\d{1,5}")
+
+
+class RemoteApiConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The ``[api]`` table: the API beyond this machine, only ever with TLS and a token."""
+
+    address: str
+    port: _PortNumber
+    certificate: Path
+    key: Path
+    token_file: Path
+
+
+class ControllerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A controller's file."""
+
+    state: Path = Path("/var/lib/hostward/controller")
+    socket: Path = DEFAULT_SOCKET
+    address: str = "127.0.0.1"
+    channel_port: _PortNumber = DEFAULT_CHANNEL_PORT
+    enrolment_port: _PortNumber = DEFAULT_ENROLMENT_PORT
+    certificate_life_h: Annotated[float, msgspec.Meta(gt=0, le=24 * 90)] = 24.0
+    api: RemoteApiConfig | None = None
+
+
+class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An agent's file. ``controller`` and ``enrolment`` are ``HOST:PORT``."""
+
+    controller: str
+    enrolment: str = ""
+    token_file: Path | None = None
+    name: str = ""
+    state: Path = Path("/var/lib/hostward/agent")
+    pins: Path = DEFAULT_PINS
+    hook: Literal["", "tcx", "clsact"] = ""
+    repair_period_s: Annotated[float, msgspec.Meta(gt=0, le=3_600)] = 2.0
+    datapath: Capacity = msgspec.field(default_factory=Capacity)
+
+
+_Config = TypeVar("_Config", ControllerConfig, AgentConfig)
+
+
+def read_config(path: Path, kind: type[_Config]) -> _Config:
+    """Read and check a daemon's file. Raises UsageError with what is wrong in it."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        config = msgspec.convert(values, kind, dec_hook=_path)
+    except OSError as error:
+        raise UsageError(f"cannot be read: {error.strerror}", subject=str(path)) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"this is not TOML: {error}", subject=str(path)) from error
+    except msgspec.ValidationError as error:
+        hint = f"the settings are {', '.join(kind.__struct_fields__)}"
+        raise UsageError(str(error).replace("Object", "It"), subject=str(path), hint=hint) from error
+    if isinstance(config, AgentConfig):
+        for name, address in (("controller", config.controller), ("enrolment", config.enrolment)):
+            if (address or name == "controller") and not _ADDRESS.fullmatch(address):
+                raise UsageError(f"{name} = {address!r} is not HOST:PORT", subject=str(path))
+            if address and int(address.rpartition(":")[2]) > 65_535:
+                raise UsageError(f"{name} = {address!r} has no such port", subject=str(path))
+        small = [size for size in Capacity.__slots__ if getattr(config.datapath, size) < 2]
+        if small:
+            raise UsageError(f"datapath.{small[0]} is too small to hold anything", subject=str(path))
+        unknown = set(values.get("datapath", {})) - set(Capacity.__slots__)
+        if unknown:
+            hint = f"they are {', '.join(Capacity.__slots__)}"
+            raise UsageError(f"{sorted(unknown)[0]!r} is no size of the datapath", subject=str(path), hint=hint)
+    return config
+
+
+def own_name(given: str) -> str:
+    """This host's name: the given one, else the first label of the machine's. Raises EnrolmentError."""
+    return check_host_name(given or socket.gethostname().partition(".")[0].lower())
+
+
+def _path(kind: type, value: object) -> object:
+    if kind is Path and isinstance(value, str) and value:
+        return Path(value)
+    raise msgspec.ValidationError(f"Expected a path, got {value!r}")
