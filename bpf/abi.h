@@ -13,7 +13,7 @@
 
 #include <linux/types.h>
 
-#define HW_ABI_VERSION 3
+#define HW_ABI_VERSION 4
 
 enum hw_direction {
 	HW_EGRESS = 0,	/* from the workload */
@@ -90,7 +90,7 @@ struct hw_endpoint {
 
 /* The two stamps' source and the endpoint's policy, in one aligned word that userspace stores atomically. */
 struct hw_active {
-	__u32 policy;	  /* index into hw_policies of the endpoint's first variant */
+	__u32 policy;	  /* index into hw_policies of the block of the endpoint's first address */
 	__u32 generation; /* 0: no revision is in force */
 };
 
@@ -98,13 +98,19 @@ struct hw_network {
 	__u64 epoch; /* grows when an address is removed or changes identity */
 };
 
-/* What one endpoint's address (variant) enforces in one revision. Written only while no hw_active refers to it. */
+/*
+ * What one address of an endpoint enforces in one revision; an endpoint has a block for each, side by side, the unused
+ * ones behind them with an address of zeros. Written only while no hw_active refers to it, so that an address comes and
+ * goes with its policy, in one store.
+ */
+#define HW_ADDRESSES_PER_ENDPOINT 16
 struct hw_policy {
 	__u64 revision;
 	__u32 table[2]; /* by direction: index into hw_refs of the first peer's reference */
 	__u32 peers[2]; /* by direction: number of references */
 	__u32 identity;
 	__u32 padding;
+	__u8 address[16];
 };
 
 /* Where the verdicts about one peer stand. row_length 0: the peer is unknown to this table. */
@@ -145,11 +151,19 @@ enum hw_class_block_index {
 #define HW_CLASSES_ICMPV6 256	/* + type */
 #define HW_CLASSES_PROTOCOL 512 /* + IP protocol number */
 
-struct hw_address_key {
-	__u32 slot;
+/* One address that is somebody's. Both families have keys of their own: a look-up's cost grows with its key's length.
+ */
+struct hw_host4_key {
+	__be32 network;
+	__u8 address[4];
+};
+
+struct hw_host6_key {
+	__be32 network;
 	__u8 address[16];
 };
 
+/* More than one address. */
 struct hw_prefix4_key {
 	__u32 prefix_bits; /* 32 for the network, plus the prefix length */
 	__be32 network;
@@ -165,8 +179,8 @@ struct hw_prefix6_key {
 /* One canonical tuple for both directions: the endpoint's side is `local`. */
 struct hw_flow_key {
 	__u32 slot;
-	__u8 protocol;
-	__u8 padding[3];
+	__u32 protocol; /* wider than its values: the hash reads words, and a byte just stored stalls the load of its
+			   word */
 	__u8 local[16];
 	__u8 remote[16];
 	__be16 local_port;  /* for ICMP the identifier of an echo */

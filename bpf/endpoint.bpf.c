@@ -70,7 +70,8 @@ struct hw_abi {
 	struct hw_cell cell;
 	struct hw_decision decision;
 	struct hw_class_block class_block;
-	struct hw_address_key address_key;
+	struct hw_host4_key host4_key;
+	struct hw_host6_key host6_key;
 	struct hw_prefix4_key prefix4_key;
 	struct hw_prefix6_key prefix6_key;
 	struct hw_flow_key flow_key;

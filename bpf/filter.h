@@ -252,7 +252,7 @@ __noinline int error_is_related(struct __sk_buff *skb, struct hw_packet *p)
 	case HW_PROTOCOL_TCP:
 	case HW_PROTOCOL_UDP:
 	case HW_PROTOCOL_SCTP:
-		packet_set_ports(&inner, *(__be16 *)ports, *(__be16 *)(ports + 2));
+		packet_set_ports(&inner, ports);
 		break;
 	case HW_PROTOCOL_ICMP:
 	case HW_PROTOCOL_ICMPV6:
@@ -363,7 +363,7 @@ static __always_inline int filter(struct __sk_buff *skb, const enum hw_direction
 	case HW_L4_STATELESS:
 		return open_flow(skb, &p, endpoint);
 	case HW_L4_ICMP_ERROR:
-		if (!own_address(p.key.slot, p.key.local, p.family))
+		if (!own_address(&p, p.key.local, p.family))
 			return deny_for(skb, &p, direction == HW_EGRESS ? HW_REASON_IP_SPOOF : HW_REASON_NOT_ADDRESSED);
 		if (!error_is_related(skb, &p))
 			return deny_for(skb, &p, HW_REASON_ICMP_UNRELATED);

@@ -84,12 +84,25 @@ struct {
 	__array(values, struct hw_class_inner);
 } hw_classes SEC(".maps");
 
+/*
+ * Who an address is: single addresses by hash, the rest by longest-prefix match, whose cost grows with the number of
+ * prefixes. A single address is the longest prefix there is, so it is asked for first.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 4096);
-	__type(key, struct hw_address_key);
-	__type(value, __u32); /* variant: added to hw_active.policy */
-} hw_addresses SEC(".maps");
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 262144);
+	__type(key, struct hw_host4_key);
+	__type(value, __u32); /* peer index */
+} hw_hosts4 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 262144);
+	__type(key, struct hw_host6_key);
+	__type(value, __u32); /* peer index */
+} hw_hosts6 SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);

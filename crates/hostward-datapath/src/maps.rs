@@ -23,7 +23,7 @@ use crate::error::libbpf;
 use crate::ffi;
 
 /// Every shared map of the object, in the order of `bpf/maps.h`.
-const NAMES: [&str; 17] = [
+const NAMES: [&str; 18] = [
     "hw_endpoints",
     "hw_active",
     "hw_networks",
@@ -33,7 +33,8 @@ const NAMES: [&str; 17] = [
     "hw_decisions",
     "hw_counts",
     "hw_classes",
-    "hw_addresses",
+    "hw_hosts4",
+    "hw_hosts6",
     "hw_prefixes4",
     "hw_prefixes6",
     "hw_flows",
