@@ -77,6 +77,8 @@ enum hw_event_kind {
 struct hw_constants {
 	__u32 slot;
 	__u32 abi_version;
+	__u32 tick_ns; /* one jiffy: the resolution of CLOCK_MONOTONIC_COARSE */
+	__u32 padding;
 };
 
 struct hw_endpoint {
@@ -200,7 +202,7 @@ struct hw_flow {
 	__u32 tag;	  /* a hash of the key: an element freed and reused under a reader is told apart by it */
 	__u32 generation; /* first stamp: the endpoint's */
 	__u64 epoch;	  /* second stamp: the network's */
-	__u64 seen_ns;	  /* CLOCK_MONOTONIC_COARSE, last packet */
+	__u64 seen_ns;	  /* ticks(), last packet */
 	__u32 state;	/* enum hw_flow_state in the low byte, directions that sent FIN in the next; compare-and-swap */
 	__u32 decision; /* index into hw_decisions */
 	__u64 reported_ns; /* when the last event was sent */

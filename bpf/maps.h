@@ -11,6 +11,21 @@
 
 #include "abi.h"
 
+const volatile struct hw_constants constants SEC(".rodata.port") = {
+	.abi_version = HW_ABI_VERSION,
+	.tick_ns = 4000000,
+};
+
+/*
+ * Nanoseconds since some moment, as coarse as CLOCK_MONOTONIC_COARSE and advancing with it. The verifier turns the
+ * helper into one load, whereas reading a clock is two calls, and returns are dear where the kernel guards them
+ * (retbleed, SRSO).
+ */
+static __always_inline __u64 ticks(void)
+{
+	return bpf_jiffies64() * constants.tick_ns;
+}
+
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 256);

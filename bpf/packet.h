@@ -44,7 +44,7 @@ struct hw_packet {
 	struct hw_flow_key key;
 	struct hw_active active; /* as it was when the packet came: one packet, one revision */
 	__u64 epoch;		 /* of the endpoint's network, likewise */
-	__u64 now_ns;		 /* CLOCK_MONOTONIC_COARSE */
+	__u64 now_ns;		 /* ticks() */
 	__u32 len_bytes;	 /* of the frame */
 	__u32 l4_offset;
 	__u32 l4_len_bytes;

@@ -103,7 +103,7 @@ static __always_inline bool find_class(const struct hw_packet *p, __u16 port, __
  * Decides the flow that the packet belongs to, by the direction of its opener and `port`, the opener's destination
  * port. Always fills `a` as far as it came.
  */
-__noinline int decide(struct hw_packet *p, __u32 network, __u16 port, struct hw_answer *a)
+static __always_inline int decide(struct hw_packet *p, __u32 network, __u16 port, struct hw_answer *a)
 {
 	__u32 *peer, index;
 	struct hw_decision *decision;
@@ -112,8 +112,6 @@ __noinline int decide(struct hw_packet *p, __u32 network, __u16 port, struct hw_
 	struct hw_ref *ref;
 	__u16 class;
 
-	if (!p || !a)
-		return 0;
 	__builtin_memset(a, 0, sizeof(*a));
 	a->verdict = HW_VERDICT_DENY;
 	a->reason = p->direction == HW_EGRESS ? HW_REASON_IP_SPOOF : HW_REASON_NOT_ADDRESSED;

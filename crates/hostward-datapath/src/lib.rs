@@ -6,6 +6,7 @@
 mod bench;
 mod capacity;
 mod error;
+mod constants;
 mod events;
 mod ffi;
 mod maps;

@@ -44,8 +44,6 @@ const NAMES: [&str; 18] = [
     "hw_denials",
 ];
 const EVENTS: &str = "hw_events";
-/// How the name of the section for `struct hw_constants` ends.
-pub(crate) const CONSTANTS: &str = ".rodata.port";
 
 /// Handles to the pinned maps.
 pub(crate) struct Maps {

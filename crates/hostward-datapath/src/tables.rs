@@ -18,13 +18,13 @@ use zerocopy::FromBytes as _;
 use zerocopy::IntoBytes as _;
 
 use crate::Capacity;
+use crate::constants;
 use crate::error::Result;
 use crate::error::invalid;
 use crate::error::kernel;
 use crate::error::libbpf;
 use crate::events::Events;
 use crate::ffi::SharedWords;
-use crate::maps::CONSTANTS;
 use crate::maps::Maps;
 use crate::port::Port;
 
@@ -530,15 +530,8 @@ fn prefix_of(map: &str, key: &[u8]) -> Option<(u32, [u8; 16], u32)> {
     Some((u32::from_be(network), address, bits))
 }
 
-/// The object's `abi_version`, which names the folder of its maps.
+/// The object's ABI version, which names the folder of its maps.
 fn abi_version(object: &Path) -> Result<u32> {
     let open = libbpf_rs::ObjectBuilder::default().open_file(object).map_err(libbpf("open", object.display()))?;
-    open.maps()
-        .find(|map| map.name().to_string_lossy().ends_with(CONSTANTS))
-        .and_then(|map| {
-            let bytes = map.initial_value()?;
-            let (constants, _) = abi::Constants::read_from_prefix(bytes).ok()?;
-            Some(constants.abi_version)
-        })
-        .ok_or_else(|| invalid(object.display(), "it has no constants"))
+    constants::abi_version(&open, object)
 }
