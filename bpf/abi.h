@@ -178,7 +178,7 @@ struct hw_prefix6_key {
 	__u8 address[16];
 };
 
-/* One canonical tuple for both directions: the endpoint's side is `local`. */
+/* One canonical tuple for both directions: the endpoint's side is `local`. The key of IPv6 flows. */
 struct hw_flow_key {
 	__u32 slot;
 	__u32 protocol; /* wider than its values: the hash reads words, and a byte just stored stalls the load of its
@@ -189,6 +189,14 @@ struct hw_flow_key {
 	__be16 remote_port; /* for ICMP 1 + the direction of the echo request */
 };
 
+/* The same for IPv4 flows, in words. */
+struct hw_flow4_key {
+	__be32 local;
+	__be32 remote;
+	__u32 ports;	     /* local_port and remote_port, as they stand there */
+	__u32 slot_protocol; /* slot << 8 | protocol */
+};
+
 enum hw_flow_state {
 	HW_FLOW_OPENING = 0,	 /* TCP: SYN seen. Others: no reply yet */
 	HW_FLOW_ANSWERED = 1,	 /* TCP: SYN and SYN+ACK seen */
@@ -197,28 +205,32 @@ enum hw_flow_state {
 	HW_FLOW_CLOSED = 4,	 /* TCP: both FINs seen, or a RST */
 };
 
-/* What every packet reads or writes comes first: a flow out of the cache costs as few lines as it can. */
+/*
+ * What every packet reads or writes is the first line of the cache, and an IPv4 flow's entry in the kernel's hash table
+ * is three lines, of which its header and key are the first.
+ */
 struct hw_flow {
 	__u32 tag;	  /* a hash of the key: an element freed and reused under a reader is told apart by it */
 	__u32 generation; /* first stamp: the endpoint's */
 	__u64 epoch;	  /* second stamp: the network's */
 	__u64 seen_ns;	  /* ticks(), last packet */
-	__u32 state;	/* enum hw_flow_state in the low byte, directions that sent FIN in the next; compare-and-swap */
-	__u32 decision; /* index into hw_decisions */
-	__u64 reported_ns; /* when the last event was sent */
-	__u8 opener;	   /* enum hw_direction of the packet that opened it */
-	__u8 verdict;
-	__u8 port_class; /* ICMP: type of the request */
-	__u8 padding;
-	__u32 place; /* of the endpoint's ring: the only one that is this flow's, whatever keys others still carry */
+	__u32 state;	  /* see flow.h; compare-and-swap */
+	__u32 decision;	  /* index into hw_decisions */
 	__u64 packets[2]; /* by direction */
 	__u64 bytes[2];
+
+	__u64 reported_ns; /* when the last event was sent */
 	__u64 reported_packets;
 	__u64 reported_bytes;
 	__u64 revision; /* under which it was decided */
 	__u32 number;	/* of the decision */
 	__u32 peer;	/* the peer's index */
+	__u32 place;	/* of the endpoint's ring: the only one that is this flow's, whatever keys others still carry */
+	__u8 verdict;
+	__u8 port_class; /* ICMP: type of the request */
+	__u8 padding[18];
 };
+_Static_assert(sizeof(struct hw_flow) == 128, "two lines of the cache");
 
 /* One place of an endpoint's ring of flows. A flow exists only while it holds one. */
 struct hw_ring_place {

@@ -52,10 +52,9 @@ __noinline int deny_for(struct __sk_buff *skb, struct hw_packet *p, __u8 reason)
 __noinline int insert_flow(const struct hw_packet *p, const struct hw_answer *a)
 {
 	struct hw_flow flow = {};
-	struct hw_flow_key key;
 	struct hw_usage *usage;
 	__u32 index;
-	int error;
+	long error;
 
 	if (!p || !a)
 		return -1;
@@ -70,7 +69,7 @@ __noinline int insert_flow(const struct hw_packet *p, const struct hw_answer *a)
 	flow.revision = a->revision;
 	flow.number = a->number;
 	flow.peer = a->peer;
-	flow.opener = p->direction;
+	flow.state = HW_OPENER_BIT(p->direction);
 	flow.verdict = a->verdict;
 	flow.port_class = p->port;
 	flow.place = p->place;
@@ -81,8 +80,7 @@ __noinline int insert_flow(const struct hw_packet *p, const struct hw_answer *a)
 		flow.packets[HW_INGRESS] = 1;
 		flow.bytes[HW_INGRESS] = p->len_bytes;
 	}
-	key = p->key; /* for Linux 6.1, see decide() */
-	error = bpf_map_update_elem(&hw_flows, &key, &flow, BPF_NOEXIST);
+	error = add_flow(&p->key, &flow);
 	if (error)
 		return error == -HW_EEXIST ? 0 : error; /* another CPU opened it a moment ago */
 	index = p->key.slot;
@@ -156,13 +154,14 @@ __noinline int open_flow(struct __sk_buff *skb, struct hw_packet *p, const struc
 static __always_inline bool renew_flow(struct hw_packet *p, struct hw_flow *flow, const struct hw_endpoint *endpoint,
 				       struct hw_answer *a)
 {
+	__u8 opener = HW_OPENER(flow->state);
 	__u16 port;
 
 	if (p->kind == HW_L4_ECHO)
 		port = flow->port_class;
 	else
-		port = bpf_ntohs(flow->opener == HW_EGRESS ? p->key.remote_port : p->key.local_port);
-	p->opener = flow->opener;
+		port = bpf_ntohs(opener == HW_EGRESS ? p->key.remote_port : p->key.local_port);
+	p->opener = opener;
 	decide(p, endpoint->network, port, a);
 	if (!is_allowed(a))
 		return false;
@@ -278,7 +277,7 @@ __noinline int error_is_related(struct __sk_buff *skb, struct hw_packet *p)
 	default:
 		return false;
 	}
-	struct hw_flow *flow = bpf_map_lookup_elem(&hw_flows, &inner.key);
+	struct hw_flow *flow = find_flow(&inner.key, inner.family == 4);
 
 	return flow && flow_is_stamped(flow, p) && !flow_expired(flow, inner.key.protocol, p->now_ns);
 }
@@ -355,7 +354,7 @@ static __always_inline int filter(struct __sk_buff *skb, const enum hw_direction
 	struct hw_flow *flow;
 	enum hw_reason reason;
 	__u32 index = constants.slot;
-	__u64 *word;
+	__u64 *word, seen_ns;
 
 	endpoint = bpf_map_lookup_elem(&hw_endpoints, &index);
 	word = bpf_map_lookup_elem(&hw_active, &index);
@@ -385,7 +384,7 @@ static __always_inline int filter(struct __sk_buff *skb, const enum hw_direction
 			return deny_for(skb, &p, HW_REASON_ICMP_UNRELATED);
 		return TC_ACT_OK;
 	}
-	flow = bpf_map_lookup_elem(&hw_flows, &p.key);
+	flow = find_flow(&p.key, p.family == 4);
 	if (!flow)
 		return open_flow(skb, &p, endpoint);
 	if (!flow_is_current(flow, &p)) {
@@ -396,9 +395,10 @@ static __always_inline int filter(struct __sk_buff *skb, const enum hw_direction
 	reason = advance_flow(&p, flow);
 	if (reason)
 		return deny_for(skb, &p, reason);
+	seen_ns = flow->seen_ns;
 	count_flow(&p, flow);
-	if (p.now_ns - flow->reported_ns > HW_UPDATE_INTERVAL_NS)
-		report_flow(&p.key, flow, HW_EVENT_UPDATE, p.now_ns);
+	if ((p.now_ns ^ seen_ns) >> HW_UPDATE_CHECK_SHIFT && p.now_ns - flow->reported_ns > HW_UPDATE_INTERVAL_NS)
+		report_flow(&p.key, flow, p.now_ns);
 	return TC_ACT_OK;
 }
 

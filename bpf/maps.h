@@ -139,9 +139,16 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 262144);
+	__type(key, struct hw_flow4_key);
+	__type(value, struct hw_flow);
+} hw_flows4 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 262144);
 	__type(key, struct hw_flow_key);
 	__type(value, struct hw_flow);
-} hw_flows SEC(".maps");
+} hw_flows6 SEC(".maps");
 
 struct hw_ring_inner {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

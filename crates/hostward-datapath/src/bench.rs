@@ -4,12 +4,10 @@ use std::os::fd::AsFd as _;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use hostward_abi as abi;
 use libbpf_rs::MapCore as _;
 use libbpf_rs::MapFlags;
 use libbpf_rs::MapHandle;
 use libbpf_rs::ObjectBuilder;
-use zerocopy::FromBytes as _;
 use zerocopy::Immutable;
 use zerocopy::IntoBytes;
 

@@ -5,7 +5,7 @@
 pub struct Capacity {
     /// Endpoints, and networks.
     pub endpoints: u32,
-    /// Flows of all endpoints together; the sum of their quotas must not exceed it.
+    /// Flows of all endpoints together, in either family; the sum of their quotas must not exceed it.
     pub flows: u32,
     /// Cells of all rows.
     pub cells: u32,
@@ -32,7 +32,7 @@ impl Capacity {
             "hw_decisions" | "hw_counts" => self.decisions,
             "hw_classes" => self.class_sets * 4,
             "hw_hosts4" | "hw_hosts6" | "hw_prefixes4" | "hw_prefixes6" => self.prefixes,
-            "hw_flows" => self.flows,
+            "hw_flows4" | "hw_flows6" => self.flows,
             _ => return None,
         })
     }

@@ -5,8 +5,8 @@
 
 mod bench;
 mod capacity;
-mod error;
 mod constants;
+mod error;
 mod events;
 mod ffi;
 mod maps;

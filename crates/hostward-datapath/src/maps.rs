@@ -23,7 +23,7 @@ use crate::error::libbpf;
 use crate::ffi;
 
 /// Every shared map of the object, in the order of `bpf/maps.h`.
-const NAMES: [&str; 18] = [
+const NAMES: [&str; 19] = [
     "hw_endpoints",
     "hw_active",
     "hw_networks",
@@ -37,7 +37,8 @@ const NAMES: [&str; 18] = [
     "hw_hosts6",
     "hw_prefixes4",
     "hw_prefixes6",
-    "hw_flows",
+    "hw_flows4",
+    "hw_flows6",
     "hw_rings",
     "hw_usage",
     "hw_reasons",

@@ -12,14 +12,12 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::path::PathBuf;
 
-use hostward_abi as abi;
 use libbpf_rs::Link;
 use libbpf_rs::TC_EGRESS;
 use libbpf_rs::TC_INGRESS;
 use libbpf_rs::TcAttachPoint;
 use libbpf_rs::TcHookBuilder;
 use libbpf_rs::query::LinkTypeInfo;
-use zerocopy::FromBytes as _;
 
 use crate::constants::set_slot;
 use crate::error::Result;

@@ -14,7 +14,7 @@ use hostward_abi as abi;
 use libbpf_rs::MapCore as _;
 use libbpf_rs::MapFlags;
 use libbpf_rs::MapHandle;
-use zerocopy::FromBytes as _;
+use zerocopy::FromBytes;
 use zerocopy::IntoBytes as _;
 
 use crate::Capacity;
@@ -449,12 +449,8 @@ impl Datapath {
     /// # Errors
     /// The kernel refuses.
     pub fn clear_slot(&self, slot: u32) -> Result<()> {
-        let flows = self.maps.get("hw_flows");
-        let mine: Vec<_> =
-            flows.keys().filter(|key| abi::FlowKey::read_from_bytes(key).is_ok_and(|key| key.slot == slot)).collect();
-        for key in mine {
-            flows.delete(&key).map_err(libbpf("remove from", "hw_flows"))?;
-        }
+        self.remove_flows("hw_flows4", |key: &abi::Flow4Key| key.slot_protocol >> 8 == slot)?;
+        self.remove_flows("hw_flows6", |key: &abi::FlowKey| key.slot == slot)?;
         self.maps.write_array(
             "hw_usage",
             slot,
@@ -469,6 +465,15 @@ impl Datapath {
                 .get("hw_reasons")
                 .update_percpu(&(slot * 32 + reason).to_ne_bytes(), &vec![vec![0; 8]; processors], MapFlags::ANY)
                 .map_err(libbpf("clear", "hw_reasons"))?;
+        }
+        Ok(())
+    }
+
+    fn remove_flows<K: FromBytes>(&self, name: &'static str, which: impl Fn(&K) -> bool) -> Result<()> {
+        let flows = self.maps.get(name);
+        let mine: Vec<_> = flows.keys().filter(|key| K::read_from_bytes(key).is_ok_and(|key| which(&key))).collect();
+        for key in mine {
+            flows.delete(&key).map_err(libbpf("remove from", name))?;
         }
         Ok(())
     }
