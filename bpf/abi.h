@@ -269,13 +269,19 @@ struct hw_event {
 	__be16 ethertype;
 	__be16 source_port;
 	__be16 destination_port;
-	__u8 padding[6];
+	__u8 others; /* 1: counts other packets of the rule too, whatever their addresses and ports */
+	__u8 padding[5];
 	__u8 source[16];
 	__u8 destination[16];
 };
 
-/* Denials of one kind that wait for the next event: `event` as it would be sent now, with what is not yet reported. */
-#define HW_DENIALS_PER_ENDPOINT 64
+/*
+ * Denials of one kind that wait for the next event: `event` as it would be sent now, with what is not yet reported. An
+ * endpoint has so many places for kinds told apart by rule, peer and port, and behind them so many by rule alone.
+ */
+#define HW_DENIALS_BY_PORT 64
+#define HW_DENIALS_BY_RULE 16
+#define HW_DENIALS_PER_ENDPOINT (HW_DENIALS_BY_PORT + HW_DENIALS_BY_RULE)
 struct hw_denial {
 	__u32 busy; /* taken by compare-and-swap, never waited for */
 	__u32 tag;  /* of what is counted here */

@@ -40,21 +40,30 @@ int hw_empty(struct __sk_buff *skb)
 SEC("tc")
 int hw_flush(struct __sk_buff *skb)
 {
-	__u32 first = constants.slot * HW_DENIALS_PER_ENDPOINT;
+	__u32 first = constants.slot * HW_DENIALS_PER_ENDPOINT, slot = constants.slot;
+	struct hw_usage *usage = bpf_map_lookup_elem(&hw_usage, &slot);
+	__u64 now_ns = ticks();
 
+	if (!usage)
+		return TC_ACT_OK;
 	for (__u32 i = 0; i < HW_DENIALS_PER_ENDPOINT; i++) {
 		__u32 index = first + i;
 		struct hw_denial *denial = bpf_map_lookup_elem(&hw_denials, &index);
 
 		if (!denial || !denial->event.packets)
 			continue;
-		if (__sync_val_compare_and_swap(&denial->busy, 0, 1))
+		if (!take_denial(denial))
 			continue;
-		if (denial->event.packets && send_pending(&denial->event)) {
-			denial->event.packets = 0;
-			denial->event.bytes = 0;
+		if (i >= HW_DENIALS_BY_PORT) {
+			if (denial_is_due(denial, now_ns))
+				send_by_rule(denial, now_ns);
+		} else {
+			struct hw_event *event = take_event(slot, usage);
+
+			if (event)
+				send_waiting(denial, event, now_ns);
 		}
-		*(volatile __u32 *)&denial->busy = 0;
+		release_denial(denial);
 	}
 	return TC_ACT_OK;
 }

@@ -175,35 +175,33 @@ static __always_inline bool renew_flow(struct hw_packet *p, struct hw_flow *flow
 	return true;
 }
 
-/* The flow has ended: what comes is decided as if it were not there. No verdict of the kernel's. */
-#define HW_FLOW_ENDED 1000
+enum hw_revisit {
+	HW_REVISIT_DENIED, /* the policy in force does not allow the flow any more; it was ended and reported */
+	HW_REVISIT_ENDED,  /* the packet is decided as if the flow were not there */
+	HW_REVISIT_RENEWED,
+};
 
-/* The way of a packet whose flow is known but not simply current: expired, closed, stale. A verdict, or FLOW_ENDED. */
+/* A flow that is known but not simply current: expired, closed, stale. */
 __noinline int revisit_flow(struct __sk_buff *skb, struct hw_packet *p, struct hw_flow *flow,
 			    const struct hw_endpoint *endpoint)
 {
 	struct hw_answer a;
 
 	if (!p || !flow || !endpoint)
-		return TC_ACT_SHOT;
+		return HW_REVISIT_DENIED;
 	if (flow->tag != flow_tag(&p->key))
-		return HW_FLOW_ENDED;
+		return HW_REVISIT_ENDED;
 	if (flow_expired(flow, p->key.protocol, p->now_ns) ||
 	    (p->may_open && p->kind == HW_L4_TCP && HW_STATE(flow->state) == HW_FLOW_CLOSED)) {
 		end_flow(&p->key, flow, p->now_ns);
-		return HW_FLOW_ENDED;
+		return HW_REVISIT_ENDED;
 	}
 	if (!renew_flow(p, flow, endpoint, &a)) {
 		end_flow(&p->key, flow, p->now_ns);
 		account_denial(skb, p, &a);
-		return TC_ACT_SHOT;
+		return HW_REVISIT_DENIED;
 	}
-	__u8 reason = advance_flow(p, flow);
-
-	if (reason)
-		return deny_for(skb, p, reason);
-	count_flow(p, flow);
-	return TC_ACT_OK;
+	return HW_REVISIT_RENEWED;
 }
 
 static __always_inline bool flow_is_stamped(const struct hw_flow *flow, const struct hw_packet *p)
@@ -388,9 +386,10 @@ static __always_inline int filter(struct __sk_buff *skb, const enum hw_direction
 	if (!flow)
 		return open_flow(skb, &p, endpoint);
 	if (!flow_is_current(flow, &p)) {
-		int verdict = revisit_flow(skb, &p, flow, endpoint);
+		int outcome = revisit_flow(skb, &p, flow, endpoint);
 
-		return verdict == HW_FLOW_ENDED ? open_flow(skb, &p, endpoint) : verdict;
+		if (outcome != HW_REVISIT_RENEWED)
+			return outcome == HW_REVISIT_ENDED ? open_flow(skb, &p, endpoint) : TC_ACT_SHOT;
 	}
 	reason = advance_flow(&p, flow);
 	if (reason)

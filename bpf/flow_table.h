@@ -35,32 +35,34 @@ static __always_inline struct hw_flow *find_flow(const struct hw_flow_key *key, 
 	return bpf_map_lookup_elem(&hw_flows6, key);
 }
 
+/* Keys of both families in one place of the stack, of which there is little. */
+union hw_any_flow_key {
+	struct hw_flow4_key four;
+	struct hw_flow_key six;
+};
+
 static __always_inline long add_flow(const struct hw_flow_key *key, const struct hw_flow *flow)
 {
+	union hw_any_flow_key copy;
+
 	if (is_flow4(key)) {
-		struct hw_flow4_key short_key;
-
-		flow4_key(&short_key, key);
-		return bpf_map_update_elem(&hw_flows4, &short_key, flow, BPF_NOEXIST);
-	} else {
-		struct hw_flow_key copy = *key;
-
-		return bpf_map_update_elem(&hw_flows6, &copy, flow, BPF_NOEXIST);
+		flow4_key(&copy.four, key);
+		return bpf_map_update_elem(&hw_flows4, &copy.four, flow, BPF_NOEXIST);
 	}
+	copy.six = *key;
+	return bpf_map_update_elem(&hw_flows6, &copy.six, flow, BPF_NOEXIST);
 }
 
 static __always_inline long remove_flow(const struct hw_flow_key *key)
 {
+	union hw_any_flow_key copy;
+
 	if (is_flow4(key)) {
-		struct hw_flow4_key short_key;
-
-		flow4_key(&short_key, key);
-		return bpf_map_delete_elem(&hw_flows4, &short_key);
-	} else {
-		struct hw_flow_key copy = *key;
-
-		return bpf_map_delete_elem(&hw_flows6, &copy);
+		flow4_key(&copy.four, key);
+		return bpf_map_delete_elem(&hw_flows4, &copy.four);
 	}
+	copy.six = *key;
+	return bpf_map_delete_elem(&hw_flows6, &copy.six);
 }
 
 #endif

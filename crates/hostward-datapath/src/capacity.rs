@@ -26,7 +26,7 @@ impl Capacity {
             "hw_endpoints" | "hw_active" | "hw_networks" | "hw_rings" | "hw_usage" => self.endpoints,
             // 16 addresses of each endpoint in the old and in the new revision; HW_REASON_STRIDE.
             "hw_policies" | "hw_reasons" => self.endpoints * 32,
-            "hw_denials" => self.endpoints * 64,
+            "hw_denials" => self.endpoints * 80,
             "hw_refs" => self.refs,
             "hw_cells" => self.cells,
             "hw_decisions" | "hw_counts" => self.decisions,

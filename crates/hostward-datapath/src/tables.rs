@@ -458,7 +458,7 @@ impl Datapath {
         )?;
         let denial = abi::Denial::read_from_bytes(&[0; size_of::<abi::Denial>()])
             .map_err(|_| invalid("hw_denials", "another layout"))?;
-        self.maps.write_array("hw_denials", slot * 64, &[denial; 64])?;
+        self.maps.write_array("hw_denials", slot * 80, &[denial; 80])?;
         let processors = libbpf_rs::num_possible_cpus().map_err(libbpf("count", "processors"))?;
         for reason in 0..32 {
             self.maps

@@ -28,6 +28,7 @@ pub struct Event {
     destination_port: u16,
     packets: u64,
     bytes: u64,
+    others: bool,
 }
 
 /// An address that was never filled in is empty: an ARP or unparsed frame has none.
@@ -74,6 +75,7 @@ impl From<abi::Event> for Event {
             destination_port: u16::from_be(event.destination_port),
             packets: event.packets,
             bytes: event.bytes,
+            others: event.others != 0,
         }
     }
 }

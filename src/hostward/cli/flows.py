@@ -11,7 +11,7 @@ def flow_line(flow: Mapping[str, Any]) -> str:
     time = str(flow["time"])[11:23]
     verdict = f"{flow['verdict']}{' (' + flow['reason'] + ')' if flow['reason'] else ''}"
     rules = " + ".join(flow["rules"])
-    size = f"{flow['packets']} packets, {flow['bytes']} B"
+    size = f"{flow['packets']} packets, {flow['bytes']} B{', others of the rule too' if flow.get('others') else ''}"
     return (
         f"{time} {flow['host']} {verdict:<22} {_side(flow['src'])} → {_side(flow['dst'])} {flow['proto']}  "
         f"{rules} @{flow['revision']}  {flow['kind']} {size}"

@@ -110,6 +110,7 @@ def describe(host: str, event: FlowEvent, endpoints: Mapping[tuple[str, str], En
         "proto": _PROTOCOLS.get(event.protocol, str(event.protocol)),
         "packets": event.packets,
         "bytes": event.bytes,
+        "others": event.others,
         "direction": event.direction,
         "mac": event.mac,
     }

@@ -290,6 +290,7 @@ class KernelEnforcer:
             bytes=event.bytes,
             ethertype=event.ethertype,
             mac=event.source_mac,
+            others=event.others,
         )
 
     def counters(self) -> Counters:

@@ -14,7 +14,8 @@ class FlowEvent:
     ``rules`` its rule ids; ``reason`` says why a packet was denied or invalid (``policy``, ``ip-spoof``, ``fragment`` …),
     empty for allow. ``source`` and ``destination`` are as in the packet that opened the flow; ports are 0 where the
     protocol has none, and for ICMP ``destination_port`` is the type. ``endpoint`` is the local endpoint's id, ``peer`` the
-    peer's identity number (0 when it was not looked up).
+    peer's identity number (0 when it was not looked up). ``others`` means that the packets counted are not all of this
+    tuple: under a flood of denials an event stands for all of its rule, and its tuple is one of theirs.
     """
 
     time_ns: int
@@ -39,3 +40,4 @@ class FlowEvent:
     bytes: int
     ethertype: int = 0
     mac: str = ""
+    others: bool = False
