@@ -158,16 +158,16 @@ impl Datapath {
     /// # Errors
     /// The slot is beyond the capacity.
     pub fn write_endpoint(&self, slot: u32, config: &EndpointConfig) -> Result<()> {
-        let interval_ns = 1_000_000_000 / u64::from(config.events_per_s.max(1));
-        let value = abi::Endpoint {
-            mac: config.mac,
-            padding: [0; 2],
-            network: config.network,
-            flow_quota: config.flow_quota,
-            event_interval_ns: interval_ns,
-            event_burst_ns: interval_ns * u64::from(config.events_burst.max(1)),
-        };
-        self.maps.write_array("hw_endpoints", slot, &[value])
+        self.maps.write_array("hw_endpoints", slot, &[endpoint_value(config)])
+    }
+
+    /// Whether an endpoint's configuration is the one given.
+    ///
+    /// # Errors
+    /// The slot is beyond the capacity.
+    pub fn holds_endpoint(&self, slot: u32, config: &EndpointConfig) -> Result<bool> {
+        let held: Option<abi::Endpoint> = self.maps.read("hw_endpoints", &slot)?;
+        Ok(held.is_some_and(|held| held.as_bytes() == endpoint_value(config).as_bytes()))
     }
 
     /// Gives the slot a new ring of `quota` places. Only while the endpoint has no flows.
@@ -236,7 +236,9 @@ impl Datapath {
                 return Err(invalid("hw_classes", format!("a block of {} classes", classes.len())));
             }
             let bytes = classes.as_bytes();
-            if !self.blocks.contains_key(bytes) {
+            // One that is there already may have been written to behind our back: then it is of no use to anybody.
+            let intact = self.blocks.get(bytes).map(|block| block_is(block, bytes)).transpose()?;
+            if intact != Some(true) {
                 let inner = Maps::create_inner("hw_class_block", bytes.len(), 1, 0)?;
                 inner.update(&0u32.to_ne_bytes(), bytes, MapFlags::ANY).map_err(libbpf("write", "hw_class_block"))?;
                 self.blocks.insert(bytes.to_vec(), inner);
@@ -245,6 +247,22 @@ impl Datapath {
         }
         // In one call: each update of an array of maps by itself waits for a grace period.
         self.maps.write_array("hw_classes", class_set * 4, &fds)
+    }
+
+    /// Whether the four blocks of a class set are the ones given.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn holds_class_set(&self, class_set: u32, blocks: &[Vec<u16>]) -> Result<bool> {
+        for (index, classes) in (class_set * 4..).zip(blocks) {
+            // Read, an array of maps tells the number of the map in it.
+            let Ok(Some(id)) = self.maps.read::<_, u32>("hw_classes", &index) else { return Ok(false) };
+            let Ok(block) = MapHandle::from_map_id(id) else { return Ok(false) };
+            if !block_is(&block, classes.as_bytes())? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Writes cells: decision slots, 0 for none.
@@ -485,6 +503,23 @@ impl Datapath {
     pub fn drain_events(&self, limit: usize) -> Result<Vec<abi::Event>> {
         self.events.drain(limit)
     }
+}
+
+fn endpoint_value(config: &EndpointConfig) -> abi::Endpoint {
+    let interval_ns = 1_000_000_000 / u64::from(config.events_per_s.max(1));
+    abi::Endpoint {
+        mac: config.mac,
+        padding: [0; 2],
+        network: config.network,
+        flow_quota: config.flow_quota,
+        event_interval_ns: interval_ns,
+        event_burst_ns: interval_ns * u64::from(config.events_burst.max(1)),
+    }
+}
+
+fn block_is(block: &MapHandle, classes: &[u8]) -> Result<bool> {
+    let held = block.lookup(&0u32.to_ne_bytes(), MapFlags::ANY).map_err(libbpf("read", "hw_class_block"))?;
+    Ok(held.is_some_and(|held| held == classes))
 }
 
 /// Where an address or a prefix stands: the two are kept apart, see `bpf/maps.h`.

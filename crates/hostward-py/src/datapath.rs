@@ -45,6 +45,18 @@ fn prefix_parts(text: &str) -> PyResult<([u8; 16], u32)> {
     Ok((address_bytes(address)?, bits.parse().map_err(|_| invalid())?))
 }
 
+fn class_blocks(blocks: Vec<Vec<(u32, u16)>>) -> Vec<Vec<u16>> {
+    let block = |cuts: Vec<(u32, u16)>| {
+        let mut classes = vec![0u16; 65_536];
+        for (first, class) in cuts {
+            let first = (first as usize).min(classes.len());
+            classes[first..].fill(class);
+        }
+        classes
+    };
+    blocks.into_iter().map(block).collect()
+}
+
 pub fn direction(word: &str) -> PyResult<Direction> {
     match word {
         "egress" => Ok(Direction::Egress),
@@ -102,7 +114,6 @@ impl Datapath {
         self.inner.pinned_ports().map_err(refused)
     }
 
-    #[pyo3(signature = (slot, *, mac, network, flow_quota, events_per_s, events_burst))]
     fn write_endpoint(
         &self,
         slot: u32,
@@ -114,6 +125,19 @@ impl Datapath {
     ) -> PyResult<()> {
         let config = EndpointConfig { mac, network, flow_quota, events_per_s, events_burst };
         self.inner.write_endpoint(slot, &config).map_err(refused)
+    }
+
+    fn holds_endpoint(
+        &self,
+        slot: u32,
+        mac: [u8; 6],
+        network: u32,
+        flow_quota: u32,
+        events_per_s: u32,
+        events_burst: u32,
+    ) -> PyResult<bool> {
+        let config = EndpointConfig { mac, network, flow_quota, events_per_s, events_burst };
+        self.inner.holds_endpoint(slot, &config).map_err(refused)
     }
 
     fn create_ring(&self, slot: u32, quota: u32) -> PyResult<()> {
@@ -146,18 +170,11 @@ impl Datapath {
 
     /// Each block is (first, class) ascending from 0; each class runs to the next cut.
     fn write_class_set(&mut self, class_set: u32, blocks: Vec<Vec<(u32, u16)>>) -> PyResult<()> {
-        let blocks: Vec<Vec<u16>> = blocks
-            .into_iter()
-            .map(|cuts| {
-                let mut classes = vec![0u16; 65_536];
-                for (first, class) in cuts {
-                    let first = (first as usize).min(classes.len());
-                    classes[first..].fill(class);
-                }
-                classes
-            })
-            .collect();
-        self.inner.write_class_set(class_set, &blocks).map_err(refused)
+        self.inner.write_class_set(class_set, &class_blocks(blocks)).map_err(refused)
+    }
+
+    fn holds_class_set(&self, class_set: u32, blocks: Vec<Vec<(u32, u16)>>) -> PyResult<bool> {
+        self.inner.holds_class_set(class_set, &class_blocks(blocks)).map_err(refused)
     }
 
     fn write_cells(&self, first: u32, decisions: Vec<u32>) -> PyResult<()> {

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hostward.cli.progress import waiting
 from hostward.errors import ChannelError, HostwardError, PolicyError, Problem, UsageError
 
 DEFAULT_SOCKET = Path("/run/hostward/api.sock")
@@ -63,7 +64,8 @@ class Client:
         import httpx2
 
         try:
-            response = self._http.request(method, path, json=body)
+            with waiting("waiting for the controller and its hosts"):
+                response = self._http.request(method, path, json=body)
         except httpx2.TransportError as error:
             raise self._unreachable(error) from error
         if response.status_code >= 400:

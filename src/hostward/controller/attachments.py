@@ -16,7 +16,7 @@ from hostward.controller.membership import Membership
 from hostward.controller.publisher import ROLLOUT_LIMIT_S, Plan, Publisher, Rollout
 from hostward.datapath.enforcer import DeviceFacts
 from hostward.errors import ConflictError, NotFoundError, UsageError
-from hostward.model.endpoint import Endpoint
+from hostward.model.endpoint import ADDRESSES_MAX, Endpoint
 from hostward.store.records import RetiredAddress, retirement_key
 
 
@@ -131,6 +131,8 @@ def _completed(endpoint: Endpoint, facts: DeviceFacts) -> Endpoint:
         raise UsageError(f"this is no IP address: {error}", subject=endpoint.id) from error
     if not addresses:
         raise UsageError("it has no address yet", subject=endpoint.id, hint="give it with --ip")
+    if len(addresses) > ADDRESSES_MAX:
+        raise UsageError(f"it has {len(addresses)} addresses, and {ADDRESSES_MAX} are allowed", subject=endpoint.id)
     for address in map(ip_address, addresses):
         if address.is_multicast or address.is_unspecified or address.is_loopback or str(address) == "255.255.255.255":
             raise UsageError(f"{address} cannot be an endpoint's address", subject=endpoint.id)

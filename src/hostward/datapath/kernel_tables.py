@@ -30,14 +30,11 @@ class KernelTables:
 
     def write_endpoint(self, slot: int, config: EndpointConfig) -> None:
         """See ``Tables``."""
-        self._core.write_endpoint(
-            slot,
-            mac=list(bytes.fromhex(config.mac.replace(":", ""))),
-            network=config.network,
-            flow_quota=config.flow_quota,
-            events_per_s=config.events_per_s,
-            events_burst=config.events_burst,
-        )
+        self._core.write_endpoint(slot, *_endpoint_fields(config))
+
+    def holds_endpoint(self, slot: int, config: EndpointConfig) -> bool:
+        """See ``Tables``."""
+        return self._core.holds_endpoint(slot, *_endpoint_fields(config))
 
     def create_ring(self, slot: int, quota: int) -> None:
         """See ``Tables``."""
@@ -57,12 +54,11 @@ class KernelTables:
 
     def write_class_set(self, index: int, classes: ClassSet) -> None:
         """See ``Tables``."""
-        others = [
-            (base + first, cls)
-            for base, cuts in zip(_OTHER_BASES, (classes.icmp, classes.icmpv6, classes.proto), strict=True)
-            for first, cls in cuts
-        ]
-        self._core.write_class_set(index, [list(classes.tcp), list(classes.udp), list(classes.sctp), others])
+        self._core.write_class_set(index, _class_blocks(classes))
+
+    def holds_class_set(self, index: int, classes: ClassSet) -> bool:
+        """See ``Tables``."""
+        return self._core.holds_class_set(index, _class_blocks(classes))
 
     def write_cells(self, first: int, decisions: Sequence[int]) -> None:
         """See ``Tables``."""
@@ -124,3 +120,18 @@ class KernelTables:
     def clear_slot(self, slot: int) -> None:
         """See ``Tables``."""
         self._core.clear_slot(slot)
+
+
+def _endpoint_fields(config: EndpointConfig) -> tuple[list[int], int, int, int, int]:
+    mac = list(bytes.fromhex(config.mac.replace(":", "")))
+    return (mac, config.network, config.flow_quota, config.events_per_s, config.events_burst)
+
+
+def _class_blocks(classes: ClassSet) -> list[list[tuple[int, int]]]:
+    """The four blocks of a class set, as (first, class) cuts in the order of ``enum hw_class_block_index``."""
+    others = [
+        (base + first, cls)
+        for base, cuts in zip(_OTHER_BASES, (classes.icmp, classes.icmpv6, classes.proto), strict=True)
+        for first, cls in cuts
+    ]
+    return [list(classes.tcp), list(classes.udp), list(classes.sctp), others]

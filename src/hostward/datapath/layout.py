@@ -11,6 +11,7 @@ from hostward.datapath.tables import (
     ADDRESSES_PER_ENDPOINT,
     HALVES,
     Capacity,
+    EndpointConfig,
     KernelDecision,
     PolicyBlock,
     Ref,
@@ -131,6 +132,12 @@ def own_addresses(endpoint: LocalEndpoint) -> tuple[str, ...]:
     interface = bytes((*mac[:3], 0xFF, 0xFE, *mac[3:]))
     link_local = str(IPv6Address(b"\xfe\x80" + bytes(6) + interface))
     return (*(address for address in endpoint.addresses if address != link_local), link_local)
+
+
+def config_of(endpoint: LocalEndpoint) -> EndpointConfig:
+    """What the datapath has to know of an endpoint besides policy."""
+    quota = endpoint.quota
+    return EndpointConfig(endpoint.mac, endpoint.network, quota.flows, quota.events_per_s, quota.events_burst)
 
 
 def blocks_of(layout: Layout, desired: HostSlice, name: str) -> list[PolicyBlock]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from ipaddress import ip_address, ip_network
 
+from hostward.datapath.layout import class_key
 from hostward.datapath.tables import (
     ADDRESSES_PER_ENDPOINT,
     EMPTY_BLOCK,
@@ -57,6 +58,10 @@ class MemoryTables:
         """See ``Tables``."""
         self.endpoints[slot] = config
 
+    def holds_endpoint(self, slot: int, config: EndpointConfig) -> bool:
+        """See ``Tables``."""
+        return self.endpoints.get(slot) == config
+
     def create_ring(self, slot: int, quota: int) -> None:
         """See ``Tables``."""
         self.rings[slot] = quota
@@ -77,6 +82,11 @@ class MemoryTables:
     def write_class_set(self, index: int, classes: ClassSet) -> None:
         """See ``Tables``."""
         self.class_sets[index] = classes
+
+    def holds_class_set(self, index: int, classes: ClassSet) -> bool:
+        """See ``Tables``."""
+        held = self.class_sets.get(index)
+        return held is not None and class_key(held) == class_key(classes)
 
     def write_cells(self, first: int, decisions: Sequence[int]) -> None:
         """See ``Tables``."""

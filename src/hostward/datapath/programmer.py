@@ -27,6 +27,7 @@ from hostward.datapath.layout import (
     RowKey,
     blocks_of,
     class_key,
+    config_of,
     recover,
 )
 from hostward.datapath.tables import (
@@ -34,7 +35,6 @@ from hostward.datapath.tables import (
     HALVES,
     NO_REF,
     PEER_UNKNOWN,
-    EndpointConfig,
     KernelDecision,
     PolicyBlock,
     Ref,
@@ -132,9 +132,7 @@ class Programmer:
 
     def configure(self, endpoint: LocalEndpoint) -> None:
         """Write what the datapath has to know of an endpoint besides policy. Its slot must be claimed."""
-        quota = endpoint.quota
-        config = EndpointConfig(endpoint.mac, endpoint.network, quota.flows, quota.events_per_s, quota.events_burst)
-        self._tables.write_endpoint(self._layout.slots[endpoint.id], config)
+        self._tables.write_endpoint(self._layout.slots[endpoint.id], config_of(endpoint))
 
     def program(self, desired: HostSlice) -> None:
         """Bring a slice into force for the endpoints whose slots are claimed.

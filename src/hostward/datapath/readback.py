@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hostward.datapath.layout import Layout, blocks_of
+from hostward.datapath.layout import Layout, blocks_of, class_key, config_of
 from hostward.datapath.tables import Tables, policy_index
 
 
@@ -16,11 +16,20 @@ def mend_tables(tables: Tables, layout: Layout) -> list[str]:
     if not layout.slice.revision:
         return []
     return [
+        *_mend_class_sets(tables, layout),
         *_mend_rows(tables, layout),
         *_mend_peer_tables(tables, layout),
         *_mend_prefixes(tables, layout),
         *_mend_endpoints(tables, layout),
     ]
+
+
+def _mend_class_sets(tables: Tables, layout: Layout) -> Iterator[str]:
+    for classes in layout.slice.class_sets.values():
+        index = layout.class_sets[class_key(classes)]
+        if not tables.holds_class_set(index, classes):
+            tables.write_class_set(index, classes)
+            yield f"class set {index}: its ports had been changed"
 
 
 def _mend_rows(tables: Tables, layout: Layout) -> Iterator[str]:
@@ -59,6 +68,9 @@ def _mend_endpoints(tables: Tables, layout: Layout) -> Iterator[str]:
         slot = layout.slots.get(name)
         if slot is None:
             continue
+        if not tables.holds_endpoint(slot, config_of(endpoint)):
+            tables.write_endpoint(slot, config_of(endpoint))
+            yield f"{endpoint.id}: its MAC, network or quota had been changed"
         first = policy_index(slot, layout.halves[slot])
         for place, block in enumerate(blocks_of(layout, layout.slice, name)):
             if tables.read_policy(first + place) != block:

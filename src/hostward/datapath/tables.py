@@ -84,6 +84,10 @@ class Tables(Protocol):
         """Configure a slot."""
         ...
 
+    def holds_endpoint(self, slot: int, config: EndpointConfig) -> bool:
+        """Whether a slot is configured so."""
+        ...
+
     def create_ring(self, slot: int, quota: int) -> None:
         """Give a slot room for ``quota`` flows; only while it has none."""
         ...
@@ -102,6 +106,10 @@ class Tables(Protocol):
 
     def write_class_set(self, index: int, classes: ClassSet) -> None:
         """Write a class set that no reference names yet."""
+        ...
+
+    def holds_class_set(self, index: int, classes: ClassSet) -> bool:
+        """Whether a class set is written so."""
         ...
 
     def write_cells(self, first: int, decisions: Sequence[int]) -> None:

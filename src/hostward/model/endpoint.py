@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 DEFAULT_NETWORK = "default"
+# The datapath has 16 places for an endpoint's addresses, and one of them is for its link-local address.
+ADDRESSES_MAX = 15
 
 
 class EndpointState(Enum):

@@ -71,6 +71,15 @@ def _policy(tables: MemoryTables, programmer: Programmer) -> None:
     _write(tables, 0, replace(first, egress=(0, 0)))
 
 
+def _mac(tables: MemoryTables, programmer: Programmer) -> None:
+    tables.write_endpoint(1, replace(tables.endpoints[1], mac="02:00:00:00:00:66"))
+
+
+def _class_set(tables: MemoryTables, programmer: Programmer) -> None:
+    index = next(iter(programmer.layout.class_sets.values()))
+    tables.write_class_set(index, replace(CLASSES, tcp=ALL))
+
+
 def _spare_policy(tables: MemoryTables, programmer: Programmer) -> None:
     _write(tables, 7, tables.read_policy(tables.read_active(1)[0]))
 
@@ -88,6 +97,8 @@ TAMPERINGS: dict[str, tuple[Callable[[MemoryTables, Programmer], None], str]] = 
     "a prefix added": (lambda tables, _: tables.write_prefixes({(0, "10.0.0.0/24"): 1}), "10.0.0.0/24"),
     "a policy block": (_policy, "policy block 0"),
     "a policy block of no address": (_spare_policy, "policy block 7"),
+    "the MAC": (_mac, "MAC"),
+    "a class set": (_class_set, "class set"),
     "the policy in force": (lambda tables, _: tables.activate(1, 0, 1), "another policy"),
     "the slot closed": (lambda tables, _: tables.activate(1, 0, 0), "another policy"),
 }

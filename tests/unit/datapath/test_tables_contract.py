@@ -7,6 +7,7 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -138,11 +139,24 @@ def test_a_slot_is_configured_cleared_and_configured_again(tables: Tables) -> No
     tables.synchronize()
 
 
+def test_a_slot_tells_whether_it_is_configured_so(tables: Tables) -> None:
+    config = EndpointConfig("02:00:00:00:00:01", 0, 64, 10, 20)
+    assert not tables.holds_endpoint(1, config)
+    tables.write_endpoint(1, config)
+    assert tables.holds_endpoint(1, config)
+    assert not tables.holds_endpoint(1, replace(config, mac="02:00:00:00:00:02"))
+    assert not tables.holds_endpoint(1, replace(config, flow_quota=65))
+
+
 def test_a_class_set_may_be_written_again_once_nothing_names_it(tables: Tables) -> None:
     everything = ((0, 0),)
     first = ClassSet(9, ((0, 0), (80, 1), (65_535, 2)), everything, everything, everything, everything, everything)
     tables.write_class_set(1, first)
+    assert tables.holds_class_set(1, replace(first, id=10))
+    assert not tables.holds_class_set(2, first)
     tables.write_class_set(1, ClassSet(9, *(everything,) * 6))
+    assert not tables.holds_class_set(1, first)
+    assert tables.holds_class_set(1, ClassSet(9, *(everything,) * 6))
 
 
 @pytest.mark.netns
