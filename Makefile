@@ -10,7 +10,7 @@ BPF_CFLAGS := -O2 -g -target bpf -mcpu=v3 -Wall -Wextra -Werror -Wno-unused-para
 	-I/usr/include/$(shell uname -m)-linux-gnu
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bpf build demo test lint fmt suites clean
+.PHONY: help setup bpf build wheel demo test lint fmt suites clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -33,6 +33,9 @@ build/core.stamp: $(OBJECT) $(BENCH_OBJECT) $(RUST_SOURCES) pyproject.toml | bui
 	@source scripts/environment && $(VENV)/bin/maturin develop --release >build/core.log 2>&1 || { tail -40 build/core.log >&2; exit 1; }
 	@touch $@
 
+wheel: build ## dist/hostward-*.whl, installable without a compiler
+	@source scripts/environment && PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/maturin build --release --out dist
+
 demo: build ## the main job, shown in a lab of three hosts, every claim checked
 	@scripts/mounts && scripts/rooted $(VENV)/bin/hostward lab demo
 
@@ -52,4 +55,4 @@ suites: build ## run the suites of others, where their data is present
 	@if [ -d ../shared/suites ]; then echo "no suite concerns what is built so far"; else echo "no suites here"; fi
 
 clean: ## remove what was built
-	@rm -rf build target $(OBJECT) $(BENCH_OBJECT) src/hostward/_core*.so
+	@rm -rf build dist target $(OBJECT) $(BENCH_OBJECT) src/hostward/_core*.so

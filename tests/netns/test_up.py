@@ -33,7 +33,7 @@ class Machine:
         self._environment = {**os.environ, "HOSTWARD_SERVER": f"unix://{folder}/api.sock", "NO_COLOR": "1"}
         self._process: subprocess.Popen[str] | None = None
 
-    def start(self, *policy: Path) -> None:
+    def start(self, *policy: Path, under: tuple[str, ...] = ()) -> None:
         options = [option for path in policy for option in ("--policy", str(path))]
         folders = (
             "--state",
@@ -43,7 +43,7 @@ class Machine:
             "--pins",
             str(self._pins),
         )
-        command = (sys.executable, "-m", "hostward.cli.main", "up", *options, *folders, "--name", "h1")
+        command = (*under, sys.executable, "-m", "hostward.cli.main", "up", *options, *folders, "--name", "h1")
         self._process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=self._environment)
         assert self._process.stderr is not None
         for line in self._process.stderr:
@@ -211,3 +211,16 @@ def test_devices_that_would_bypass_the_datapath_are_refused(machine: Machine, pa
     finally:
         run("ip", "link", "del", f"hwm{pair.tag}")
     assert machine.json("get", "endpoints") == []
+
+
+@pytest.mark.netns
+def test_the_capabilities_of_the_agents_unit_are_enough(machine: Machine, pair: Pair, policy: Path) -> None:
+    unit = Path(__file__).parents[2] / "packaging" / "systemd" / "hostward-agent.service"
+    line = next(line for line in unit.read_text().splitlines() if line.startswith("CapabilityBoundingSet="))
+    names = line.partition("=")[2].lower().split()
+    kept = ",".join("+" + name.removeprefix("cap_") for name in names)
+    machine.start(policy, under=("setpriv", f"--bounding-set=-all,{kept}", "--inh-caps=-all", "--no-new-privs", "--"))
+    machine.add(pair, "a", "client")
+    machine.add(pair, "b", "server")
+    assert comes_back(pair, 80)
+    assert not arrives(pair, 81)
