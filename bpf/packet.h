@@ -64,8 +64,11 @@ struct hw_packet {
 #define HW_ETH_LEN ((__u32)sizeof(struct ethhdr))
 #define HW_IPV4_LEN 20u
 #define HW_IPV6_LEN 40u
-/* What is made linear before parsing: Ethernet, IPv6 and the fixed part of TCP. */
-#define HW_LINEAR_LEN (HW_ETH_LEN + HW_IPV6_LEN + 20u)
+/*
+ * What is made linear before parsing: Ethernet with IPv6, or with IPv4 and the fixed part of TCP, which are as long. Not
+ * a byte more: stacks keep just the headers linear, and to pull means to copy the head of every packet that carries data.
+ */
+#define HW_LINEAR_LEN (HW_ETH_LEN + HW_IPV6_LEN)
 
 /* In stores as wide as the loads that follow soon: a wide load of narrow stores still under way waits for them all. */
 static __always_inline void address_from_ipv4(__u8 address[16], __be32 ipv4)
