@@ -1,0 +1,95 @@
+"""`make bench`: measures, prints a table and writes bench/results/NAME.json."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench import environment, network, report
+from hostward.errors import HostwardError
+
+RESULTS = Path(__file__).parent / "results"
+_LEAST_ROUNDS = 2  # a quartile of fewer means nothing
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what is asked for; the exit status says whether it could be measured, not whether targets were met."""
+    options = _parser().parse_args(arguments)
+    # `kill` gets the same clean-up as Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if os.geteuid() != 0:
+        print("the benchmark makes network namespaces and loads eBPF: run it as root", file=sys.stderr)
+        return 1
+    try:
+        result = _measure(options)
+    except HostwardError as error:
+        print(error, file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        print("interrupted; nothing is left behind and no result was written", file=sys.stderr)
+        return 130
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{options.name}.json"
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    _say(f"written to {path}")
+    return 0
+
+
+def _measure(options: argparse.Namespace) -> dict[str, object]:
+    facts = {**environment.facts(), "offloads": environment.offloads(), "load_before": environment.load()}
+    result: dict[str, object] = {"environment": facts}
+    if options.only in (None, "datapath"):
+        from hostward.datapath import bench as datapath
+
+        _say("datapath: nanoseconds for one verdict")
+        result["datapath"] = datapath.run(progress=_say)
+    if options.only in (None, "network"):
+        _say(f"network: {options.rounds} rounds, {options.seconds} s each")
+        measured = network.run(options.rounds, options.seconds, _say)
+        result["network"] = report.as_json(measured)
+        print("\n".join(report.table(measured)))
+    facts["load_after"] = environment.load()
+    return result
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--only", choices=("network", "datapath"), help="leave the other half out")
+    parser.add_argument("--rounds", type=_at_least(_LEAST_ROUNDS), default=11, help="alternating rounds (default 11)")
+    parser.add_argument("--seconds", type=_at_least(1), default=1, help="length of each measurement (default 1)")
+    parser.add_argument("--name", type=_result_name, default="latest", help="of the result file (default latest)")
+    return parser
+
+
+class _at_least:  # noqa: N801 (argparse names the type in its messages)
+    """An option's whole number with a bound."""
+
+    def __init__(self, least: int) -> None:
+        self.least = least
+
+    def __call__(self, text: str) -> int:
+        number = int(text)
+        if number < self.least:
+            raise argparse.ArgumentTypeError(f"{number} is less than {self.least}")
+        return number
+
+
+def _result_name(text: str) -> str:
+    if not _NAME.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no plain file name")
+    return text
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
