@@ -26,7 +26,6 @@ def facts() -> dict[str, object]:
         "cpus": os.cpu_count(),
         "python": platform.python_version(),
         "tools": {
-            "iperf3": _version("iperf3", "--version"),
             "nft": _version("nft", "--version"),
             "iproute2": _version("ip", "-Version"),
         },

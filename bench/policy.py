@@ -26,7 +26,7 @@ SERVER = {4: "10.77.2.2", 6: "fd77:2::2"}
 MACS = {"client": "02:00:00:00:01:02", "server": "02:00:00:00:02:02"}
 # Services, one rule of each group for each; the measured ones are the last rules of the last group.
 SERVICES = tuple(range(8001, 8011))
-TRANSACTION_PORT, STREAM_PORT = SERVICES[-2:]
+CONNECT_PORT, REQUEST_PORT, STREAM_PORT = SERVICES[-3:]
 # No rule names it, and the server listens on it: what filters nothing is found out.
 DENIED_PORT = SERVICES[-1] + 1
 # All other clients live on other hosts, from these addresses on.

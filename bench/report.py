@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 from bench.cases import UNPROTECTED, Case, Filter
 from bench.network import CASES, MEASUREMENTS, RULES, NetworkResult
-from bench.summary import Ratio, Summary, compare, summarize
+from bench.summary import Ratio, Summary, compare, per_round, summarize
 from bench.workloads import Kind, Measurement
 
 STREAM_TARGET = 0.95
@@ -28,12 +28,12 @@ class Row:
         """Whether the stream is as fast as it should be beside nothing; None where there is no such target."""
         if self.measurement.kind is not Kind.STREAM:
             return None
-        return self.ratios[Filter.NONE].paired_median >= STREAM_TARGET
+        return self.ratios[Filter.NONE].paired >= STREAM_TARGET
 
     @property
     def ahead_of_nftables(self) -> bool:
         """Whether Hostward is ahead of both forms of nftables."""
-        return all(self.ratios[other].paired_median > 1 for other in _NFTABLES)
+        return all(self.ratios[other].paired > 1 for other in _NFTABLES)
 
 
 def rows_of(result: NetworkResult) -> list[Row]:
@@ -82,9 +82,9 @@ def as_json(result: NetworkResult) -> dict[str, object]:
                 "measurement": measurement.kind.value,
                 "family": measurement.family,
                 "case": case.name,
-                "values": [round(value, 1) for value in values],
+                "per_round": [round(rate, 1) for rate in per_round(turns)],
             }
-            for (measurement, case), values in result.samples.items()
+            for (measurement, case), turns in result.samples.items()
         ],
     }
 
@@ -113,7 +113,7 @@ def table(result: NetworkResult) -> list[str]:
                 f"{row.rules:,}",
                 *(_figure(row.measurement.kind, row.summaries[kind].median) for kind in Filter),
                 f"{spread:.0%}",
-                *(f"{row.ratios[kind].paired_median:.3f}" for kind in (Filter.NONE, *_NFTABLES)),
+                *(f"{row.ratios[kind].paired:.3f}" for kind in (Filter.NONE, *_NFTABLES)),
                 "; ".join(verdicts) or "met",
             )
         )

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from statistics import median, quantiles
 from typing import TypeVar
 
 _Item = TypeVar("_Item")
 
 
+# A case's samples: for each round the rates of its turns. Turn t of round r is next to turn t of round r of the others.
+Samples = Sequence[Sequence[float]]
+
+
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The distribution of one case's samples. The spread is from ``lower_quartile`` to ``upper_quartile``."""
+    """The distribution over rounds of one case's rate; a round's is the median of its turns.
+
+    The spread is from ``lower_quartile`` to ``upper_quartile``.
+    """
 
     minimum: float
     lower_quartile: float
@@ -22,29 +30,40 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """One case against another.
+    """One case over another.
 
-    ``paired_median`` is the median of the rounds' own ratios: what both cases of a round suffered alike cancels out there,
-    and it is what is judged. ``of_medians`` compares typical figures, whatever round they come from.
+    ``paired`` is the median over all turns of one rate over the other's in the same turn: what both suffered alike cancels
+    out there, and it is what is judged. Its quartiles are those of the rounds' own. ``of_medians`` compares typical rates,
+    whatever turn they come from.
     """
 
     of_medians: float
-    paired_median: float
+    paired: float
     paired_lower_quartile: float
     paired_upper_quartile: float
 
 
-def summarize(samples: Sequence[float]) -> Summary:
-    """The distribution of at least two samples."""
-    lower, middle, upper = quantiles(samples, n=4, method="inclusive")
-    return Summary(min(samples), lower, middle, upper)
+def per_round(samples: Samples) -> list[float]:
+    """A case's rate in each round. The median of turns: one in which a neighbour took the processor spoils no round."""
+    return [median(turns) for turns in samples]
 
 
-def compare(samples: Sequence[float], base: Sequence[float]) -> Ratio:
-    """Samples of a case over those of another; both in the order of the rounds."""
-    paired = [ours / theirs for ours, theirs in zip(samples, base, strict=True)]
-    lower, middle, upper = quantiles(paired, n=4, method="inclusive")
-    return Ratio(median(samples) / median(base), middle, lower, upper)
+def summarize(samples: Samples) -> Summary:
+    """The distribution of at least two rounds."""
+    rates = per_round(samples)
+    lower, middle, upper = quantiles(rates, n=4, method="inclusive")
+    return Summary(min(rates), lower, middle, upper)
+
+
+def compare(samples: Samples, base: Samples) -> Ratio:
+    """The rates of a case over those of another; at least two rounds, and as many turns."""
+    paired = [
+        [ours / theirs for ours, theirs in zip(turns, base_turns, strict=True)]
+        for turns, base_turns in zip(samples, base, strict=True)
+    ]
+    lower, _, upper = quantiles(per_round(paired), n=4, method="inclusive")
+    of_medians = median(per_round(samples)) / median(per_round(base))
+    return Ratio(of_medians, median(chain.from_iterable(paired)), lower, upper)
 
 
 def rotated(items: Sequence[_Item], by: int) -> list[_Item]:

@@ -1,31 +1,31 @@
-"""The servers behind a case, and the clients that measure: one TCP stream, requests, connects.
+"""The programs behind a case: a server, and a client that measures one TCP stream, requests or connects.
 
-Clients and servers are ordinary programs in the workloads' namespaces; they know nothing of the filter between them.
+They are ordinary programs in the workloads' namespaces (bench/traffic.py), both on one processor: what is measured is what
+a packet costs from end to end, not how a scheduler spreads it, and the rest of the machine has the other processors.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
-from bench.commands import BenchError, inside, run
-from bench.policy import DENIED_PORT, SERVER, STREAM_PORT, TRANSACTION_PORT
+from bench.commands import BenchError, inside
+from bench.policy import CONNECT_PORT, DENIED_PORT, REQUEST_PORT, SERVER, STREAM_PORT
 from bench.topology import Topology
 
-_TRANSACTIONS = Path(__file__).with_name("transactions.py")
-# What a measured second may take beyond itself before it is given up.
-_GRACE_S = 20.0
+_TRAFFIC = Path(__file__).with_name("traffic.py")
 
 
 class Kind(Enum):
-    """What is measured; its value names it in results."""
+    """What is measured; its value names it in results and to the traffic program."""
 
     STREAM = "stream"
     REQUESTS = "requests"
@@ -35,6 +35,11 @@ class Kind(Enum):
     def unit(self) -> str:
         """The unit of its figures: more is better in all of them."""
         return "bytes/s" if self is Kind.STREAM else f"{self.value}/s"
+
+    @property
+    def port(self) -> int:
+        """The server's port: each has a rule of its own."""
+        return {Kind.STREAM: STREAM_PORT, Kind.REQUESTS: REQUEST_PORT, Kind.CONNECTS: CONNECT_PORT}[self]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,48 +51,78 @@ class Measurement:
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
-    """What one period gave; ``connections`` is how many the filter must have seen opened for it."""
+class Turn:
+    """What one case did in one slice: bytes taken by the server, or transactions."""
 
-    value: float
-    connections: int
+    amount: int
+    elapsed_s: float
+
+    @property
+    def rate(self) -> float:
+        """Bytes or transactions per second."""
+        return self.amount / self.elapsed_s
+
+
+class Client:
+    """The measuring program in a topology's client namespace."""
+
+    def __init__(self, process: subprocess.Popen[str], name: str) -> None:
+        self._process = process
+        self._name = name
+
+    def begin(self, measurement: Measurement) -> None:
+        """Connect and warm up."""
+        kind = measurement.kind
+        self._order({"begin": kind.value, "address": SERVER[measurement.family], "port": kind.port})
+
+    def measure(self, seconds: float) -> Turn:
+        """Measure a slice."""
+        told = self._order({"measure_s": seconds})
+        return Turn(int(told["amount"]), float(told["elapsed_s"]))
+
+    def end(self) -> None:
+        """Disconnect."""
+        self._order({"end": True})
+
+    def _order(self, order: dict[str, object]) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise BenchError(f"its client ended at {json.dumps(order)}", subject=self._name)
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+def processor() -> int:
+    """The processor that servers and clients share: the last, since interrupts tend to go to the first."""
+    return max(os.sched_getaffinity(0))
 
 
 @contextmanager
-def served(topology: Topology) -> Iterator[None]:
-    """The servers of a topology, listening: the stream's, and that of transactions, also on the port that is denied."""
-    transactions = [sys.executable, "-S", "-E", str(_TRANSACTIONS), "serve", str(TRANSACTION_PORT), str(DENIED_PORT)]
-    with ExitStack() as stack:
-        stack.enter_context(_server(topology, transactions, "ready", 2))
-        stream = ["iperf3", "--server", "--port", str(STREAM_PORT), "--forceflush"]
-        stack.enter_context(_server(topology, stream, "Server listening", 1))
-        yield
+def at_work(topology: Topology, name: str) -> Iterator[Client]:
+    """A topology's server, listening also on the port that is denied, and its client, waiting for orders."""
+    ports = [STREAM_PORT, REQUEST_PORT, CONNECT_PORT, DENIED_PORT]
+    with _traffic(topology.server, "serve", *map(str, ports)) as server:
+        assert server.stdout is not None
+        if server.stdout.readline().strip() != "ready":
+            raise BenchError("its server ended at once", subject=name)
+        with _traffic(topology.client, "measure") as client:
+            yield Client(client, name)
 
 
 @contextmanager
-def _server(topology: Topology, command: list[str], word: str, times: int) -> Iterator[None]:
-    """A server in the server's namespace, from when it has said ``word`` so many times."""
-    process = subprocess.Popen(
-        [*inside(topology.server), *command],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+def _traffic(namespace: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """The traffic program in a namespace, and its end; what it complains of is seen."""
+    command = ["taskset", "--cpu-list", str(processor()), sys.executable, "-S", "-E", str(_TRAFFIC), *arguments]
+    process = subprocess.Popen([*inside(namespace), *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
-        assert process.stdout is not None
-        said: list[str] = []
-        while sum(word in line for line in said) < times:
-            line = process.stdout.readline()
-            if not line:
-                raise BenchError(f"ended at once: {''.join(said).strip()}", subject=" ".join(command))
-            said.append(line)
-        # What it says of each client is read away, lest it wait for room in the pipe in the middle of a measurement.
-        threading.Thread(target=process.stdout.read, daemon=True).start()
-        yield
+        yield process
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
 
 
 def can_open(topology: Topology, family: int, port: int, *, limit_s: float) -> bool:
@@ -99,27 +134,6 @@ def can_open(topology: Topology, family: int, port: int, *, limit_s: float) -> b
     done = subprocess.run(
         [*inside(topology.client), sys.executable, "-S", "-E", "-c", program, *arguments],
         capture_output=True,
-        text=True,
         check=False,
     )
     return done.returncode == 0
-
-
-def measure(topology: Topology, measurement: Measurement, seconds: int) -> Figure:
-    """Measure for a period. Raises BenchError if the traffic does not get through."""
-    address = SERVER[measurement.family]
-    if measurement.kind is Kind.STREAM:
-        return _stream(topology, address, seconds)
-    command = [sys.executable, "-S", "-E", str(_TRANSACTIONS), measurement.kind.value]
-    command += [address, str(TRANSACTION_PORT), str(seconds)]
-    told = json.loads(run([*inside(topology.client), *command], limit_s=seconds + _GRACE_S))
-    transactions = int(told["transactions"])
-    connections = transactions if measurement.kind is Kind.CONNECTS else 1
-    return Figure(transactions / float(told["elapsed_s"]), connections)
-
-
-def _stream(topology: Topology, address: str, seconds: int) -> Figure:
-    command = ["iperf3", "--client", address, "--port", str(STREAM_PORT), "--time", str(seconds), "--json"]
-    told = json.loads(run([*inside(topology.client), *command], limit_s=seconds + _GRACE_S))
-    # Two connections: iperf3 speaks with its server over one of its own.
-    return Figure(float(told["end"]["sum_received"]["bits_per_second"]) / 8, 2)

@@ -9,10 +9,10 @@ from bench.policy import (
     CLIENT,
     DENIED_PORT,
     FAMILIES,
+    REQUEST_PORT,
     SERVER,
     SERVICES,
     STREAM_PORT,
-    TRANSACTION_PORT,
     client_address,
     hostward_slice,
     nftables_linear,
@@ -47,7 +47,7 @@ def test_hostward_allows_the_measured_ports_by_the_last_rules_and_no_other(
     held = hostward_slice(rules_of(size), PORTS, Quota())
     pair = (held, CLIENT[family], SERVER[family])
     assert verdict(*pair, STREAM_PORT, direction).rules == (f"bench/rule-{size}",)
-    assert verdict(*pair, TRANSACTION_PORT, direction).rules == (f"bench/rule-{size - 1}",)
+    assert verdict(*pair, REQUEST_PORT, direction).rules == (f"bench/rule-{size - 1}",)
     assert verdict(*pair, DENIED_PORT, direction).verdict == "deny"
     for port in SERVICES:
         assert verdict(*pair, port, direction).verdict == "allow"
