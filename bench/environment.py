@@ -10,6 +10,8 @@ from pathlib import Path
 
 from bench.commands import BenchError, inside, run
 from bench.topology import built
+from bench.workloads import processor
+from hostward.datapath.kernel import default_hook
 
 _ROOT = Path(__file__).parent.parent
 _OFFLOADS = ("tcp-segmentation-offload", "generic-segmentation-offload", "generic-receive-offload", "tx-checksumming")
@@ -24,6 +26,8 @@ def facts() -> dict[str, object]:
         "machine": platform.machine(),
         "cpu": _cpu_model(),
         "cpus": os.cpu_count(),
+        "measured_on_cpu": processor(),
+        "hook": default_hook(),
         "python": platform.python_version(),
         "tools": {
             "nft": _version("nft", "--version"),

@@ -90,7 +90,7 @@ def as_json(result: NetworkResult) -> dict[str, object]:
 
 
 def table(result: NetworkResult) -> list[str]:
-    """The figures as a table: medians, Hostward's spread, its ratio to each other, and targets."""
+    """The figures as a table: medians, Hostward's spread over rounds, its paired ratio to each other, and targets."""
     head = (
         "measurement",
         "rules",
@@ -117,8 +117,15 @@ def table(result: NetworkResult) -> list[str]:
                 "; ".join(verdicts) or "met",
             )
         )
+    left = (0, len(head) - 1)
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    return ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
+    return [
+        "  ".join(
+            cell.ljust(width) if column in left else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
 
 
 def _figure(kind: Kind, value: float) -> str:
