@@ -24,8 +24,9 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what is asked for; the exit status says whether it could be measured, not whether targets were met."""
     options = _parser().parse_args(arguments)
-    # `kill` gets the same clean-up as Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # `kill` gets the same clean-up as Ctrl-C; a shell's background jobs start with SIGINT ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     if os.geteuid() != 0:
         print("the benchmark makes network namespaces and loads eBPF: run it as root", file=sys.stderr)
         return 1
@@ -58,7 +59,7 @@ def _measure(options: argparse.Namespace) -> dict[str, object]:
         _say(f"network: {options.rounds} rounds, {options.seconds:g} s of each case in each")
         measured = network.run(options.rounds, options.seconds, _say)
         result["network"] = report.as_json(measured)
-        print("\n".join(report.table(measured)))
+        print("\n".join([*report.table(measured), report.verdict(measured)]))
     facts["load_after"] = environment.load()
     return result
 

@@ -128,5 +128,16 @@ def table(result: NetworkResult) -> list[str]:
     ]
 
 
+def verdict(result: NetworkResult) -> str:
+    """The targets, and in how many rows they were met."""
+    rows = rows_of(result)
+    streams = [row.stream_target_met for row in rows if row.stream_target_met is not None]
+    ahead = [row.ahead_of_nftables for row in rows]
+    return (
+        f"targets: stream at {STREAM_TARGET:.0%} of unprotected: {sum(streams)} of {len(streams)} rows; "
+        f"ahead of nftables: {sum(ahead)} of {len(ahead)} rows"
+    )
+
+
 def _figure(kind: Kind, value: float) -> str:
     return f"{value / 1e9:.2f} GB/s" if kind is Kind.STREAM else f"{value:,.0f}/s"

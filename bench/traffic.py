@@ -4,7 +4,7 @@ It imports nothing of Hostward and knows no filter. Debian does not package netp
 and `connects` resemble, and iperf3 measures whole seconds: the speed of a shared machine's processor changes faster than
 that, so a measurement is cut into slices of some hundredths of a second, and cases take turns slice by slice.
 
-    traffic.py serve STREAM-PORT TRANSACTION-PORT…   answers; says `ready` once it listens on every port
+    traffic.py serve STREAM-PORT TRANSACTION-PORT…   says `ready` once it listens on every port
     traffic.py measure                               does what standard input says, one order and one answer a line:
         {"begin": KIND, "address": A, "port": P}     connects and warms up     {}
         {"measure_s": S}                             measures a slice          {"amount": N, "elapsed_s": T}
@@ -148,12 +148,13 @@ def client() -> None:
 
 
 def server(stream_port: int, transaction_ports: list[int]) -> None:
-    """Serve for ever, after saying `ready`."""
-    stream = _listen(stream_port)
-    for listener in [_listen(port) for port in transaction_ports]:
-        threading.Thread(target=serve_transactions, args=(listener,), daemon=True).start()
+    """Say `ready`, and serve until standard input ends: as long as there is somebody who measures."""
+    serving = [(serve_stream, _listen(stream_port))]
+    serving += [(serve_transactions, _listen(port)) for port in transaction_ports]
+    for serve, listener in serving:
+        threading.Thread(target=serve, args=(listener,), daemon=True).start()
     print("ready", flush=True)
-    serve_stream(stream)
+    sys.stdin.read()
 
 
 def _repeat(transact: Callable[[], None], seconds: float) -> tuple[int, float]:

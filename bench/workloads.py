@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -87,8 +87,9 @@ class Client:
     def _order(self, order: dict[str, object]) -> dict[str, Any]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
+        with suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps(order) + "\n")
+            self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line:
             raise BenchError(f"its client ended at {json.dumps(order)}", subject=self._name)
@@ -115,9 +116,18 @@ def at_work(topology: Topology, name: str) -> Iterator[Client]:
 
 @contextmanager
 def _traffic(namespace: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """The traffic program in a namespace, and its end; what it complains of is seen."""
+    """The traffic program in a namespace, and its end; what it complains of is seen.
+
+    It has a process group of its own: Ctrl-C is this process's to handle, which then ends it.
+    """
     command = ["taskset", "--cpu-list", str(processor()), sys.executable, "-S", "-E", str(_TRAFFIC), *arguments]
-    process = subprocess.Popen([*inside(namespace), *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*inside(namespace), *command],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        process_group=0,
+    )
     try:
         yield process
     finally:
