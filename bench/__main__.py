@@ -67,7 +67,7 @@ def _measure(options: argparse.Namespace) -> dict[str, object]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--only", choices=("network", "datapath"), help="leave the other half out")
-    parser.add_argument("--rounds", type=_at_least(_LEAST_ROUNDS), default=11, help="alternating rounds (default 11)")
+    parser.add_argument("--rounds", type=_rounds, default=11, help="alternating rounds (default 11)")
     parser.add_argument("--seconds", type=_seconds, default=1.0, help="a round's period of each case (default 1)")
     parser.add_argument("--name", type=_result_name, default="latest", help="of the result file (default latest)")
     return parser
@@ -80,17 +80,10 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-class _at_least:  # noqa: N801 (argparse names the type in its messages)
-    """An option's whole number with a bound."""
-
-    def __init__(self, least: int) -> None:
-        self.least = least
-
-    def __call__(self, text: str) -> int:
-        number = int(text)
-        if number < self.least:
-            raise argparse.ArgumentTypeError(f"{number} is less than {self.least}")
-        return number
+def _rounds(text: str) -> int:
+    if not text.isdecimal() or int(text) < _LEAST_ROUNDS:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least {_LEAST_ROUNDS}")
+    return int(text)
 
 
 def _result_name(text: str) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from bench.cases import UNPROTECTED, Case, Counting, Filter, protected
 from bench.commands import BenchError
 from bench.policy import DENIED_PORT, FAMILIES
-from bench.summary import rotated
+from bench.summary import order
 from bench.topology import Topology, built
 from bench.workloads import Client, Kind, Measurement, at_work, can_open
 
@@ -100,7 +100,7 @@ def _round(stages: Sequence[_Stage], measurement: Measurement, number: int, seco
         stage.client.begin(measurement)
         stage.opened += 1
     for turn_number in range(max(1, round(seconds / SLICE_S))):
-        for stage in rotated(stages, number + turn_number):
+        for stage in order(stages, number + turn_number):
             turn = stage.client.measure(SLICE_S)
             rates[stage.case].append(turn.rate)
             if measurement.kind is Kind.CONNECTS:

@@ -66,7 +66,11 @@ def compare(samples: Samples, base: Samples) -> Ratio:
     return Ratio(of_medians, median(chain.from_iterable(paired)), lower, upper)
 
 
-def rotated(items: Sequence[_Item], by: int) -> list[_Item]:
-    """The items from the ``by``-th on, and then those before it: who comes first changes from round to round."""
-    start = by % len(items)
-    return [*items[start:], *items[:start]]
+def order(items: Sequence[_Item], turn: int) -> list[_Item]:
+    """Who goes when in a turn: each is first in its turn, and every other turn goes backwards.
+
+    So no case always follows the same one, whose remains in caches and timers it would pay for.
+    """
+    start = turn % len(items)
+    turned = [*items[start:], *items[:start]]
+    return turned[::-1] if turn % 2 else turned

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import astuple
 
 import pytest
-from bench.summary import Summary, compare, per_round, rotated, summarize
+from bench.summary import Summary, compare, order, per_round, summarize
 
 
 def test_a_summary_tells_least_middle_and_spread_of_rounds() -> None:
@@ -41,6 +41,8 @@ def test_other_rounds_or_turns_are_not_compared(base: list[list[float]]) -> None
         compare([[1.0], [2.0]], base)
 
 
-def test_every_case_comes_first_in_turn() -> None:
-    orders = [rotated("abc", number) for number in range(4)]
-    assert orders == [["a", "b", "c"], ["b", "c", "a"], ["c", "a", "b"], ["a", "b", "c"]]
+def test_every_case_comes_first_and_follows_different_ones() -> None:
+    turns = ["".join(order("abcdefg", turn)) for turn in range(14)]
+    assert {turn[0] for turn in turns} == set("abcdefg")
+    assert all(sorted(turn) == list("abcdefg") for turn in turns)
+    assert {turn[turn.index("b") - 1] for turn in turns if turn[0] != "b"} == {"a", "c"}
