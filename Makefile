@@ -10,7 +10,7 @@ BPF_CFLAGS := -O2 -g -target bpf -mcpu=v3 -Wall -Wextra -Werror -Wno-unused-para
 	-I/usr/include/$(shell uname -m)-linux-gnu
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bpf build wheel demo test lint fmt suites clean
+.PHONY: help setup bpf build wheel demo test bench lint fmt suites clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -42,6 +42,9 @@ demo: build ## the main job, shown in a lab of three hosts, every claim checked
 test: build ## every test
 	@source scripts/environment && cargo test --release --workspace --exclude hostward-py
 	@scripts/mounts && scripts/rooted $(PYTHON) -m pytest tests
+
+bench: build ## the benchmarks, beside nothing attached and beside nftables; JSON under bench/results
+	@scripts/mounts && scripts/rooted $(PYTHON) -m bench $(BENCH)
 
 lint: build ## the linters
 	@scripts/lint

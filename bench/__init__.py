@@ -1,0 +1,1 @@
+"""Hostward beside its peers, measured over real sockets between namespaces; see bench/README.md."""

@@ -1,0 +1,106 @@
+"""`make bench`: measures, prints a table and writes bench/results/NAME.json."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench import environment, network, report, rollout
+from hostward.errors import HostwardError
+
+RESULTS = Path(__file__).parent / "results"
+_LEAST_ROUNDS = 2  # a quartile of fewer means nothing
+_FIRST_IN_LINE = -20
+_MOST_SECONDS = 60.0
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what is asked for; the exit status says whether it could be measured, not whether targets were met."""
+    options = _parser().parse_args(arguments)
+    # `kill` gets the same clean-up as Ctrl-C; a shell's background jobs start with SIGINT ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    if os.geteuid() != 0:
+        print("the benchmark makes network namespaces and loads eBPF: run it as root", file=sys.stderr)
+        return 1
+    try:
+        result = _measure(options)
+    except HostwardError as error:
+        print(error, file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        print("interrupted; nothing is left behind and no result was written", file=sys.stderr)
+        return 130
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{options.name}.json"
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    _say(f"written to {path}")
+    return 0
+
+
+def _measure(options: argparse.Namespace) -> dict[str, object]:
+    facts = {**environment.facts(), "offloads": environment.offloads(), "load_before": environment.load()}
+    result: dict[str, object] = {"environment": facts}
+    if options.only in (None, "datapath"):
+        from hostward.datapath import bench as datapath
+
+        _say("datapath: nanoseconds for one verdict")
+        result["datapath"] = datapath.run(progress=_say)
+    if options.only in (None, "network"):
+        # Whoever else runs gets what is left of the processor; programs that are started inherit this.
+        os.setpriority(os.PRIO_PROCESS, 0, _FIRST_IN_LINE)
+        _say(f"network: {options.rounds} rounds, {options.seconds:g} s of each case in each")
+        measured = network.run(options.rounds, options.seconds, _say)
+        result["network"] = report.as_json(measured)
+        print("\n".join([*report.table(measured), report.verdict(measured)]))
+    if options.only in (None, "rollout"):
+        _say(f"rollout: {options.changes} changes on three hosts")
+        times = rollout.run(options.changes, _say)
+        result["rollout"] = rollout.as_json(times)
+        print("\n".join(rollout.table(times)))
+    facts["load_after"] = environment.load()
+    return result
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--only", choices=("network", "datapath", "rollout"), help="leave the others out")
+    parser.add_argument("--rounds", type=_rounds, default=11, help="alternating rounds (default 11)")
+    parser.add_argument("--seconds", type=_seconds, default=1.0, help="a round's period of each case (default 1)")
+    parser.add_argument("--changes", type=_rounds, default=300, help="of policy, for the rollout (default 300)")
+    parser.add_argument("--name", type=_result_name, default="latest", help="of the result file (default latest)")
+    return parser
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not network.SLICE_S <= seconds <= _MOST_SECONDS:
+        raise argparse.ArgumentTypeError(f"{text} is not between {network.SLICE_S} and {_MOST_SECONDS}")
+    return seconds
+
+
+def _rounds(text: str) -> int:
+    if not text.isdecimal() or int(text) < _LEAST_ROUNDS:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least {_LEAST_ROUNDS}")
+    return int(text)
+
+
+def _result_name(text: str) -> str:
+    if not _NAME.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no plain file name")
+    return text
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
