@@ -1,4 +1,4 @@
-"""Loaded by pytest inside a guest: one line of JSON for the kernel, each test that is collected, and for each that has ended.
+"""Loaded by pytest inside a guest: a line of JSON for the kernel, for each test that is collected, for each that has ended.
 
 Line by line, so that of a guest that hangs or dies the tests before are known. It says what happened and judges nothing.
 """
@@ -8,28 +8,44 @@ from __future__ import annotations
 import json
 import os
 import platform
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-if TYPE_CHECKING:
-    import pytest
-
-
-def _say(**record: object) -> None:
-    with open(os.environ["HOSTWARD_GUEST_REPORT"], "a") as stream:
-        stream.write(json.dumps(record) + "\n")
+import pytest
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
-    _say(kernel=platform.release())
-    for item in session.items:
-        _say(collected=item.nodeid)
+class Reporter:
+    """Writes the lines: of xdist's workers the controller hears, and it alone speaks."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._collected: set[str] = set()
+        self._say(kernel=platform.release())
+
+    def _say(self, **record: object) -> None:
+        with open(self._path, "a") as stream:
+            stream.write(json.dumps(record) + "\n")
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
+        for test in ids:
+            if test not in self._collected:
+                self._collected.add(test)
+                self._say(collected=test)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "call" or report.outcome != "passed":
+            self._say(test=report.nodeid, outcome=report.outcome, text=_text(report), seconds=round(report.duration, 1))
+
+    def pytest_sessionfinish(self, exitstatus: int) -> None:
+        self._say(status=int(exitstatus))
 
 
-def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    if report.when == "call" or report.outcome != "passed":
-        text = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
-        _say(test=report.nodeid, outcome=report.outcome, text=text, seconds=round(report.duration, 1))
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Reporter(os.environ["HOSTWARD_GUEST_REPORT"]))
 
 
-def pytest_sessionfinish(exitstatus: int) -> None:
-    _say(status=int(exitstatus))
+def _text(report: pytest.TestReport) -> str:
+    if isinstance(report.longrepr, tuple):  # of a skip: file, line, reason
+        return report.longrepr[2]
+    return report.longreprtext if report.failed else ""

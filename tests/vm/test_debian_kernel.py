@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from hostward.datapath.kernel import OBJECT
-from tests.vm.initramfs import Initramfs, find_kernel, find_tool
+from tests.vm.guest import boot
+from tests.vm.initramfs import Initramfs, find_tool
 
 _INIT = """#!/bin/busybox sh
 /bin/busybox mkdir -p /proc /sys
@@ -34,34 +34,10 @@ def make_root(folder: Path) -> Path:
 
 @pytest.mark.vm
 def test_debians_kernel_takes_the_programs(tmp_path: Path) -> None:
-    kernel, _ = find_kernel()
-    options = [
-        "-accel",
-        "tcg",
-        "-cpu",
-        "max",
-        "-m",
-        "1024",
-        "-nodefaults",
-        "-no-user-config",
-        "-display",
-        "none",
-        "-no-reboot",
-    ]
-    guest = subprocess.run(
-        [
-            "qemu-system-x86_64",
-            *options,
-            *("-serial", "stdio", "-kernel", str(kernel), "-initrd", str(make_root(tmp_path))),
-            *("-append", "console=ttyS0 quiet panic=-1"),
-        ],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert "kernel 6.1." in guest.stdout
-    assert "LOADED" in guest.stdout, guest.stdout[-4_000:]
+    console = tmp_path / "console.log"
+    boot(make_root(tmp_path), console, tmp_path / "unused", limit_s=240)
+    said = console.read_text(errors="replace")
+    assert "kernel 6.1." in said
+    assert "LOADED" in said, said[-4_000:]
     for program in ("hw_egress", "hw_ingress", "hw_closed", "hw_flush"):
-        assert f"name {program} " in guest.stdout
+        assert f"name {program} " in said
