@@ -22,8 +22,8 @@ from tests.vm.initramfs import Initramfs, find_kernel, find_tool
 REPOSITORY = Path(__file__).resolve().parents[2]
 _MODULES = ("veth", "bridge", "sch_ingress", "cls_bpf", "vxlan", "tun")
 _TOOLS = (
-    "busybox", "cat", "env", "grep", "ip", "kill", "ls", "mkdir", "mount", "nsenter", "setpriv", "sh", "sleep", "sysctl", "tc",
-    "umount", "unshare",
+    "busybox", "cat", "env", "grep", "ip", "kill", "ls", "mkdir", "mount", "nsenter", "setpriv", "sh", "sleep", "sysctl",
+    "tc", "umount", "unshare",
 )  # fmt: skip
 # Big, and no test in a guest imports them.
 _UNNEEDED = ("mypy", "mypyc", "*__mypyc.*", "pip", "grimp", "setuptools", "test", "idlelib", "lib2to3")
