@@ -13,7 +13,7 @@
 
 #include <linux/types.h>
 
-#define HW_ABI_VERSION 3
+#define HW_ABI_VERSION 4
 
 enum hw_direction {
 	HW_EGRESS = 0,	/* from the workload */
@@ -77,6 +77,8 @@ enum hw_event_kind {
 struct hw_constants {
 	__u32 slot;
 	__u32 abi_version;
+	__u32 tick_ns; /* one jiffy: the resolution of CLOCK_MONOTONIC_COARSE */
+	__u32 padding;
 };
 
 struct hw_endpoint {
@@ -90,7 +92,7 @@ struct hw_endpoint {
 
 /* The two stamps' source and the endpoint's policy, in one aligned word that userspace stores atomically. */
 struct hw_active {
-	__u32 policy;	  /* index into hw_policies of the endpoint's first variant */
+	__u32 policy;	  /* index into hw_policies of the block of the endpoint's first address */
 	__u32 generation; /* 0: no revision is in force */
 };
 
@@ -98,13 +100,19 @@ struct hw_network {
 	__u64 epoch; /* grows when an address is removed or changes identity */
 };
 
-/* What one endpoint's address (variant) enforces in one revision. Written only while no hw_active refers to it. */
+/*
+ * What one address of an endpoint enforces in one revision; an endpoint has a block for each, side by side, the unused
+ * ones behind them with an address of zeros. Written only while no hw_active refers to it, so that an address comes and
+ * goes with its policy, in one store.
+ */
+#define HW_ADDRESSES_PER_ENDPOINT 16
 struct hw_policy {
 	__u64 revision;
 	__u32 table[2]; /* by direction: index into hw_refs of the first peer's reference */
 	__u32 peers[2]; /* by direction: number of references */
 	__u32 identity;
 	__u32 padding;
+	__u8 address[16];
 };
 
 /* Where the verdicts about one peer stand. row_length 0: the peer is unknown to this table. */
@@ -145,11 +153,19 @@ enum hw_class_block_index {
 #define HW_CLASSES_ICMPV6 256	/* + type */
 #define HW_CLASSES_PROTOCOL 512 /* + IP protocol number */
 
-struct hw_address_key {
-	__u32 slot;
+/* One address that is somebody's. Both families have keys of their own: a look-up's cost grows with its key's length.
+ */
+struct hw_host4_key {
+	__be32 network;
+	__u8 address[4];
+};
+
+struct hw_host6_key {
+	__be32 network;
 	__u8 address[16];
 };
 
+/* More than one address. */
 struct hw_prefix4_key {
 	__u32 prefix_bits; /* 32 for the network, plus the prefix length */
 	__be32 network;
@@ -162,15 +178,23 @@ struct hw_prefix6_key {
 	__u8 address[16];
 };
 
-/* One canonical tuple for both directions: the endpoint's side is `local`. */
+/* One canonical tuple for both directions: the endpoint's side is `local`. The key of IPv6 flows. */
 struct hw_flow_key {
 	__u32 slot;
-	__u8 protocol;
-	__u8 padding[3];
+	__u32 protocol; /* wider than its values: the hash reads words, and a byte just stored stalls the load of its
+			   word */
 	__u8 local[16];
 	__u8 remote[16];
 	__be16 local_port;  /* for ICMP the identifier of an echo */
 	__be16 remote_port; /* for ICMP 1 + the direction of the echo request */
+};
+
+/* The same for IPv4 flows, in words. */
+struct hw_flow4_key {
+	__be32 local;
+	__be32 remote;
+	__u32 ports;	     /* local_port and remote_port, as they stand there */
+	__u32 slot_protocol; /* slot << 8 | protocol */
 };
 
 enum hw_flow_state {
@@ -181,28 +205,32 @@ enum hw_flow_state {
 	HW_FLOW_CLOSED = 4,	 /* TCP: both FINs seen, or a RST */
 };
 
-/* What every packet reads or writes comes first: a flow out of the cache costs as few lines as it can. */
+/*
+ * What every packet reads or writes is the first line of the cache, and an IPv4 flow's entry in the kernel's hash table
+ * is three lines, of which its header and key are the first.
+ */
 struct hw_flow {
 	__u32 tag;	  /* a hash of the key: an element freed and reused under a reader is told apart by it */
 	__u32 generation; /* first stamp: the endpoint's */
 	__u64 epoch;	  /* second stamp: the network's */
-	__u64 seen_ns;	  /* CLOCK_MONOTONIC_COARSE, last packet */
-	__u32 state;	/* enum hw_flow_state in the low byte, directions that sent FIN in the next; compare-and-swap */
-	__u32 decision; /* index into hw_decisions */
-	__u64 reported_ns; /* when the last event was sent */
-	__u8 opener;	   /* enum hw_direction of the packet that opened it */
-	__u8 verdict;
-	__u8 port_class; /* ICMP: type of the request */
-	__u8 padding;
-	__u32 place; /* of the endpoint's ring: the only one that is this flow's, whatever keys others still carry */
+	__u64 seen_ns;	  /* ticks(), last packet */
+	__u32 state;	  /* see flow.h; compare-and-swap */
+	__u32 decision;	  /* index into hw_decisions */
 	__u64 packets[2]; /* by direction */
 	__u64 bytes[2];
+
+	__u64 reported_ns; /* when the last event was sent */
 	__u64 reported_packets;
 	__u64 reported_bytes;
 	__u64 revision; /* under which it was decided */
 	__u32 number;	/* of the decision */
 	__u32 peer;	/* the peer's index */
+	__u32 place;	/* of the endpoint's ring: the only one that is this flow's, whatever keys others still carry */
+	__u8 verdict;
+	__u8 port_class; /* ICMP: type of the request */
+	__u8 padding[18];
 };
+_Static_assert(sizeof(struct hw_flow) == 128, "two lines of the cache");
 
 /* One place of an endpoint's ring of flows. A flow exists only while it holds one. */
 struct hw_ring_place {

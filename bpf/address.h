@@ -7,25 +7,36 @@
 #include "packet.h"
 
 /*
- * The variant of the endpoint's own address, or NULL if the address is not its own. The family is that of the packet:
- * an IPv6 packet that names ::ffff:a.b.c.d must not pass for the IPv4 address that is written like that here.
+ * The policy of the endpoint's own address, or NULL if the address is not its own. The family is that of the packet: an
+ * IPv6 packet that names ::ffff:a.b.c.d must not pass for the IPv4 address that is written like that here.
  */
-static __always_inline __u32 *own_address(__u32 slot, const __u8 address[16], __u8 family)
+static __always_inline struct hw_policy *own_policy(const struct hw_packet *p, const __u8 address[16], __u8 family)
 {
-	struct hw_address_key key = {.slot = slot};
-
-	if (family == 6 && is_mapped_ipv4(address))
+	if (address_is_zero(address) || (family == 6 && is_mapped_ipv4(address)))
 		return NULL;
-	address_copy(key.address, address);
-	return bpf_map_lookup_elem(&hw_addresses, &key);
+	for (__u32 i = 0; i < HW_ADDRESSES_PER_ENDPOINT; i++) {
+		__u32 index = p->active.policy + i;
+		struct hw_policy *policy = bpf_map_lookup_elem(&hw_policies, &index);
+
+		if (!policy || address_is_zero(policy->address))
+			return NULL;
+		if (address_equal(policy->address, address))
+			return policy;
+	}
+	return NULL;
 }
 
-static __always_inline bool own_ipv4(__u32 slot, __be32 ipv4)
+static __noinline bool own_address(const struct hw_packet *p, const __u8 address[16], __u8 family)
+{
+	return own_policy(p, address, family) != NULL;
+}
+
+static __always_inline bool own_ipv4(const struct hw_packet *p, __be32 ipv4)
 {
 	__u8 address[16] __attribute__((aligned(8)));
 
 	address_from_ipv4(address, ipv4);
-	return own_address(slot, address, 4) != NULL;
+	return own_address(p, address, 4);
 }
 
 static __always_inline bool is_multicast(const __u8 a[16], __u8 family)

@@ -41,15 +41,15 @@ __noinline int check_arp(struct __sk_buff *skb, struct hw_packet *p, struct hw_e
 			return HW_REASON_ARP_SPOOF;
 		/* RFC 5227: a probe has no sender address; only for an address of its own may an endpoint probe */
 		if (!sender)
-			return arp.operation == bpf_htons(1) && own_ipv4(p->key.slot, target) ? HW_REASON_NONE
-											      : HW_REASON_ARP_SPOOF;
-		return own_ipv4(p->key.slot, sender) ? HW_REASON_NONE : HW_REASON_ARP_SPOOF;
+			return arp.operation == bpf_htons(1) && own_ipv4(p, target) ? HW_REASON_NONE
+										    : HW_REASON_ARP_SPOOF;
+		return own_ipv4(p, sender) ? HW_REASON_NONE : HW_REASON_ARP_SPOOF;
 	}
 	/* Towards the endpoint: nobody may claim its address or its MAC, and a reply must be meant for it. */
-	if (mac_equal(arp.sender_mac, endpoint->mac) || (sender && own_ipv4(p->key.slot, sender)))
+	if (mac_equal(arp.sender_mac, endpoint->mac) || (sender && own_ipv4(p, sender)))
 		return HW_REASON_ARP_SPOOF;
 	/* An announcement (RFC 5227) names its sender twice and is for all. */
-	if (arp.operation == bpf_htons(2) && target != sender && !own_ipv4(p->key.slot, target))
+	if (arp.operation == bpf_htons(2) && target != sender && !own_ipv4(p, target))
 		return HW_REASON_NOT_ADDRESSED;
 	return HW_REASON_NONE;
 }

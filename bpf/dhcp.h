@@ -53,7 +53,7 @@ __noinline int check_dhcp(struct __sk_buff *skb, struct hw_packet *p, struct hw_
 		if (*(const __u32 *)(p->key.local + 12) == 0)
 			return HW_REASON_NONE;
 	}
-	return own_address(p->key.slot, p->key.local, p->family) ? HW_REASON_NONE : HW_REASON_DHCP_SPOOF;
+	return own_address(p, p->key.local, p->family) ? HW_REASON_NONE : HW_REASON_DHCP_SPOOF;
 }
 
 #endif

@@ -70,10 +70,12 @@ struct hw_abi {
 	struct hw_cell cell;
 	struct hw_decision decision;
 	struct hw_class_block class_block;
-	struct hw_address_key address_key;
+	struct hw_host4_key host4_key;
+	struct hw_host6_key host6_key;
 	struct hw_prefix4_key prefix4_key;
 	struct hw_prefix6_key prefix6_key;
 	struct hw_flow_key flow_key;
+	struct hw_flow4_key flow4_key;
 	struct hw_flow flow;
 	struct hw_ring_place ring_place;
 	struct hw_usage usage;

@@ -13,12 +13,13 @@
 
 #define HW_EEXIST 17
 
-const volatile struct hw_constants constants SEC(".rodata.port") = {.abi_version = HW_ABI_VERSION};
-
-__noinline int deny(struct __sk_buff *skb, struct hw_packet *p, struct hw_answer *a)
+/*
+ * The slower ways of a packet are global functions, so that the verifier looks at each once and not once for every path
+ * that leads there. Each way is one function all the same, with what it needs inlined: a return costs as much as a
+ * small map's look-up where the kernel guards returns (retbleed, SRSO).
+ */
+static __always_inline void account_denial(struct __sk_buff *skb, struct hw_packet *p, struct hw_answer *a)
 {
-	if (!p || !a)
-		return TC_ACT_SHOT;
 	if (a->decision)
 		count_decision(a->decision, p->len_bytes);
 	if (a->reason != HW_REASON_POLICY && a->reason != HW_REASON_UNKNOWN_PEER)
@@ -26,7 +27,6 @@ __noinline int deny(struct __sk_buff *skb, struct hw_packet *p, struct hw_answer
 	if (verdict_of_reason(a->reason) == HW_VERDICT_INVALID)
 		a->verdict = HW_VERDICT_INVALID;
 	report_denial(skb, p, a);
-	return TC_ACT_SHOT;
 }
 
 /* A denial that consulted no rule still names the revision that was in force. */
@@ -44,16 +44,17 @@ __noinline int deny_for(struct __sk_buff *skb, struct hw_packet *p, __u8 reason)
 		a.revision = policy->revision;
 		a.identity = policy->identity;
 	}
-	return deny(skb, p, &a);
+	account_denial(skb, p, &a);
+	return TC_ACT_SHOT;
 }
 
+/* Not inlined: its flow and its key would not fit on the stack beside what its callers keep there. */
 __noinline int insert_flow(const struct hw_packet *p, const struct hw_answer *a)
 {
 	struct hw_flow flow = {};
-	struct hw_flow_key key;
 	struct hw_usage *usage;
 	__u32 index;
-	int error;
+	long error;
 
 	if (!p || !a)
 		return -1;
@@ -68,7 +69,7 @@ __noinline int insert_flow(const struct hw_packet *p, const struct hw_answer *a)
 	flow.revision = a->revision;
 	flow.number = a->number;
 	flow.peer = a->peer;
-	flow.opener = p->direction;
+	flow.state = HW_OPENER_BIT(p->direction);
 	flow.verdict = a->verdict;
 	flow.port_class = p->port;
 	flow.place = p->place;
@@ -79,8 +80,7 @@ __noinline int insert_flow(const struct hw_packet *p, const struct hw_answer *a)
 		flow.packets[HW_INGRESS] = 1;
 		flow.bytes[HW_INGRESS] = p->len_bytes;
 	}
-	key = p->key; /* for Linux 6.1, see decide() */
-	error = bpf_map_update_elem(&hw_flows, &key, &flow, BPF_NOEXIST);
+	error = add_flow(&p->key, &flow);
 	if (error)
 		return error == -HW_EEXIST ? 0 : error; /* another CPU opened it a moment ago */
 	index = p->key.slot;
@@ -90,12 +90,10 @@ __noinline int insert_flow(const struct hw_packet *p, const struct hw_answer *a)
 	return 0;
 }
 
-__noinline int report_opening(struct __sk_buff *skb, struct hw_packet *p, const struct hw_answer *a)
+static __always_inline int report_opening(struct __sk_buff *skb, struct hw_packet *p, const struct hw_answer *a)
 {
 	struct hw_event *event;
 
-	if (!p || !a)
-		return TC_ACT_SHOT;
 	count_decision(a->decision, p->len_bytes);
 	if (a->verdict == HW_VERDICT_WOULD_DENY)
 		count_reason(p->key.slot, HW_REASON_POLICY);
@@ -106,6 +104,19 @@ __noinline int report_opening(struct __sk_buff *skb, struct hw_packet *p, const 
 		submit_event(event);
 	}
 	return TC_ACT_OK;
+}
+
+static __always_inline bool is_allowed(const struct hw_answer *a)
+{
+	return a->verdict == HW_VERDICT_ALLOW || a->verdict == HW_VERDICT_WOULD_DENY;
+}
+
+/* The policy allows the packet, and it opens no flow all the same. */
+static __always_inline void refuse_opening(struct hw_answer *a, enum hw_reason reason)
+{
+	a->decision = 0;
+	a->verdict = HW_VERDICT_DENY;
+	a->reason = reason;
 }
 
 /*
@@ -119,40 +130,40 @@ __noinline int open_flow(struct __sk_buff *skb, struct hw_packet *p, const struc
 	if (!p || !endpoint)
 		return TC_ACT_SHOT;
 	decide(p, endpoint->network, p->port, &a);
-	if (a.verdict != HW_VERDICT_ALLOW && a.verdict != HW_VERDICT_WOULD_DENY)
-		return deny(skb, p, &a);
-	if (p->kind == HW_L4_STATELESS) {
-		count_decision(a.decision, p->len_bytes);
-		if (a.verdict == HW_VERDICT_WOULD_DENY)
-			report_denial(skb, p, &a);
-		return TC_ACT_OK;
+	if (is_allowed(&a)) {
+		if (p->kind == HW_L4_STATELESS) {
+			if (a.verdict == HW_VERDICT_ALLOW) {
+				count_decision(a.decision, p->len_bytes);
+				return TC_ACT_OK;
+			}
+		} else if (!p->may_open) {
+			refuse_opening(&a, HW_REASON_NO_FLOW);
+		} else if (!claim_place(p, endpoint->flow_quota)) {
+			refuse_opening(&a, HW_REASON_FLOW_QUOTA);
+		} else if (insert_flow(p, &a)) {
+			refuse_opening(&a, HW_REASON_TABLE_FULL);
+		} else {
+			return report_opening(skb, p, &a);
+		}
 	}
-	if (!p->may_open)
-		a.reason = HW_REASON_NO_FLOW;
-	else if (!claim_place(p, endpoint->flow_quota))
-		a.reason = HW_REASON_FLOW_QUOTA;
-	else if (insert_flow(p, &a))
-		a.reason = HW_REASON_TABLE_FULL;
-	else
-		return report_opening(skb, p, &a);
-	a.decision = 0;
-	a.verdict = HW_VERDICT_DENY;
-	return deny(skb, p, &a);
+	account_denial(skb, p, &a);
+	return a.verdict == HW_VERDICT_WOULD_DENY ? TC_ACT_OK : TC_ACT_SHOT;
 }
 
 /* Decides a flow anew because a stamp differs. True if it may go on. */
 static __always_inline bool renew_flow(struct hw_packet *p, struct hw_flow *flow, const struct hw_endpoint *endpoint,
 				       struct hw_answer *a)
 {
+	__u8 opener = HW_OPENER(flow->state);
 	__u16 port;
 
 	if (p->kind == HW_L4_ECHO)
 		port = flow->port_class;
 	else
-		port = bpf_ntohs(flow->opener == HW_EGRESS ? p->key.remote_port : p->key.local_port);
-	p->opener = flow->opener;
+		port = bpf_ntohs(opener == HW_EGRESS ? p->key.remote_port : p->key.local_port);
+	p->opener = opener;
 	decide(p, endpoint->network, port, a);
-	if (a->verdict != HW_VERDICT_ALLOW && a->verdict != HW_VERDICT_WOULD_DENY)
+	if (!is_allowed(a))
 		return false;
 	flow->decision = a->decision;
 	flow->number = a->number;
@@ -164,7 +175,10 @@ static __always_inline bool renew_flow(struct hw_packet *p, struct hw_flow *flow
 	return true;
 }
 
-/* The way of a packet whose flow is known but not simply current: expired, closed, stale. */
+/* The flow has ended: what comes is decided as if it were not there. No verdict of the kernel's. */
+#define HW_FLOW_ENDED 1000
+
+/* The way of a packet whose flow is known but not simply current: expired, closed, stale. A verdict, or FLOW_ENDED. */
 __noinline int revisit_flow(struct __sk_buff *skb, struct hw_packet *p, struct hw_flow *flow,
 			    const struct hw_endpoint *endpoint)
 {
@@ -173,15 +187,16 @@ __noinline int revisit_flow(struct __sk_buff *skb, struct hw_packet *p, struct h
 	if (!p || !flow || !endpoint)
 		return TC_ACT_SHOT;
 	if (flow->tag != flow_tag(&p->key))
-		return open_flow(skb, p, endpoint);
+		return HW_FLOW_ENDED;
 	if (flow_expired(flow, p->key.protocol, p->now_ns) ||
 	    (p->may_open && p->kind == HW_L4_TCP && HW_STATE(flow->state) == HW_FLOW_CLOSED)) {
 		end_flow(&p->key, flow, p->now_ns);
-		return open_flow(skb, p, endpoint);
+		return HW_FLOW_ENDED;
 	}
 	if (!renew_flow(p, flow, endpoint, &a)) {
 		end_flow(&p->key, flow, p->now_ns);
-		return deny(skb, p, &a);
+		account_denial(skb, p, &a);
+		return TC_ACT_SHOT;
 	}
 	__u8 reason = advance_flow(p, flow);
 
@@ -252,7 +267,7 @@ __noinline int error_is_related(struct __sk_buff *skb, struct hw_packet *p)
 	case HW_PROTOCOL_TCP:
 	case HW_PROTOCOL_UDP:
 	case HW_PROTOCOL_SCTP:
-		packet_set_ports(&inner, *(__be16 *)ports, *(__be16 *)(ports + 2));
+		packet_set_ports(&inner, ports);
 		break;
 	case HW_PROTOCOL_ICMP:
 	case HW_PROTOCOL_ICMPV6:
@@ -262,7 +277,7 @@ __noinline int error_is_related(struct __sk_buff *skb, struct hw_packet *p)
 	default:
 		return false;
 	}
-	struct hw_flow *flow = bpf_map_lookup_elem(&hw_flows, &inner.key);
+	struct hw_flow *flow = find_flow(&inner.key, inner.family == 4);
 
 	return flow && flow_is_stamped(flow, p) && !flow_expired(flow, inner.key.protocol, p->now_ns);
 }
@@ -339,7 +354,7 @@ static __always_inline int filter(struct __sk_buff *skb, const enum hw_direction
 	struct hw_flow *flow;
 	enum hw_reason reason;
 	__u32 index = constants.slot;
-	__u64 *word;
+	__u64 *word, seen_ns;
 
 	endpoint = bpf_map_lookup_elem(&hw_endpoints, &index);
 	word = bpf_map_lookup_elem(&hw_active, &index);
@@ -356,30 +371,34 @@ static __always_inline int filter(struct __sk_buff *skb, const enum hw_direction
 	reason = parse(skb, &p, endpoint);
 	if (reason)
 		return deny_for(skb, &p, reason);
-	p.now_ns = bpf_ktime_get_coarse_ns();
+	p.now_ns = ticks();
 	switch (p.kind) {
 	case HW_L4_CHECKED:
 		return TC_ACT_OK;
 	case HW_L4_STATELESS:
 		return open_flow(skb, &p, endpoint);
 	case HW_L4_ICMP_ERROR:
-		if (!own_address(p.key.slot, p.key.local, p.family))
+		if (!own_address(&p, p.key.local, p.family))
 			return deny_for(skb, &p, direction == HW_EGRESS ? HW_REASON_IP_SPOOF : HW_REASON_NOT_ADDRESSED);
 		if (!error_is_related(skb, &p))
 			return deny_for(skb, &p, HW_REASON_ICMP_UNRELATED);
 		return TC_ACT_OK;
 	}
-	flow = bpf_map_lookup_elem(&hw_flows, &p.key);
+	flow = find_flow(&p.key, p.family == 4);
 	if (!flow)
 		return open_flow(skb, &p, endpoint);
-	if (!flow_is_current(flow, &p))
-		return revisit_flow(skb, &p, flow, endpoint);
+	if (!flow_is_current(flow, &p)) {
+		int verdict = revisit_flow(skb, &p, flow, endpoint);
+
+		return verdict == HW_FLOW_ENDED ? open_flow(skb, &p, endpoint) : verdict;
+	}
 	reason = advance_flow(&p, flow);
 	if (reason)
 		return deny_for(skb, &p, reason);
+	seen_ns = flow->seen_ns;
 	count_flow(&p, flow);
-	if (p.now_ns - flow->reported_ns > HW_UPDATE_INTERVAL_NS)
-		report_flow(&p.key, flow, HW_EVENT_UPDATE, p.now_ns);
+	if ((p.now_ns ^ seen_ns) >> HW_UPDATE_CHECK_SHIFT && p.now_ns - flow->reported_ns > HW_UPDATE_INTERVAL_NS)
+		report_flow(&p.key, flow, p.now_ns);
 	return TC_ACT_OK;
 }
 

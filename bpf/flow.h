@@ -10,6 +10,7 @@
 #ifndef HW_FLOW_H
 #define HW_FLOW_H
 
+#include "flow_table.h"
 #include "maps.h"
 #include "packet.h"
 #include "policy.h"
@@ -18,11 +19,17 @@
 
 #define HW_SECOND_NS 1000000000ull
 #define HW_UPDATE_INTERVAL_NS (10 * HW_SECOND_NS)
+/* A flow's cold half is asked when it last reported only once in 2^31 ns, some two seconds. */
+#define HW_UPDATE_CHECK_SHIFT 31
 /* Places examined for one new flow: the bound on its cost when the endpoint is near its quota. */
 #define HW_RING_TRIES 32
 
+/* The state word: enum hw_flow_state, a bit for each direction that sent FIN, and the direction of the opener. */
 #define HW_STATE(word) ((word)&0xff)
 #define HW_FIN_BIT(direction) (0x100u << (direction))
+#define HW_OPENER_BIT(direction) ((__u32)(direction) << 16)
+#define HW_OPENER(word) ((word) >> 16 & 1)
+#define HW_WITH_STATE(word, state) (((word) & ~0xffu) | (state))
 
 static __always_inline __u64 idle_limit_ns(__u8 protocol, __u32 state)
 {
@@ -59,21 +66,22 @@ static __always_inline __u32 flow_tag(const struct hw_flow_key *key)
 }
 
 /* What a flow carried since its last event, as an event. */
-__noinline int report_flow(const struct hw_flow_key *key, struct hw_flow *flow, __u8 kind, __u64 now_ns)
+static __always_inline void send_flow_event(const struct hw_flow_key *key, struct hw_flow *flow, __u8 kind,
+					    __u64 now_ns)
 {
 	struct hw_event *event;
 	__u64 packets, bytes;
+	__u8 opener;
 	bool out;
 
-	if (!key || !flow)
-		return 0;
 	packets = flow->packets[0] + flow->packets[1];
 	bytes = flow->bytes[0] + flow->bytes[1];
-	out = flow->opener == HW_EGRESS;
+	opener = HW_OPENER(flow->state);
+	out = opener == HW_EGRESS;
 	flow->reported_ns = now_ns;
 	event = reserve_event(key->slot);
 	if (!event)
-		return 0;
+		return;
 	__builtin_memset(event, 0, sizeof(*event));
 	event->revision = flow->revision;
 	event->packets = packets - flow->reported_packets;
@@ -84,8 +92,8 @@ __noinline int report_flow(const struct hw_flow_key *key, struct hw_flow *flow, 
 	event->kind = kind;
 	event->verdict = flow->verdict;
 	event->reason = flow->verdict == HW_VERDICT_WOULD_DENY ? HW_REASON_POLICY : HW_REASON_NONE;
-	event->direction = flow->opener;
-	event->opener = flow->opener;
+	event->direction = opener;
+	event->opener = opener;
 	event->protocol = key->protocol;
 	if (key->protocol == HW_PROTOCOL_ICMP || key->protocol == HW_PROTOCOL_ICMPV6) {
 		event->destination_port = bpf_htons(flow->port_class);
@@ -98,22 +106,26 @@ __noinline int report_flow(const struct hw_flow_key *key, struct hw_flow *flow, 
 	flow->reported_packets = packets;
 	flow->reported_bytes = bytes;
 	submit_event(event);
+}
+
+__noinline int report_flow(const struct hw_flow_key *key, struct hw_flow *flow, __u64 now_ns)
+{
+	if (key && flow)
+		send_flow_event(key, flow, HW_EVENT_UPDATE, now_ns);
 	return 0;
 }
 
 /* Removes a flow. The count changes only where the deletion was ours. */
 __noinline int end_flow(const struct hw_flow_key *key, struct hw_flow *flow, __u64 now_ns)
 {
-	struct hw_flow_key copy;
 	struct hw_usage *usage;
 	__u32 slot;
 
 	if (!key || !flow)
 		return 0;
 	slot = key->slot;
-	report_flow(key, flow, HW_EVENT_END, now_ns);
-	copy = *key; /* for Linux 6.1, see decide() */
-	if (bpf_map_delete_elem(&hw_flows, &copy))
+	send_flow_event(key, flow, HW_EVENT_END, now_ns);
+	if (remove_flow(key))
 		return 0;
 	usage = bpf_map_lookup_elem(&hw_usage, &slot);
 	if (usage)
@@ -150,7 +162,7 @@ __noinline int claim_place(struct hw_packet *p, __u32 quota)
 			continue;
 		}
 		if (place->used) {
-			struct hw_flow *flow = bpf_map_lookup_elem(&hw_flows, &place->key);
+			struct hw_flow *flow = find_flow(&place->key, is_flow4(&place->key));
 
 			if (flow && flow->place == position) {
 				__u32 state = HW_STATE(flow->state);
@@ -174,20 +186,20 @@ __noinline int claim_place(struct hw_packet *p, __u32 quota)
 
 /* A TCP segment of a known flow, by flags. Returns the next state word, or the same one; `reason` says if it does not
  * fit. */
-static __always_inline __u32 tcp_next(const struct hw_packet *p, __u8 opener, __u32 state, enum hw_reason *reason)
+static __always_inline __u32 tcp_next(const struct hw_packet *p, __u32 state, enum hw_reason *reason)
 {
-	bool from_opener = p->direction == opener;
+	bool from_opener = p->direction == HW_OPENER(state);
 	__u8 flags = p->tcp_flags;
 
 	*reason = HW_REASON_NONE;
 	if (flags & HW_TCP_RST)
-		return (state & ~0xffu) | HW_FLOW_CLOSED;
+		return HW_WITH_STATE(state, HW_FLOW_CLOSED);
 	if (HW_STATE(state) == HW_FLOW_OPENING) {
 		if (flags & HW_TCP_SYN) {
 			if (from_opener)
 				*reason = flags & HW_TCP_ACK ? HW_REASON_TCP_STATE : HW_REASON_NONE;
 			else /* SYN ACK, or a SYN of a simultaneous open (RFC 9293, section 3.5) */
-				state = (state & ~0xffu) | HW_FLOW_ANSWERED;
+				state = HW_WITH_STATE(state, HW_FLOW_ANSWERED);
 			return state;
 		}
 		/* An ACK of the other side may concern an older connection (RFC 9293, section 3.10.7.3): no change */
@@ -199,13 +211,13 @@ static __always_inline __u32 tcp_next(const struct hw_packet *p, __u8 opener, __
 	if (flags & HW_TCP_SYN)
 		return state;
 	if (HW_STATE(state) == HW_FLOW_ANSWERED && from_opener)
-		state = (state & ~0xffu) | HW_FLOW_ESTABLISHED;
+		state = HW_WITH_STATE(state, HW_FLOW_ESTABLISHED);
 	if (flags & HW_TCP_FIN) {
 		state |= HW_FIN_BIT(p->direction);
 		if ((state & (HW_FIN_BIT(0) | HW_FIN_BIT(1))) == (HW_FIN_BIT(0) | HW_FIN_BIT(1)))
-			state = (state & ~0xffu) | HW_FLOW_CLOSED;
+			state = HW_WITH_STATE(state, HW_FLOW_CLOSED);
 		else if (HW_STATE(state) == HW_FLOW_ESTABLISHED)
-			state = (state & ~0xffu) | HW_FLOW_CLOSING;
+			state = HW_WITH_STATE(state, HW_FLOW_CLOSING);
 	}
 	return state;
 }
@@ -217,17 +229,17 @@ static __always_inline enum hw_reason advance_flow(const struct hw_packet *p, st
 	enum hw_reason reason = HW_REASON_NONE;
 
 	if (p->kind == HW_L4_TCP) {
-		next = tcp_next(p, flow->opener, state, &reason);
+		next = tcp_next(p, state, &reason);
 		if (reason)
 			return reason;
 	} else {
-		next = p->direction == flow->opener ? state : HW_FLOW_ESTABLISHED;
+		next = p->direction == HW_OPENER(state) ? state : HW_WITH_STATE(state, HW_FLOW_ESTABLISHED);
 	}
 	/* If another CPU moved it first, its packet came first: judge this one again, once. */
 	if (next != state && __sync_val_compare_and_swap(&flow->state, state, next) != state) {
 		state = *(volatile __u32 *)&flow->state;
 		if (p->kind == HW_L4_TCP) {
-			next = tcp_next(p, flow->opener, state, &reason);
+			next = tcp_next(p, state, &reason);
 			if (reason)
 				return reason;
 		}

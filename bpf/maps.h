@@ -11,6 +11,21 @@
 
 #include "abi.h"
 
+const volatile struct hw_constants constants SEC(".rodata.port") = {
+	.abi_version = HW_ABI_VERSION,
+	.tick_ns = 4000000,
+};
+
+/*
+ * Nanoseconds since some moment, as coarse as CLOCK_MONOTONIC_COARSE and advancing with it. The verifier turns the
+ * helper into one load, whereas reading a clock is two calls, and returns are dear where the kernel guards them
+ * (retbleed, SRSO).
+ */
+static __always_inline __u64 ticks(void)
+{
+	return bpf_jiffies64() * constants.tick_ns;
+}
+
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 256);
@@ -88,12 +103,25 @@ struct {
 	__array(values, struct hw_class_inner);
 } hw_classes SEC(".maps");
 
+/*
+ * Who an address is: single addresses by hash, the rest by longest-prefix match, whose cost grows with the number of
+ * prefixes. A single address is the longest prefix there is, so it is asked for first.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 4096);
-	__type(key, struct hw_address_key);
-	__type(value, __u32); /* variant: added to hw_active.policy */
-} hw_addresses SEC(".maps");
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 262144);
+	__type(key, struct hw_host4_key);
+	__type(value, __u32); /* peer index */
+} hw_hosts4 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 262144);
+	__type(key, struct hw_host6_key);
+	__type(value, __u32); /* peer index */
+} hw_hosts6 SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
@@ -115,9 +143,16 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 262144);
+	__type(key, struct hw_flow4_key);
+	__type(value, struct hw_flow);
+} hw_flows4 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 262144);
 	__type(key, struct hw_flow_key);
 	__type(value, struct hw_flow);
-} hw_flows SEC(".maps");
+} hw_flows6 SEC(".maps");
 
 struct hw_ring_inner {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -64,7 +64,7 @@ __noinline int check_nd(struct __sk_buff *skb, struct hw_packet *p, struct hw_en
 	if (p->port == HW_ND_ROUTER_SOLICITATION) {
 		if (p->direction == HW_INGRESS)
 			return HW_REASON_MULTICAST;
-		if (!unspecified && !own_address(p->key.slot, source, 6))
+		if (!unspecified && !own_address(p, source, 6))
 			return HW_REASON_ND_SPOOF;
 		return link_layer_options_own(skb, p->l4_offset + 8, end, endpoint) ? HW_REASON_NONE
 										    : HW_REASON_ND_SPOOF;
@@ -73,18 +73,18 @@ __noinline int check_nd(struct __sk_buff *skb, struct hw_packet *p, struct hw_en
 		return HW_REASON_L4_HEADER;
 	if (p->direction == HW_INGRESS) {
 		/* Nobody else may announce, or come from, the endpoint's own address. */
-		if (p->port == HW_ND_NEIGHBOUR_ADVERTISEMENT && own_address(p->key.slot, target, 6))
+		if (p->port == HW_ND_NEIGHBOUR_ADVERTISEMENT && own_address(p, target, 6))
 			return HW_REASON_ND_SPOOF;
-		return own_address(p->key.slot, source, 6) ? HW_REASON_ND_SPOOF : HW_REASON_NONE;
+		return own_address(p, source, 6) ? HW_REASON_ND_SPOOF : HW_REASON_NONE;
 	}
 	if (p->port == HW_ND_NEIGHBOUR_SOLICITATION && unspecified) {
 		/* Duplicate address detection (RFC 4862): for its own address only */
-		if (!own_address(p->key.slot, target, 6))
+		if (!own_address(p, target, 6))
 			return HW_REASON_ND_SPOOF;
-	} else if (unspecified || !own_address(p->key.slot, source, 6)) {
+	} else if (unspecified || !own_address(p, source, 6)) {
 		return HW_REASON_ND_SPOOF;
 	}
-	if (p->port == HW_ND_NEIGHBOUR_ADVERTISEMENT && !own_address(p->key.slot, target, 6))
+	if (p->port == HW_ND_NEIGHBOUR_ADVERTISEMENT && !own_address(p, target, 6))
 		return HW_REASON_ND_SPOOF;
 	return link_layer_options_own(skb, p->l4_offset + 24, end, endpoint) ? HW_REASON_NONE : HW_REASON_ND_SPOOF;
 }

@@ -44,7 +44,7 @@ struct hw_packet {
 	struct hw_flow_key key;
 	struct hw_active active; /* as it was when the packet came: one packet, one revision */
 	__u64 epoch;		 /* of the endpoint's network, likewise */
-	__u64 now_ns;		 /* CLOCK_MONOTONIC_COARSE */
+	__u64 now_ns;		 /* ticks() */
 	__u32 len_bytes;	 /* of the frame */
 	__u32 l4_offset;
 	__u32 l4_len_bytes;
@@ -67,14 +67,17 @@ struct hw_packet {
 /* What is made linear before parsing: Ethernet, IPv6 and the fixed part of TCP. */
 #define HW_LINEAR_LEN (HW_ETH_LEN + HW_IPV6_LEN + 20u)
 
+/* In stores as wide as the loads that follow soon: a wide load of narrow stores still under way waits for them all. */
 static __always_inline void address_from_ipv4(__u8 address[16], __be32 ipv4)
 {
-	__u32 *words = (__u32 *)address;
+	__u64 *halves = (__u64 *)address;
 
-	words[0] = 0;
-	words[1] = 0;
-	words[2] = bpf_htonl(0xffff);
-	words[3] = ipv4;
+	halves[0] = 0;
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+	halves[1] = (__u64)ipv4 << 32 | bpf_htonl(0xffff);
+#else
+	halves[1] = (__u64)bpf_htonl(0xffff) << 32 | ipv4;
+#endif
 }
 
 static __always_inline bool is_mapped_ipv4(const __u8 address[16])
@@ -125,15 +128,14 @@ static __always_inline __u8 *packet_destination(struct hw_packet *p)
 	return p->direction == HW_EGRESS ? p->key.remote : p->key.local;
 }
 
-static __always_inline void packet_set_ports(struct hw_packet *p, __be16 source, __be16 destination)
+/* Both ports in one store, see address_from_ipv4(); `ports` is the first word of a TCP, UDP or SCTP header. */
+static __always_inline void packet_set_ports(struct hw_packet *p, const void *ports)
 {
-	if (p->direction == HW_EGRESS) {
-		p->key.local_port = source;
-		p->key.remote_port = destination;
-	} else {
-		p->key.local_port = destination;
-		p->key.remote_port = source;
-	}
+	__u32 word = *(const __u32 *)ports;
+
+	if (p->direction == HW_INGRESS)
+		word = word << 16 | word >> 16;
+	*(__u32 *)&p->key.local_port = word;
 }
 
 #endif

@@ -24,19 +24,38 @@ struct hw_answer {
 	__u8 reason;
 };
 
+static __always_inline __u32 *find_peer4(const __u8 address[4], __be32 network)
+{
+	struct hw_host4_key host = {.network = network};
+	struct hw_prefix4_key prefix = {.prefix_bits = 64, .network = network};
+	__u32 *peer;
+
+	__builtin_memcpy(host.address, address, 4);
+	peer = bpf_map_lookup_elem(&hw_hosts4, &host);
+	if (peer)
+		return peer;
+	__builtin_memcpy(prefix.address, address, 4);
+	return bpf_map_lookup_elem(&hw_prefixes4, &prefix);
+}
+
+static __always_inline __u32 *find_peer6(const __u8 address[16], __be32 network)
+{
+	struct hw_host6_key host = {.network = network};
+	struct hw_prefix6_key prefix = {.prefix_bits = 160, .network = network};
+	__u32 *peer;
+
+	address_copy(host.address, address);
+	peer = bpf_map_lookup_elem(&hw_hosts6, &host);
+	if (peer)
+		return peer;
+	address_copy(prefix.address, address);
+	return bpf_map_lookup_elem(&hw_prefixes6, &prefix);
+}
+
 static __always_inline __u32 *find_peer(const struct hw_packet *p, __u32 network)
 {
-	if (p->family == 4) {
-		struct hw_prefix4_key key = {.prefix_bits = 64, .network = bpf_htonl(network)};
-
-		__builtin_memcpy(key.address, p->key.remote + 12, 4);
-		return bpf_map_lookup_elem(&hw_prefixes4, &key);
-	} else {
-		struct hw_prefix6_key key = {.prefix_bits = 160, .network = bpf_htonl(network)};
-
-		address_copy(key.address, p->key.remote);
-		return bpf_map_lookup_elem(&hw_prefixes6, &key);
-	}
+	return p->family == 4 ? find_peer4(p->key.remote + 12, bpf_htonl(network))
+			      : find_peer6(p->key.remote, bpf_htonl(network));
 }
 
 /* The class of the packet that opens the flow. False if the class set is not there. */
@@ -84,30 +103,27 @@ static __always_inline bool find_class(const struct hw_packet *p, __u16 port, __
  * Decides the flow that the packet belongs to, by the direction of its opener and `port`, the opener's destination
  * port. Always fills `a` as far as it came.
  */
-__noinline int decide(struct hw_packet *p, __u32 network, __u16 port, struct hw_answer *a)
+static __always_inline int decide(struct hw_packet *p, __u32 network, __u16 port, struct hw_answer *a)
 {
-	__u32 *variant, *peer, index;
+	__u32 *peer, index;
 	struct hw_decision *decision;
 	struct hw_policy *policy;
 	struct hw_cell *cell;
 	struct hw_ref *ref;
 	__u16 class;
 
-	if (!p || !a)
-		return 0;
 	__builtin_memset(a, 0, sizeof(*a));
 	a->verdict = HW_VERDICT_DENY;
 	a->reason = p->direction == HW_EGRESS ? HW_REASON_IP_SPOOF : HW_REASON_NOT_ADDRESSED;
-	variant = own_address(p->key.slot, p->key.local, p->family);
-	index = p->active.policy + (variant ? *variant : 0);
-	policy = bpf_map_lookup_elem(&hw_policies, &index);
+	policy = own_policy(p, p->key.local, p->family);
 	if (!policy) {
-		a->reason = HW_REASON_INTERNAL;
+		index = p->active.policy;
+		policy = bpf_map_lookup_elem(&hw_policies, &index);
+		if (policy)
+			a->revision = policy->revision;
 		return 0;
 	}
 	a->revision = policy->revision;
-	if (!variant)
-		return 0;
 	a->identity = policy->identity;
 
 	a->reason = HW_REASON_UNKNOWN_PEER;

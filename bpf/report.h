@@ -53,7 +53,7 @@ static __always_inline struct hw_event *reserve_event(__u32 slot)
 
 	if (!endpoint || !usage)
 		return NULL;
-	if (take_token(usage, endpoint, bpf_ktime_get_coarse_ns()))
+	if (take_token(usage, endpoint, ticks()))
 		event = bpf_ringbuf_reserve(&hw_events, sizeof(*event), 0);
 	if (!event)
 		__sync_fetch_and_add(&usage->events_lost, 1);
@@ -140,16 +140,10 @@ static __always_inline void fill_event(struct hw_event *event, struct __sk_buff 
 	address_copy(event->destination, packet_destination(p));
 }
 
-/*
- * Counts and reports a packet that is denied, or would be. Like all of the slower way it is a global function, so that
- * the verifier looks at it once and not once for every path that leads here.
- */
-__noinline int report_denial(struct __sk_buff *skb, struct hw_packet *p, const struct hw_answer *a)
+/* Counts and reports a packet that is denied, or would be. */
+static __always_inline int report_denial(struct __sk_buff *skb, struct hw_packet *p, const struct hw_answer *a)
 {
-	if (!p || !a)
-		return 0;
-	/* Not yet read where the packet was denied while it was parsed. */
-	__u64 now_ns = p->now_ns ? p->now_ns : bpf_ktime_get_coarse_ns();
+	__u64 now_ns = ticks();
 	__u32 tag = denial_tag(p, a), index, slot = p->key.slot;
 	struct hw_denial *denial;
 

@@ -49,7 +49,7 @@ static __always_inline enum hw_reason parse_tcp(struct hw_packet *p, const __u8 
 	if (header_len < HW_TCP_LEN || header_len > p->l4_len_bytes)
 		return HW_REASON_L4_HEADER;
 	p->tcp_flags = header[13];
-	packet_set_ports(p, tcp->source, tcp->dest);
+	packet_set_ports(p, header);
 	p->port = bpf_ntohs(tcp->dest);
 	p->kind = HW_L4_TCP;
 	if (!tcp_flags_valid(p->tcp_flags))
@@ -65,7 +65,7 @@ static __always_inline enum hw_reason parse_udp(struct hw_packet *p, const __u8 
 
 	if (len < HW_UDP_LEN || len > p->l4_len_bytes)
 		return HW_REASON_L4_HEADER;
-	packet_set_ports(p, udp->source, udp->dest);
+	packet_set_ports(p, header);
 	p->port = bpf_ntohs(udp->dest);
 	p->kind = HW_L4_DATAGRAM;
 	p->may_open = 1;
@@ -126,7 +126,7 @@ static __always_inline enum hw_reason parse_header(struct hw_packet *p, const __
 	case HW_PROTOCOL_UDP:
 		return parse_udp(p, header);
 	case HW_PROTOCOL_SCTP:
-		packet_set_ports(p, *(const __be16 *)header, *(const __be16 *)(header + 2));
+		packet_set_ports(p, header);
 		p->port = bpf_ntohs(*(const __be16 *)(header + 2));
 		p->kind = HW_L4_DATAGRAM;
 		p->may_open = 1;

@@ -4,21 +4,20 @@ use std::os::fd::AsFd as _;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use hostward_abi as abi;
 use libbpf_rs::MapCore as _;
 use libbpf_rs::MapFlags;
 use libbpf_rs::MapHandle;
 use libbpf_rs::ObjectBuilder;
-use zerocopy::FromBytes as _;
 use zerocopy::Immutable;
 use zerocopy::IntoBytes;
 
+use crate::constants::abi_version;
+use crate::constants::set_slot;
 use crate::error::Result;
 use crate::error::invalid;
 use crate::error::kernel;
 use crate::error::libbpf;
 use crate::ffi;
-use crate::maps::CONSTANTS;
 use crate::port::Direction;
 
 const ROTATIONS: &str = "hw_rotations";
@@ -58,13 +57,8 @@ impl Bench {
     /// No datapath of the object's layout is pinned there, or the verifier refuses.
     pub fn load(object: &Path, pins: &Path, slot: u32) -> Result<Self> {
         let mut open = ObjectBuilder::default().open_file(object).map_err(libbpf("open", object.display()))?;
-        let constants = open.maps_mut().find(|map| map.name().to_string_lossy().ends_with(CONSTANTS));
-        let mut constants = constants.ok_or_else(|| invalid(object.display(), "the object has no constants"))?;
-        let bytes = constants.initial_value_mut().ok_or_else(|| invalid(CONSTANTS, "it has no initial value"))?;
-        let (constants, _) =
-            abi::Constants::mut_from_prefix(bytes).map_err(|_| invalid(CONSTANTS, "it has another layout"))?;
-        constants.slot = slot;
-        let directory = pins.join(format!("maps_{}", constants.abi_version));
+        set_slot(&mut open, object, slot)?;
+        let directory = pins.join(format!("maps_{}", abi_version(&open, object)?));
         for mut map in open.maps_mut() {
             let name = map.name().to_string_lossy().into_owned();
             if name != ROTATIONS && name.starts_with("hw_") {

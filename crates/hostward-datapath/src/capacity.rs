@@ -5,13 +5,13 @@
 pub struct Capacity {
     /// Endpoints, and networks.
     pub endpoints: u32,
-    /// Flows of all endpoints together; the sum of their quotas must not exceed it.
+    /// Flows of all endpoints together, in either family; the sum of their quotas must not exceed it.
     pub flows: u32,
     /// Cells of all rows.
     pub cells: u32,
     /// References of all tables.
     pub refs: u32,
-    /// Prefixes of each family.
+    /// Prefixes of each family, and as many single addresses.
     pub prefixes: u32,
     /// Decisions, and their counters.
     pub decisions: u32,
@@ -24,16 +24,15 @@ impl Capacity {
     pub(crate) fn of_map(&self, name: &str) -> Option<u32> {
         Some(match name {
             "hw_endpoints" | "hw_active" | "hw_networks" | "hw_rings" | "hw_usage" => self.endpoints,
-            "hw_addresses" => self.endpoints * 16,
-            // 16 addresses (variants) of each endpoint in the old and in the new revision; HW_REASON_STRIDE.
+            // 16 addresses of each endpoint in the old and in the new revision; HW_REASON_STRIDE.
             "hw_policies" | "hw_reasons" => self.endpoints * 32,
             "hw_denials" => self.endpoints * 64,
             "hw_refs" => self.refs,
             "hw_cells" => self.cells,
             "hw_decisions" | "hw_counts" => self.decisions,
             "hw_classes" => self.class_sets * 4,
-            "hw_prefixes4" | "hw_prefixes6" => self.prefixes,
-            "hw_flows" => self.flows,
+            "hw_hosts4" | "hw_hosts6" | "hw_prefixes4" | "hw_prefixes6" => self.prefixes,
+            "hw_flows4" | "hw_flows6" => self.flows,
             _ => return None,
         })
     }

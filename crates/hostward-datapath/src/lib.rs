@@ -5,6 +5,7 @@
 
 mod bench;
 mod capacity;
+mod constants;
 mod error;
 mod events;
 mod ffi;

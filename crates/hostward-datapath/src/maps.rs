@@ -23,7 +23,7 @@ use crate::error::libbpf;
 use crate::ffi;
 
 /// Every shared map of the object, in the order of `bpf/maps.h`.
-const NAMES: [&str; 17] = [
+const NAMES: [&str; 19] = [
     "hw_endpoints",
     "hw_active",
     "hw_networks",
@@ -33,18 +33,18 @@ const NAMES: [&str; 17] = [
     "hw_decisions",
     "hw_counts",
     "hw_classes",
-    "hw_addresses",
+    "hw_hosts4",
+    "hw_hosts6",
     "hw_prefixes4",
     "hw_prefixes6",
-    "hw_flows",
+    "hw_flows4",
+    "hw_flows6",
     "hw_rings",
     "hw_usage",
     "hw_reasons",
     "hw_denials",
 ];
 const EVENTS: &str = "hw_events";
-/// How the name of the section for `struct hw_constants` ends.
-pub(crate) const CONSTANTS: &str = ".rodata.port";
 
 /// Handles to the pinned maps.
 pub(crate) struct Maps {

@@ -12,21 +12,19 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::path::PathBuf;
 
-use hostward_abi as abi;
 use libbpf_rs::Link;
 use libbpf_rs::TC_EGRESS;
 use libbpf_rs::TC_INGRESS;
 use libbpf_rs::TcAttachPoint;
 use libbpf_rs::TcHookBuilder;
 use libbpf_rs::query::LinkTypeInfo;
-use zerocopy::FromBytes as _;
 
+use crate::constants::set_slot;
 use crate::error::Result;
 use crate::error::invalid;
 use crate::error::kernel;
 use crate::error::libbpf;
 use crate::ffi;
-use crate::maps::CONSTANTS;
 use crate::maps::Maps;
 use crate::netns;
 
@@ -94,12 +92,7 @@ impl Port {
     /// Loads the programs for a slot. Nothing is attached yet.
     pub(crate) fn load(object: &Path, maps: &Maps, directory: PathBuf, slot: u32) -> Result<Self> {
         let mut open = maps.object_for_port(object)?;
-        let map = open.maps_mut().find(|map| map.name().to_string_lossy().ends_with(CONSTANTS));
-        let mut map = map.ok_or_else(|| invalid(object.display(), "the object has no constants"))?;
-        let bytes = map.initial_value_mut().ok_or_else(|| invalid(CONSTANTS, "it has no initial value"))?;
-        let (constants, _) =
-            abi::Constants::mut_from_prefix(bytes).map_err(|_| invalid(CONSTANTS, "it has another layout"))?;
-        constants.slot = slot;
+        set_slot(&mut open, object, slot)?;
         let loaded = open.load().map_err(libbpf("load", object.display()))?;
         let program = |name: &str| -> Result<OwnedFd> {
             let program = loaded.progs().find(|program| program.name() == name);

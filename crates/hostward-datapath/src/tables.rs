@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
 use std::os::fd::AsFd as _;
 use std::os::fd::AsRawFd as _;
 use std::path::Path;
@@ -12,17 +14,17 @@ use hostward_abi as abi;
 use libbpf_rs::MapCore as _;
 use libbpf_rs::MapFlags;
 use libbpf_rs::MapHandle;
-use zerocopy::FromBytes as _;
+use zerocopy::FromBytes;
 use zerocopy::IntoBytes as _;
 
 use crate::Capacity;
+use crate::constants;
 use crate::error::Result;
 use crate::error::invalid;
 use crate::error::kernel;
 use crate::error::libbpf;
 use crate::events::Events;
 use crate::ffi::SharedWords;
-use crate::maps::CONSTANTS;
 use crate::maps::Maps;
 use crate::port::Port;
 
@@ -52,6 +54,8 @@ pub struct PolicyBlock {
     pub ingress: (u32, u32),
     /// The address's identity.
     pub identity: u32,
+    /// The address; all zeros for a block that is not used.
+    pub address: [u8; 16],
 }
 
 /// (network, address, prefix length within the family, peer index).
@@ -176,48 +180,16 @@ impl Datapath {
         self.maps.write("hw_rings", &slot, &ring.as_fd().as_raw_fd().cast_unsigned())
     }
 
-    /// Makes an address the endpoint's own; `variant` is added to the policy index of its slot.
-    ///
-    /// # Errors
-    /// The map is full.
-    pub fn write_address(&self, slot: u32, address: [u8; 16], variant: u32) -> Result<()> {
-        self.maps.write("hw_addresses", &abi::AddressKey { slot, address }, &variant)
-    }
-
-    /// Takes an address away.
-    ///
-    /// # Errors
-    /// The kernel refuses.
-    pub fn remove_address(&self, slot: u32, address: [u8; 16]) -> Result<()> {
-        self.maps.remove("hw_addresses", &abi::AddressKey { slot, address })
-    }
-
-    /// Every address of every slot: (slot, address, variant).
-    ///
-    /// # Errors
-    /// The kernel refuses.
-    pub fn read_addresses(&self) -> Result<Vec<(u32, [u8; 16], u32)>> {
-        let map = self.maps.get("hw_addresses");
-        let mut addresses = Vec::new();
-        for key in map.keys() {
-            let value = map.lookup(&key, MapFlags::ANY).map_err(libbpf("read", "hw_addresses"))?;
-            if let (Ok(key), Some(value)) = (abi::AddressKey::read_from_bytes(&key), value)
-                && let Ok(variant) = u32::read_from_bytes(&value)
-            {
-                addresses.push((key.slot, key.address, variant));
-            }
-        }
-        Ok(addresses)
-    }
-
     /// Says which peer a prefix of a network is. `bits` counts within the family's own length.
     ///
     /// # Errors
     /// The map is full.
     pub fn write_prefix(&self, network: u32, address: [u8; 16], bits: u32, peer: u32) -> Result<()> {
         match prefix_key(network, address, bits) {
-            PrefixKey::Four(key) => self.maps.write("hw_prefixes4", &key, &peer),
-            PrefixKey::Six(key) => self.maps.write("hw_prefixes6", &key, &peer),
+            PrefixKey::Host4(key) => self.maps.write("hw_hosts4", &key, &peer),
+            PrefixKey::Host6(key) => self.maps.write("hw_hosts6", &key, &peer),
+            PrefixKey::Prefix4(key) => self.maps.write("hw_prefixes4", &key, &peer),
+            PrefixKey::Prefix6(key) => self.maps.write("hw_prefixes6", &key, &peer),
         }
     }
 
@@ -227,8 +199,10 @@ impl Datapath {
     /// The kernel refuses.
     pub fn remove_prefix(&self, network: u32, address: [u8; 16], bits: u32) -> Result<()> {
         match prefix_key(network, address, bits) {
-            PrefixKey::Four(key) => self.maps.remove("hw_prefixes4", &key),
-            PrefixKey::Six(key) => self.maps.remove("hw_prefixes6", &key),
+            PrefixKey::Host4(key) => self.maps.remove("hw_hosts4", &key),
+            PrefixKey::Host6(key) => self.maps.remove("hw_hosts6", &key),
+            PrefixKey::Prefix4(key) => self.maps.remove("hw_prefixes4", &key),
+            PrefixKey::Prefix6(key) => self.maps.remove("hw_prefixes6", &key),
         }
     }
 
@@ -238,18 +212,13 @@ impl Datapath {
     /// The kernel refuses.
     pub fn read_prefixes(&self) -> Result<Vec<PrefixEntry>> {
         let mut prefixes = Vec::new();
-        for name in ["hw_prefixes4", "hw_prefixes6"] {
+        for name in ["hw_hosts4", "hw_hosts6", "hw_prefixes4", "hw_prefixes6"] {
             let map = self.maps.get(name);
             for key in map.keys() {
                 let value = map.lookup(&key, MapFlags::ANY).map_err(libbpf("read", name))?;
                 let Some(peer) = value.and_then(|bytes| u32::read_from_bytes(&bytes).ok()) else { continue };
-                if let Ok(key) = abi::Prefix4Key::read_from_bytes(&key) {
-                    let mut address = [0; 16];
-                    address[10..12].fill(0xff);
-                    address[12..].copy_from_slice(&key.address);
-                    prefixes.push((u32::from_be(key.network), address, key.prefix_bits - 32, peer));
-                } else if let Ok(key) = abi::Prefix6Key::read_from_bytes(&key) {
-                    prefixes.push((u32::from_be(key.network), key.address, key.prefix_bits - 32, peer));
+                if let Some((network, address, bits)) = prefix_of(name, &key) {
+                    prefixes.push((network, address, bits, peer));
                 }
             }
         }
@@ -388,6 +357,7 @@ impl Datapath {
             peers: [block.egress.1, block.ingress.1],
             identity: block.identity,
             padding: 0,
+            address: block.address,
         };
         self.maps.write_array("hw_policies", index, &[value])
     }
@@ -406,6 +376,7 @@ impl Datapath {
             egress: (value.table[0], value.peers[0]),
             ingress: (value.table[1], value.peers[1]),
             identity: value.identity,
+            address: value.address,
         })
     }
 
@@ -478,17 +449,8 @@ impl Datapath {
     /// # Errors
     /// The kernel refuses.
     pub fn clear_slot(&self, slot: u32) -> Result<()> {
-        let flows = self.maps.get("hw_flows");
-        let mine: Vec<_> =
-            flows.keys().filter(|key| abi::FlowKey::read_from_bytes(key).is_ok_and(|key| key.slot == slot)).collect();
-        for key in mine {
-            flows.delete(&key).map_err(libbpf("remove from", "hw_flows"))?;
-        }
-        for (owner, address, _) in self.read_addresses()? {
-            if owner == slot {
-                self.remove_address(slot, address)?;
-            }
-        }
+        self.remove_flows("hw_flows4", |key: &abi::Flow4Key| key.slot_protocol >> 8 == slot)?;
+        self.remove_flows("hw_flows6", |key: &abi::FlowKey| key.slot == slot)?;
         self.maps.write_array(
             "hw_usage",
             slot,
@@ -507,6 +469,15 @@ impl Datapath {
         Ok(())
     }
 
+    fn remove_flows<K: FromBytes>(&self, name: &'static str, which: impl Fn(&K) -> bool) -> Result<()> {
+        let flows = self.maps.get(name);
+        let mine: Vec<_> = flows.keys().filter(|key| K::read_from_bytes(key).is_ok_and(|key| which(&key))).collect();
+        for key in mine {
+            flows.delete(&key).map_err(libbpf("remove from", name))?;
+        }
+        Ok(())
+    }
+
     /// Takes at most `limit` events; never waits.
     ///
     /// # Errors
@@ -516,31 +487,56 @@ impl Datapath {
     }
 }
 
+/// Where an address or a prefix stands: the two are kept apart, see `bpf/maps.h`.
 enum PrefixKey {
-    Four(abi::Prefix4Key),
-    Six(abi::Prefix6Key),
+    Host4(abi::Host4Key),
+    Host6(abi::Host6Key),
+    Prefix4(abi::Prefix4Key),
+    Prefix6(abi::Prefix6Key),
 }
 
 fn prefix_key(network: u32, address: [u8; 16], bits: u32) -> PrefixKey {
     let network = network.to_be();
-    if address[..10] == [0; 10] && address[10..12] == [0xff; 2] {
-        let mut four = [0; 4];
-        four.copy_from_slice(&address[12..]);
-        PrefixKey::Four(abi::Prefix4Key { prefix_bits: 32 + bits, network, address: four })
+    if let Some(ipv4) = Ipv6Addr::from(address).to_ipv4_mapped() {
+        let address = ipv4.octets();
+        match bits {
+            32 => PrefixKey::Host4(abi::Host4Key { network, address }),
+            _ => PrefixKey::Prefix4(abi::Prefix4Key { prefix_bits: 32 + bits, network, address }),
+        }
     } else {
-        PrefixKey::Six(abi::Prefix6Key { prefix_bits: 32 + bits, network, address })
+        match bits {
+            128 => PrefixKey::Host6(abi::Host6Key { network, address }),
+            _ => PrefixKey::Prefix6(abi::Prefix6Key { prefix_bits: 32 + bits, network, address }),
+        }
     }
 }
 
-/// The object's `abi_version`, which names the folder of its maps.
+/// The network, address and length that a key of one of the four maps stands for.
+fn prefix_of(map: &str, key: &[u8]) -> Option<(u32, [u8; 16], u32)> {
+    let mapped = |address| Ipv4Addr::from(address).to_ipv6_mapped().octets();
+    let (network, address, bits) = match map {
+        "hw_hosts4" => {
+            let key = abi::Host4Key::read_from_bytes(key).ok()?;
+            (key.network, mapped(key.address), 32)
+        }
+        "hw_hosts6" => {
+            let key = abi::Host6Key::read_from_bytes(key).ok()?;
+            (key.network, key.address, 128)
+        }
+        "hw_prefixes4" => {
+            let key = abi::Prefix4Key::read_from_bytes(key).ok()?;
+            (key.network, mapped(key.address), key.prefix_bits - 32)
+        }
+        _ => {
+            let key = abi::Prefix6Key::read_from_bytes(key).ok()?;
+            (key.network, key.address, key.prefix_bits - 32)
+        }
+    };
+    Some((u32::from_be(network), address, bits))
+}
+
+/// The object's ABI version, which names the folder of its maps.
 fn abi_version(object: &Path) -> Result<u32> {
     let open = libbpf_rs::ObjectBuilder::default().open_file(object).map_err(libbpf("open", object.display()))?;
-    open.maps()
-        .find(|map| map.name().to_string_lossy().ends_with(CONSTANTS))
-        .and_then(|map| {
-            let bytes = map.initial_value()?;
-            let (constants, _) = abi::Constants::read_from_prefix(bytes).ok()?;
-            Some(constants.abi_version)
-        })
-        .ok_or_else(|| invalid(object.display(), "it has no constants"))
+    constants::abi_version(&open, object)
 }

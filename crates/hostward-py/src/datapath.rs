@@ -62,7 +62,7 @@ fn hook(word: &str) -> PyResult<Hook> {
 }
 
 /// Revision, egress and ingress table as (first, count), identity.
-type PolicyTuple = (u64, (u32, u32), (u32, u32), u32);
+type PolicyTuple = (u64, (u32, u32), (u32, u32), u32, String);
 
 #[pymethods]
 impl Datapath {
@@ -118,19 +118,6 @@ impl Datapath {
 
     fn create_ring(&self, slot: u32, quota: u32) -> PyResult<()> {
         self.inner.create_ring(slot, quota).map_err(refused)
-    }
-
-    fn write_address(&self, slot: u32, address: &str, variant: u32) -> PyResult<()> {
-        self.inner.write_address(slot, address_bytes(address)?, variant).map_err(refused)
-    }
-
-    fn remove_address(&self, slot: u32, address: &str) -> PyResult<()> {
-        self.inner.remove_address(slot, address_bytes(address)?).map_err(refused)
-    }
-
-    fn read_addresses(&self) -> PyResult<Vec<(u32, String, u32)>> {
-        let addresses = self.inner.read_addresses().map_err(refused)?;
-        Ok(addresses.into_iter().map(|(slot, address, variant)| (slot, address_text(address), variant)).collect())
     }
 
     fn write_prefixes(&self, prefixes: Vec<(u32, String, u32)>) -> PyResult<()> {
@@ -216,13 +203,17 @@ impl Datapath {
         egress: (u32, u32),
         ingress: (u32, u32),
         identity: u32,
+        address: &str,
     ) -> PyResult<()> {
-        self.inner.write_policy(index, &PolicyBlock { revision, egress, ingress, identity }).map_err(refused)
+        let address = if address.is_empty() { [0; 16] } else { address_bytes(address)? };
+        let block = PolicyBlock { revision, egress, ingress, identity, address };
+        self.inner.write_policy(index, &block).map_err(refused)
     }
 
     fn read_policy(&self, index: u32) -> PyResult<PolicyTuple> {
         let block = self.inner.read_policy(index).map_err(refused)?;
-        Ok((block.revision, block.egress, block.ingress, block.identity))
+        let address = if block.address == [0; 16] { String::new() } else { address_text(block.address) };
+        Ok((block.revision, block.egress, block.ingress, block.identity, address))
     }
 
     fn activate(&self, slot: u32, policy: u32, generation: u32) -> PyResult<()> {

@@ -128,7 +128,6 @@ class _Bench:
         self._port = enforcer.port_of(ENDPOINT)
         self._many = _core.Bench(str(BENCH_OBJECT), str(pins), self._port.slot)
         self._core = _core.Datapath(str(OBJECT), str(pins), **asdict(_CAPACITY))
-        self._addresses = self._core.read_addresses()
         # Flows of one batch share this many peers, so that each peer sees a realistic number of connections.
         self._peers = min(scenario.endpoints, 1_000)
         self.floors: list[int] = []
@@ -209,8 +208,6 @@ class _Bench:
 
     def _forget_flows(self) -> None:
         self._core.clear_slot(self._port.slot)
-        for slot, address, variant in self._addresses:
-            self._core.write_address(slot, address, variant)
 
     def _expect(self, *, flows: int, denied: int) -> None:
         """A run tells only its last verdict; the datapath's counters tell whether every other was the one meant."""

@@ -43,18 +43,6 @@ class KernelTables:
         """See ``Tables``."""
         self._core.create_ring(slot, quota)
 
-    def write_address(self, slot: int, address: str, variant: int) -> None:
-        """See ``Tables``."""
-        self._core.write_address(slot, address, variant)
-
-    def remove_address(self, slot: int, address: str) -> None:
-        """See ``Tables``."""
-        self._core.remove_address(slot, address)
-
-    def read_addresses(self) -> Mapping[tuple[int, str], int]:
-        """See ``Tables``."""
-        return {(slot, address): variant for slot, address, variant in self._core.read_addresses()}
-
     def write_prefixes(self, peers: Mapping[tuple[int, str], int]) -> None:
         """See ``Tables``."""
         self._core.write_prefixes([(network, prefix, peer) for (network, prefix), peer in peers.items()])
@@ -111,7 +99,7 @@ class KernelTables:
 
     def write_policy(self, index: int, block: PolicyBlock) -> None:
         """See ``Tables``."""
-        self._core.write_policy(index, block.revision, block.egress, block.ingress, block.identity)
+        self._core.write_policy(index, block.revision, block.egress, block.ingress, block.identity, block.address)
 
     def read_policy(self, index: int) -> PolicyBlock:
         """See ``Tables``."""

@@ -7,7 +7,16 @@ from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_network
 
 from hostward.datapath.extents import Extent, ExtentAllocator, IndexAllocator
-from hostward.datapath.tables import HALVES, VARIANTS, Capacity, KernelDecision, PolicyBlock, Ref, Tables
+from hostward.datapath.tables import (
+    ADDRESSES_PER_ENDPOINT,
+    HALVES,
+    Capacity,
+    KernelDecision,
+    PolicyBlock,
+    Ref,
+    Tables,
+)
+from hostward.errors import CapacityError
 from hostward.model.slice import ClassSet, HostSlice, LocalEndpoint, PrefixKey, TableKey, empty_slice
 
 # A row by content: class set index, and decision slots by class.
@@ -37,7 +46,6 @@ class Layout:
     slots: dict[str, int]
     generations: dict[int, int]
     halves: dict[int, int]
-    variants: dict[int, dict[str, int]]
     prefixes: dict[PrefixKey, int]
     peers: dict[int, int]
     decisions: dict[KernelDecision, int]
@@ -63,7 +71,6 @@ class Layout:
             dict(self.slots),
             dict(self.generations),
             dict(self.halves),
-            {slot: dict(variants) for slot, variants in self.variants.items()},
             dict(self.prefixes),
             dict(self.peers),
             dict(self.decisions),
@@ -92,16 +99,11 @@ def recover(tables: Tables, slots: Mapping[str, int]) -> Layout:
     capacity: Capacity = tables.capacity
     active = {slot: tables.read_active(slot) for slot in slots.values()}
     decisions = {decision: slot for slot, decision in tables.read_decisions().items()}
-    variants: dict[int, dict[str, int]] = {slot: {} for slot in slots.values()}
-    for (slot, address), variant in tables.read_addresses().items():
-        if slot in variants:
-            variants[slot][address] = variant
     return Layout(
         slice=empty_slice(),
         slots=dict(slots),
         generations={slot: generation for slot, (_, generation) in active.items()},
-        halves={slot: policy // VARIANTS % HALVES for slot, (policy, _) in active.items()},
-        variants=variants,
+        halves={slot: policy // ADDRESSES_PER_ENDPOINT % HALVES for slot, (policy, _) in active.items()},
         prefixes=dict(tables.read_prefixes()),
         peers={},
         decisions=decisions,
@@ -131,13 +133,26 @@ def own_addresses(endpoint: LocalEndpoint) -> tuple[str, ...]:
     return (*(address for address in endpoint.addresses if address != link_local), link_local)
 
 
-def blocks_of(layout: Layout, desired: HostSlice, name: str) -> dict[int, PolicyBlock]:
-    """The policy blocks of an endpoint by variant; variants without an address know no peer."""
-    blocks = {variant: PolicyBlock(desired.revision, (0, 0), (0, 0), 0) for variant in range(VARIANTS)}
-    variants = layout.variants[layout.slots[name]]
-    for address, identity in desired.endpoints[name].addresses.items():
+def blocks_of(layout: Layout, desired: HostSlice, name: str) -> list[PolicyBlock]:
+    """The policy blocks of an endpoint, one for each address that it may use and unused ones behind them.
+
+    Its own addresses are looked for in this order; the link-local one comes last and knows no peer. Raises CapacityError
+    if the endpoint has too many.
+    """
+    endpoint = desired.endpoints[name]
+    own = own_addresses(endpoint)
+    if len(own) > ADDRESSES_PER_ENDPOINT:
+        raise CapacityError(
+            f"an endpoint holds at most {ADDRESSES_PER_ENDPOINT} addresses, its link-local one included",
+            subject=name,
+            hint="remove some addresses",
+        )
+    unused = PolicyBlock(desired.revision, (0, 0), (0, 0), 0, "")
+    blocks = [unused] * ADDRESSES_PER_ENDPOINT
+    for place, address in enumerate(own):
+        identity = endpoint.addresses.get(address, 0)
         egress, ingress = (_place(layout.tables.get((identity, direction))) for direction in ("egress", "ingress"))
-        blocks[variants[address]] = PolicyBlock(desired.revision, egress, ingress, identity)
+        blocks[place] = PolicyBlock(desired.revision, egress, ingress, identity, address)
     return blocks
 
 

@@ -12,6 +12,7 @@ from functools import cache
 from ipaddress import ip_address, ip_network
 
 from hostward.datapath.tables import (
+    ADDRESSES_PER_ENDPOINT,
     EMPTY_BLOCK,
     NO_REF,
     PEER_UNKNOWN,
@@ -43,7 +44,6 @@ class MemoryTables:
     capacity: Capacity = field(default_factory=Capacity)
     endpoints: dict[int, EndpointConfig] = field(default_factory=dict)
     rings: dict[int, int] = field(default_factory=dict)
-    addresses: dict[tuple[int, str], int] = field(default_factory=dict)
     prefixes: dict[tuple[int, str], int] = field(default_factory=dict)
     class_sets: dict[int, ClassSet] = field(default_factory=dict)
     cells: dict[int, int] = field(default_factory=dict)
@@ -60,18 +60,6 @@ class MemoryTables:
     def create_ring(self, slot: int, quota: int) -> None:
         """See ``Tables``."""
         self.rings[slot] = quota
-
-    def write_address(self, slot: int, address: str, variant: int) -> None:
-        """See ``Tables``."""
-        self.addresses[slot, address] = variant
-
-    def remove_address(self, slot: int, address: str) -> None:
-        """See ``Tables``."""
-        self.addresses.pop((slot, address), None)
-
-    def read_addresses(self) -> Mapping[tuple[int, str], int]:
-        """See ``Tables``."""
-        return dict(self.addresses)
 
     def write_prefixes(self, peers: Mapping[tuple[int, str], int]) -> None:
         """See ``Tables``."""
@@ -142,19 +130,18 @@ class MemoryTables:
         """Nothing runs concurrently in a model."""
 
     def clear_slot(self, slot: int) -> None:
-        """See ``Tables``."""
-        self.addresses = {key: variant for key, variant in self.addresses.items() if key[0] != slot}
+        """There are no flows and no counters in a model."""
 
     def decide(self, slot: int, direction: str, local: str, remote: str, protocol: int, port: int) -> Answer:
         """The answer that ``decide()`` of bpf/policy.h gives for a packet that opens a flow."""
         policy, generation = self.read_active(slot)
         if not generation:
             return Answer("deny", "no-revision", 0, 0)
-        variant = self.addresses.get((slot, str(ip_address(local))))
-        revision = self.read_policy(policy + (variant or 0)).revision
-        if variant is None:
+        revision = self.read_policy(policy).revision
+        block = self._own_policy(policy, str(ip_address(local)))
+        if block is None:
             return Answer("deny", "ip-spoof" if direction == "egress" else "not-addressed", 0, revision)
-        block = self.read_policy(policy + variant)
+        revision = block.revision
         first, count = block.egress if direction == "egress" else block.ingress
         peer = self._peer(self.endpoints[slot].network, remote)
         if peer == PEER_UNKNOWN or peer >= count:
@@ -169,6 +156,15 @@ class MemoryTables:
             return Answer("deny", "internal", 0, revision)
         reason = "" if decision.verdict == "allow" else "policy"
         return Answer(decision.verdict, reason, decision.number, revision)
+
+    def _own_policy(self, first: int, address: str) -> PolicyBlock | None:
+        for index in range(first, first + ADDRESSES_PER_ENDPOINT):
+            block = self.read_policy(index)
+            if not block.address:
+                return None
+            if block.address == address:
+                return block
+        return None
 
     def _peer(self, network: int, remote: str) -> int:
         address = ip_address(remote)

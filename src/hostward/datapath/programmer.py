@@ -16,7 +16,7 @@ Nothing of the kernel is known here but ``Tables``, and nothing of devices.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hostward.datapath.extents import Extent
 from hostward.datapath.layout import (
@@ -27,13 +27,13 @@ from hostward.datapath.layout import (
     RowKey,
     blocks_of,
     class_key,
-    own_addresses,
     recover,
 )
 from hostward.datapath.tables import (
+    ADDRESSES_PER_ENDPOINT,
+    HALVES,
     NO_REF,
     PEER_UNKNOWN,
-    VARIANTS,
     EndpointConfig,
     KernelDecision,
     PolicyBlock,
@@ -41,7 +41,6 @@ from hostward.datapath.tables import (
     Tables,
     policy_index,
 )
-from hostward.errors import CapacityError
 from hostward.model.slice import HostSlice, LocalEndpoint, PrefixKey, TableKey
 
 _DIRECTIONS = ("egress", "ingress")
@@ -63,8 +62,6 @@ class Change:
     tables: list[PeerTable] = field(default_factory=list)
     final: dict[PrefixKey, int] = field(default_factory=dict)
     removed: list[PrefixKey] = field(default_factory=list)
-    new_addresses: list[tuple[int, str, int]] = field(default_factory=list)
-    old_addresses: list[tuple[int, str]] = field(default_factory=list)
     flips: list[tuple[int, int, int]] = field(default_factory=list)  # (slot, policy, generation)
     blocks: list[tuple[int, PolicyBlock]] = field(default_factory=list)
     epochs: set[int] = field(default_factory=set)
@@ -120,7 +117,6 @@ class Programmer:
             layout.slots[endpoint] = slot
             layout.generations[slot] = 0
             layout.halves[slot] = 0
-            layout.variants[slot] = {}
         return layout.slots[endpoint]
 
     def release_slot(self, endpoint: str) -> None:
@@ -131,7 +127,7 @@ class Programmer:
         self._tables.activate(slot, 0, 0)
         self._tables.synchronize()
         self._tables.clear_slot(slot)
-        del layout.generations[slot], layout.halves[slot], layout.variants[slot]
+        del layout.generations[slot], layout.halves[slot]
         layout.slot_space.free(slot)
 
     def configure(self, endpoint: LocalEndpoint) -> None:
@@ -284,21 +280,6 @@ class Programmer:
                 change.flips.append((slot, policy_index(slot, layout.halves[slot]), 0))
         for name, endpoint in desired.endpoints.items():
             slot = layout.slots[name]
-            variants = layout.variants[slot]
-            free = [variant for variant in range(VARIANTS) if variant not in variants.values()]
-            own = own_addresses(endpoint)
-            for address in own:
-                if address not in variants:
-                    if not free:
-                        raise CapacityError(
-                            f"an endpoint holds at most {VARIANTS} addresses",
-                            subject=name,
-                            hint="remove some addresses",
-                        )
-                    variants[address] = free.pop(0)
-                    change.new_addresses.append((slot, address, variants[address]))
-            for address in [address for address in variants if address not in own]:
-                change.old_addresses.append((slot, address))
             before = old.endpoints.get(name)
             keys = {(identity, direction) for identity in endpoint.addresses.values() for direction in _DIRECTIONS}
             anew = before is None or dict(before.addresses) != dict(endpoint.addresses) or bool(keys & changed)
@@ -306,8 +287,7 @@ class Programmer:
             generation = layout.generations[slot]
             if anew or not generation:
                 generation = generation % 0xFFFFFFFF + 1
-            for variant, block in blocks_of(layout, desired, name).items():
-                change.blocks.append((policy_index(slot, half) + variant, block))
+            change.blocks.extend(enumerate(blocks_of(layout, desired, name), policy_index(slot, half)))
             change.flips.append((slot, policy_index(slot, half), generation))
             layout.halves[slot] = half
             layout.generations[slot] = generation
@@ -351,13 +331,8 @@ class Programmer:
             tables.write_refs(table.extent.first, _dense(table))
         for index, block in change.blocks:
             tables.write_policy(index, block)
-        for slot, address, variant in change.new_addresses:
-            tables.write_address(slot, address, variant)
         for slot, policy, generation in change.flips:
             tables.activate(slot, policy, generation)
-        # At once, for ARP, ND and DHCP ask no policy. The variant is not free before no packet can have read it.
-        for slot, address in change.old_addresses:
-            tables.remove_address(slot, address)
         for network in sorted(change.epochs):
             tables.advance_epoch(network)
         self._unsettled = change
@@ -371,12 +346,10 @@ class Programmer:
         change, self._unsettled = self._unsettled, None
         if change is None:
             return
-        tables, layout = self._tables, change.layout
+        tables = self._tables
         tables.synchronize()
         tables.write_prefixes({key: change.final[key] for key in change.transitional if key in change.final})
         tables.remove_prefixes(change.removed)
-        for slot, address in change.old_addresses:
-            layout.variants.get(slot, {}).pop(address, None)
         self._give_back(change)
 
     def _park(self, change: Change) -> None:
@@ -386,9 +359,9 @@ class Programmer:
             if not generation:
                 continue
             parked = policy_index(slot, 1 - layout.halves[slot])
-            for variant in range(VARIANTS):
-                block = tables.read_policy(policy + variant)
-                tables.write_policy(parked + variant, PolicyBlock(block.revision, (0, 0), (0, 0), block.identity))
+            for place in range(ADDRESSES_PER_ENDPOINT):
+                block = tables.read_policy(policy + place)
+                tables.write_policy(parked + place, replace(block, egress=(0, 0), ingress=(0, 0)))
             tables.activate(slot, parked, generation)
         tables.synchronize()
         self._turn_halves(change)
@@ -410,10 +383,10 @@ class Programmer:
             if not generation:
                 continue
             other = policy_index(slot, 1 - current.halves[slot])
-            for variant in range(VARIANTS):
-                block = tables.read_policy(policy + variant)
-                copy = PolicyBlock(block.revision, moved(block.egress), moved(block.ingress), block.identity)
-                tables.write_policy(other + variant, copy)
+            for place in range(ADDRESSES_PER_ENDPOINT):
+                block = tables.read_policy(policy + place)
+                copy = replace(block, egress=moved(block.egress), ingress=moved(block.ingress))
+                tables.write_policy(other + place, copy)
             tables.activate(slot, other, generation)
         tables.synchronize()
         self._turn_halves(change)
@@ -452,7 +425,8 @@ def _table_size(top: int) -> int:
 
 
 def _other_half(index: int) -> int:
-    return index + VARIANTS if index // VARIANTS % 2 == 0 else index - VARIANTS
+    per_half = ADDRESSES_PER_ENDPOINT
+    return index + per_half if index // per_half % HALVES == 0 else index - per_half
 
 
 def _dense(table: PeerTable) -> list[Ref]:

@@ -18,7 +18,6 @@ def mend_tables(tables: Tables, layout: Layout) -> list[str]:
     return [
         *_mend_rows(tables, layout),
         *_mend_peer_tables(tables, layout),
-        *_mend_addresses(tables, layout),
         *_mend_prefixes(tables, layout),
         *_mend_endpoints(tables, layout),
     ]
@@ -45,20 +44,6 @@ def _mend_peer_tables(tables: Tables, layout: Layout) -> Iterator[str]:
                 yield f"table of identity {identity}, {direction}: peer {index} had been changed"
 
 
-def _mend_addresses(tables: Tables, layout: Layout) -> Iterator[str]:
-    wanted = {
-        (slot, address): variant for slot, variants in layout.variants.items() for address, variant in variants.items()
-    }
-    held = tables.read_addresses()
-    for (slot, address), variant in wanted.items():
-        if held.get((slot, address)) != variant:
-            tables.write_address(slot, address, variant)
-            yield f"address {address} of slot {slot}: it had been taken away"
-    for slot, address in held.keys() - wanted.keys():
-        tables.remove_address(slot, address)
-        yield f"address {address} of slot {slot}: it had been added"
-
-
 def _mend_prefixes(tables: Tables, layout: Layout) -> Iterator[str]:
     held = tables.read_prefixes()
     changed = {key: index for key, index in layout.prefixes.items() if held.get(key) != index}
@@ -75,10 +60,11 @@ def _mend_endpoints(tables: Tables, layout: Layout) -> Iterator[str]:
         if slot is None:
             continue
         first = policy_index(slot, layout.halves[slot])
-        for variant, block in blocks_of(layout, layout.slice, name).items():
-            if tables.read_policy(first + variant) != block:
-                tables.write_policy(first + variant, block)
-                yield f"{endpoint.id}: policy block {variant} had been changed"
+        for place, block in enumerate(blocks_of(layout, layout.slice, name)):
+            if tables.read_policy(first + place) != block:
+                tables.write_policy(first + place, block)
+                whose = f", {block.address}," if block.address else ""
+                yield f"{endpoint.id}: policy block {place}{whose} had been changed"
         wanted = (first, layout.generations[slot])
         if tables.read_active(slot) != wanted:
             tables.activate(slot, *wanted)

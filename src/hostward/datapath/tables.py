@@ -12,8 +12,8 @@ from typing import Protocol
 
 from hostward.model.slice import ClassSet
 
-# Addresses of an endpoint, its link-local one included: each has a policy block in each of two halves.
-VARIANTS = 16
+# At most so many addresses has an endpoint, its link-local one included: each has a policy block in each of two halves.
+ADDRESSES_PER_ENDPOINT = 16
 HALVES = 2
 PEER_UNKNOWN = 0
 
@@ -48,15 +48,19 @@ class EndpointConfig:
 
 @dataclass(frozen=True, slots=True)
 class PolicyBlock:
-    """Where one address of an endpoint finds its verdicts: tables as (first reference, number of references)."""
+    """Where one address of an endpoint finds its verdicts: tables as (first reference, number of references).
+
+    ``address`` is empty in a block that is not used; such blocks stand behind the used ones.
+    """
 
     revision: int
     egress: tuple[int, int]
     ingress: tuple[int, int]
     identity: int
+    address: str
 
 
-EMPTY_BLOCK = PolicyBlock(0, (0, 0), (0, 0), 0)
+EMPTY_BLOCK = PolicyBlock(0, (0, 0), (0, 0), 0, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,18 +86,6 @@ class Tables(Protocol):
 
     def create_ring(self, slot: int, quota: int) -> None:
         """Give a slot room for ``quota`` flows; only while it has none."""
-        ...
-
-    def write_address(self, slot: int, address: str, variant: int) -> None:
-        """Make an address the endpoint's own."""
-        ...
-
-    def remove_address(self, slot: int, address: str) -> None:
-        """Take an address away."""
-        ...
-
-    def read_addresses(self) -> Mapping[tuple[int, str], int]:
-        """Every (slot, address) with its variant."""
         ...
 
     def write_prefixes(self, peers: Mapping[tuple[int, str], int]) -> None:
@@ -165,10 +157,10 @@ class Tables(Protocol):
         ...
 
     def clear_slot(self, slot: int) -> None:
-        """Forget a slot's flows, addresses and counters."""
+        """Forget a slot's flows and counters."""
         ...
 
 
 def policy_index(slot: int, half: int) -> int:
     """The first policy block of a slot's half."""
-    return (slot * HALVES + half) * VARIANTS
+    return (slot * HALVES + half) * ADDRESSES_PER_ENDPOINT

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from hostward.datapath.memory import MemoryTables
 from hostward.datapath.programmer import Programmer
 from hostward.datapath.readback import mend_tables
-from hostward.datapath.tables import EMPTY_BLOCK, NO_REF, Capacity, KernelDecision
+from hostward.datapath.tables import EMPTY_BLOCK, NO_REF, Capacity, KernelDecision, PolicyBlock
 from hostward.model.endpoint import Port
 from hostward.model.slice import ClassSet, Decision, HostSlice, LocalEndpoint, Row
 
@@ -57,12 +58,21 @@ def _decision_gone(tables: MemoryTables, programmer: Programmer) -> None:
     del tables.decisions[programmer.layout.decisions[KernelDecision(2, "allow", log=False)]]
 
 
+def _write(tables: MemoryTables, place: int, block: PolicyBlock) -> None:
+    tables.write_policy(tables.read_active(1)[0] + place, block)
+
+
+def _added_address(tables: MemoryTables, programmer: Programmer) -> None:
+    _write(tables, 2, replace(tables.read_policy(tables.read_active(1)[0]), address="10.0.0.9"))
+
+
 def _policy(tables: MemoryTables, programmer: Programmer) -> None:
-    tables.write_policy(tables.read_active(1)[0], EMPTY_BLOCK)
+    first = tables.read_policy(tables.read_active(1)[0])
+    _write(tables, 0, replace(first, egress=(0, 0)))
 
 
 def _spare_policy(tables: MemoryTables, programmer: Programmer) -> None:
-    tables.write_policy(tables.read_active(1)[0] + 7, tables.read_policy(tables.read_active(1)[0]))
+    _write(tables, 7, tables.read_policy(tables.read_active(1)[0]))
 
 
 TAMPERINGS: dict[str, tuple[Callable[[MemoryTables, Programmer], None], str]] = {
@@ -70,11 +80,9 @@ TAMPERINGS: dict[str, tuple[Callable[[MemoryTables, Programmer], None], str]] = 
     "a reference": (_reference, "identity 300, egress"),
     "a decision": (_decision, "decision 1"),
     "a decision taken away": (_decision_gone, "decision 2"),
-    "an address taken away": (lambda tables, _: tables.remove_address(1, "10.0.0.1"), "10.0.0.1 of slot 1"),
-    "the link-local address": (lambda tables, _: tables.remove_address(1, LINK_LOCAL), LINK_LOCAL),
-    "an address added": (lambda tables, _: tables.write_address(1, "10.0.0.9", 0), "10.0.0.9 of slot 1"),
-    "an address of a slot that is not in use": (lambda tables, _: tables.write_address(3, "10.0.0.9", 0), "slot 3"),
-    "an address's variant": (lambda tables, _: tables.write_address(1, "10.0.0.1", 9), "10.0.0.1 of slot 1"),
+    "an address taken away": (lambda tables, _: _write(tables, 0, EMPTY_BLOCK), "10.0.0.1, had"),
+    "the link-local address": (lambda tables, _: _write(tables, 1, EMPTY_BLOCK), LINK_LOCAL),
+    "an address added": (_added_address, "policy block 2"),
     "a prefix": (lambda tables, _: tables.write_prefixes({(0, "10.0.0.2/32"): 0}), "10.0.0.2/32"),
     "a prefix taken away": (lambda tables, _: tables.remove_prefixes([(0, "10.0.0.2/32")]), "10.0.0.2/32"),
     "a prefix added": (lambda tables, _: tables.write_prefixes({(0, "10.0.0.0/24"): 1}), "10.0.0.0/24"),

@@ -57,7 +57,6 @@ def tables(request: pytest.FixtureRequest) -> Iterator[Tables]:
 
 def test_fresh_tables_hold_nothing(tables: Tables) -> None:
     assert tables.capacity == CAPACITY
-    assert not tables.read_addresses()
     assert not tables.read_prefixes()
     assert not tables.read_decisions()
     assert list(tables.read_cells(1, 8)) == [0] * 8
@@ -65,23 +64,6 @@ def test_fresh_tables_hold_nothing(tables: Tables) -> None:
     assert tables.read_policy(16) == EMPTY_BLOCK
     assert tables.read_active(1) == (0, 0)
     assert tables.read_count(1) == (0, 0)
-
-
-def test_addresses_of_both_families_come_back_as_they_were_written(tables: Tables) -> None:
-    written = {(1, "10.0.0.1"): 0, (1, "fd00::1"): 1, (2, "10.0.0.1"): 0, (1, "fe80::ff:fe00:1"): 15}
-    for (slot, address), variant in written.items():
-        tables.write_address(slot, address, variant)
-    assert tables.read_addresses() == written
-    tables.write_address(1, "10.0.0.1", 3)
-    assert tables.read_addresses() == {**written, (1, "10.0.0.1"): 3}
-
-
-def test_an_address_is_removed_once_and_from_one_slot(tables: Tables) -> None:
-    tables.write_address(1, "10.0.0.1", 0)
-    tables.write_address(2, "10.0.0.1", 0)
-    tables.remove_address(1, "10.0.0.1")
-    tables.remove_address(1, "10.0.0.1")
-    assert tables.read_addresses() == {(2, "10.0.0.1"): 0}
 
 
 def test_prefixes_of_all_lengths_come_back_as_they_were_written(tables: Tables) -> None:
@@ -132,9 +114,10 @@ def test_a_decision_keeps_its_verdict_and_whether_it_logs(tables: Tables, verdic
 
 
 def test_a_policy_block_keeps_every_field(tables: Tables) -> None:
-    block = PolicyBlock(1 << 40, (1, 2), (3, 4), 301)
-    tables.write_policy(33, block)
-    assert tables.read_policy(33) == block
+    for address in ("10.0.0.1", "fd00::1", "fe80::ff:fe00:1", ""):
+        block = PolicyBlock(1 << 40, (1, 2), (3, 4), 301, address)
+        tables.write_policy(33, block)
+        assert tables.read_policy(33) == block
     assert tables.read_policy(32) == EMPTY_BLOCK
 
 
@@ -146,14 +129,11 @@ def test_a_slot_is_activated_and_closed(tables: Tables) -> None:
     assert tables.read_active(1) == (0, 0)
 
 
-def test_a_cleared_slot_leaves_the_others_alone(tables: Tables) -> None:
-    for slot in (1, 2):
-        tables.write_endpoint(slot, EndpointConfig("02:00:00:00:00:01", 0, 64, 10, 20))
-        tables.create_ring(slot, 64)
-        tables.write_address(slot, "10.0.0.1", 0)
-    tables.clear_slot(1)
-    assert tables.read_addresses() == {(2, "10.0.0.1"): 0}
-    tables.create_ring(1, 32)
+def test_a_slot_is_configured_cleared_and_configured_again(tables: Tables) -> None:
+    for quota in (64, 32):
+        tables.write_endpoint(1, EndpointConfig("02:00:00:00:00:01", 0, quota, 10, 20))
+        tables.create_ring(1, quota)
+        tables.clear_slot(1)
     tables.advance_epoch(0)
     tables.synchronize()
 
@@ -175,7 +155,7 @@ def test_the_kernel_refuses_what_does_not_exist() -> None:
         with pytest.raises(_core.CoreError):
             tables.activate(CAPACITY.endpoints, 0, 1)
         with pytest.raises(ValueError, match="no IP address"):
-            tables.write_address(1, "10.0.0.256", 0)
+            tables.write_policy(1, PolicyBlock(1, (0, 0), (0, 0), 1, "10.0.0.256"))
 
 
 @pytest.mark.parametrize("verdict", ["allow", "deny", "would-deny"])
