@@ -86,8 +86,9 @@ struct {
 } hw_counts SEC(".maps");
 
 /*
- * Inner maps are declared by size and not by type: a map that the loader creates has no BTF, and Linux before 6.2 refuses
- * it in place of a template that has (bpf_map_meta_equal compares timer_off, which tells "no timer" from "no BTF").
+ * Inner maps are declared by size and not by type: a map that the loader creates has no BTF, and Linux before 6.2
+ * refuses it in place of a template that has (bpf_map_meta_equal compares timer_off, which tells "no timer" from "no
+ * BTF").
  */
 struct hw_class_inner {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
