@@ -20,7 +20,7 @@ from pathlib import Path
 from tests.vm.initramfs import Initramfs, find_kernel, find_tool
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-_MODULES = ("veth", "bridge", "sch_ingress", "cls_bpf", "vxlan", "tun")
+_MODULES = ("veth", "bridge", "sch_ingress", "cls_bpf")
 _TOOLS = (
     "busybox", "cat", "env", "grep", "ip", "kill", "ls", "mkdir", "mount", "nsenter", "setpriv", "sh", "sleep", "sysctl",
     "tc", "umount", "unshare",
