@@ -85,11 +85,16 @@ struct {
 	__type(value, struct hw_count);
 } hw_counts SEC(".maps");
 
+/*
+ * Inner maps are declared by size and not by type: a map that the loader creates has no BTF, and Linux before 6.2
+ * refuses it in place of a template that has (bpf_map_meta_equal compares timer_off, which tells "no timer" from "no
+ * BTF").
+ */
 struct hw_class_inner {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct hw_class_block);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(struct hw_class_block));
 };
 
 struct {
@@ -154,8 +159,8 @@ struct hw_ring_inner {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_INNER_MAP); /* rings have as many places as the endpoint's quota */
 	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct hw_ring_place);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(struct hw_ring_place));
 };
 
 struct {

@@ -15,6 +15,7 @@ import pytest
 from hostward.datapath.kernel import KernelEnforcer, open_enforcer
 from hostward.datapath.tables import Capacity
 from hostward.model.endpoint import EndpointState
+from tests.netns.hooks import needs_tcx, on_every_hook
 from tests.netns.pair import ALLOW, DENY, Pair, inside_of, run
 
 CAPACITY = Capacity(endpoints=8, flows=40_000, cells=4_096, refs=16_384, prefixes=1_024, decisions=256, class_sets=8)
@@ -83,7 +84,7 @@ def test_without_hostward_everything_arrives(pair: Pair, family: int) -> None:
 
 
 @pytest.mark.netns
-@pytest.mark.parametrize("hook", ["tcx", "clsact"])
+@on_every_hook
 @pytest.mark.parametrize("family", [4, 6])
 def test_only_what_a_rule_allows_arrives(pair: Pair, pins: Path, family: int, hook: str) -> None:
     held = enforcer(pins, hook)
@@ -144,6 +145,7 @@ def test_a_relabelled_peer_loses_its_live_stream(pair: Pair, pins: Path) -> None
 
 
 @pytest.mark.netns
+@needs_tcx
 def test_a_link_pin_removed_by_hand_closes_the_port_until_it_is_mended(pair: Pair, pins: Path) -> None:
     held = enforcer(pins, "tcx")
     held.enforce(pair.slice(1))
@@ -172,7 +174,7 @@ def test_a_changed_table_is_mended(pair: Pair, pins: Path) -> None:
 
 
 @pytest.mark.netns
-@pytest.mark.parametrize("hook", ["tcx", "clsact"])
+@on_every_hook
 def test_a_device_moved_to_another_namespace_is_detached_and_picked_up(pair: Pair, pins: Path, hook: str) -> None:
     held = enforcer(pins, hook)
     held.enforce(pair.slice(1))
@@ -195,7 +197,7 @@ def test_a_device_moved_to_another_namespace_is_detached_and_picked_up(pair: Pai
 
 
 @pytest.mark.netns
-@pytest.mark.parametrize("protected", [False, True])
+@pytest.mark.parametrize("protected", [False, pytest.param(True, marks=needs_tcx)])
 def test_a_tcx_link_goes_with_its_device_into_another_namespace(pair: Pair, pins: Path, protected: bool) -> None:
     """Without Hostward a packet reaches the device in its new namespace; with it, the program still denies it there."""
     device, elsewhere = pair.device("a"), f"hwx{pair.tag}"

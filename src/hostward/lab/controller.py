@@ -20,6 +20,8 @@ CHANNEL_PORT = 7443
 ENROLMENT_PORT = 7444
 # How often a thing that sends no event is looked at.
 _LOOK_S = 0.02
+# A process that ended is noticed at once; only a slow machine, such as an emulated one, waits for so long.
+_START_LIMIT_S = 180.0
 
 
 def start_controller(state: LabState) -> Started:
@@ -78,7 +80,7 @@ class Operator:
         response = self._http.get("/v1/flows", params={**wanted, "limit": "65536"})
         return [json.loads(line) for line in response.text.splitlines()]
 
-    def await_answer(self, process: Started, log: Path, limit_s: float = 30.0) -> None:
+    def await_answer(self, process: Started, log: Path, limit_s: float = _START_LIMIT_S) -> None:
         """Return once the controller answers. Raises ChannelError with its last words if it ended."""
         deadline_s = time.monotonic() + limit_s
         while time.monotonic() < deadline_s and process.alive:
@@ -90,7 +92,7 @@ class Operator:
                 return
         raise ChannelError("the controller did not come up", subject=last_words(log), hint=f"see {log}")
 
-    def await_hosts(self, agents: Mapping[str, tuple[Started, Path]], limit_s: float = 60.0) -> None:
+    def await_hosts(self, agents: Mapping[str, tuple[Started, Path]], limit_s: float = _START_LIMIT_S) -> None:
         """Return once every named host is connected. Raises ChannelError with the last words of one that is not."""
         deadline_s = time.monotonic() + limit_s
         while True:
@@ -104,7 +106,7 @@ class Operator:
                     raise ChannelError(f"its agent does not come: {last_words(log)}", subject=name, hint=f"see {log}")
             time.sleep(_LOOK_S)
 
-    def await_endpoints(self, names: Sequence[str], limit_s: float = 30.0) -> None:
+    def await_endpoints(self, names: Sequence[str], limit_s: float = _START_LIMIT_S) -> None:
         """Return once every named endpoint is enforced. Raises ChannelError naming one that is not."""
         deadline_s = time.monotonic() + limit_s
         while True:
