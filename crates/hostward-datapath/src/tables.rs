@@ -299,6 +299,15 @@ impl Datapath {
         self.maps.write_array("hw_decisions", slot, &[value])
     }
 
+    /// Whether a decision is the one given.
+    ///
+    /// # Errors
+    /// It lies beyond the capacity.
+    pub fn holds_decision(&self, slot: u32, number: u32, verdict: u8, log: bool) -> Result<bool> {
+        let held: Option<abi::Decision> = self.maps.read("hw_decisions", &slot)?;
+        Ok(held.is_some_and(|held| (held.number, held.verdict, held.log != 0) == (number, verdict, log)))
+    }
+
     /// Reads decisions back: (slot, number, verdict, log) of those that are written.
     ///
     /// # Errors

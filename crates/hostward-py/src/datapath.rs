@@ -197,6 +197,10 @@ impl Datapath {
         self.inner.write_decision(slot, number, verdict, log).map_err(refused)
     }
 
+    fn holds_decision(&self, slot: u32, number: u32, verdict: u8, log: bool) -> PyResult<bool> {
+        self.inner.holds_decision(slot, number, verdict, log).map_err(refused)
+    }
+
     fn read_decisions(&self) -> PyResult<Vec<(u32, u32, u8, bool)>> {
         self.inner.read_decisions().map_err(refused)
     }

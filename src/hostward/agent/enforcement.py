@@ -9,12 +9,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from hostward.agent.last_good import load_last_good, save_last_good
+from hostward.agent.last_good import keep_staged, load_last_good, stage_last_good
 from hostward.agent.messages import Ack, Delta, Nack, NackReason, Snapshot
 from hostward.datapath.enforcer import DeviceFacts, EndpointStatus, Enforcer
 from hostward.errors import CapacityError, DatapathError, HostwardError, StoreError
@@ -45,6 +45,7 @@ class Enforcement:
         self._directory = directory
         # One thread: the enforcer takes one caller at a time, and system calls must not hold up the channel.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="enforcer")
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="last-good")
         self._current: HostSlice | None = None
         self.statuses: Mapping[str, EndpointStatus] = {}
 
@@ -103,10 +104,16 @@ class Enforcement:
     async def _enforce(self, desired: HostSlice) -> Ack | Nack:
         def enforce_and_keep() -> tuple[Mapping[str, EndpointStatus], float]:
             start = time.perf_counter()
-            statuses = self._enforcer.enforce(desired)
-            took_s = time.perf_counter() - start
+            # Disk and kernel both make their callers wait: side by side.
+            staging = self._disk.submit(stage_last_good, self._directory, desired)
+            try:
+                statuses = self._enforcer.enforce(desired)
+                took_s = time.perf_counter() - start
+            finally:
+                wait([staging])
+            staging.result()
             # Before the ACK: a host that acknowledged comes back with this revision, whatever happens to it.
-            save_last_good(self._directory, desired)
+            keep_staged(self._directory)
             return statuses, took_s
 
         try:
@@ -124,6 +131,8 @@ class Enforcement:
             log.exception("revision %d is not enforced", desired.revision)
             return Nack(desired.revision, NackReason.DATAPATH, f"{type(error).__name__}: {error}")
         self._current = desired
+        # While nobody waits for it; whatever it meets, `enforce` and `repair` meet again and report.
+        self._thread.submit(self._enforcer.settle)
         return Ack(desired.revision, took_s, self.statuses)
 
     async def inspect(self, port: Port) -> DeviceFacts:
@@ -149,6 +158,7 @@ class Enforcement:
         """Let go of the enforcer; what is attached stays attached."""
         await self._call(self._enforcer.close)
         self._thread.shutdown()
+        self._disk.shutdown()
 
     async def _call(self, work: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from hostward.agent.private_files import write_private_file
+from hostward.agent.private_files import place_private_file, stage_private_file
 from hostward.errors import StoreError
 from hostward.model.slice import HostSlice
 
@@ -16,10 +16,15 @@ _MAGIC = b"hostward slice 1\n"
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
-def save_last_good(directory: Path, slice_: HostSlice) -> None:
-    """Keep ``slice_``, atomically and durably."""
+def stage_last_good(directory: Path, slice_: HostSlice) -> None:
+    """Write ``slice_`` beside the last good one, durably: it takes its place by ``keep_staged``, once it is good."""
     content = msgspec.msgpack.encode(slice_)
-    write_private_file(directory / LAST_GOOD_FILE, _MAGIC + hashlib.sha256(content).digest() + content)
+    stage_private_file(directory / LAST_GOOD_FILE, _MAGIC + hashlib.sha256(content).digest() + content)
+
+
+def keep_staged(directory: Path) -> None:
+    """Make the staged slice the last good one, atomically and durably."""
+    place_private_file(directory / LAST_GOOD_FILE)
 
 
 def load_last_good(directory: Path) -> HostSlice | None:

@@ -25,14 +25,26 @@ def make_private_directory(path: Path) -> None:
 
 def write_private_file(path: Path, content: bytes) -> None:
     """Replace ``path`` atomically and durably: after a crash it holds the old or the new bytes, never a part."""
-    temporary = path.with_name(f".{path.name}.new")
+    stage_private_file(path, content)
+    place_private_file(path)
+
+
+def stage_private_file(path: Path, content: bytes) -> None:
+    """Write what ``path`` is to hold beside it, durably; ``place_private_file`` puts it there."""
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        descriptor = os.open(_staged(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+    except OSError as error:
+        raise StoreError(f"cannot be written: {error.strerror}", subject=str(path)) from error
+
+
+def place_private_file(path: Path) -> None:
+    """Replace ``path`` by what was staged for it, atomically and durably."""
+    try:
+        _staged(path).replace(path)
         directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(directory)  # else the rename itself can be lost with the power
@@ -40,3 +52,7 @@ def write_private_file(path: Path, content: bytes) -> None:
             os.close(directory)
     except OSError as error:
         raise StoreError(f"cannot be written: {error.strerror}", subject=str(path)) from error
+
+
+def _staged(path: Path) -> Path:
+    return path.with_name(f".{path.name}.new")

@@ -66,6 +66,10 @@ class Enforcer(Protocol):
         """
         ...
 
+    def settle(self) -> None:
+        """Give back what only the slice before needed. ``enforce`` and ``repair`` begin with it; it may take a while."""
+        ...
+
     def repair(self) -> Sequence[str]:
         """Compare the kernel's state with the slice in force, mend what differs, return one line for each mending."""
         ...

@@ -210,6 +210,10 @@ class KernelEnforcer:
         except _core.CoreError as error:
             raise DatapathError(str(error), subject=name) from error
 
+    def settle(self) -> None:
+        """See ``Enforcer``: waits for an RCU grace period."""
+        self._programmer.settle()
+
     def repair(self) -> Sequence[str]:
         """See ``Enforcer``."""
         mended = [f"map {name}: its pin was gone" for name in self._core.repin_maps()]

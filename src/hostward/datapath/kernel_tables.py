@@ -89,6 +89,10 @@ class KernelTables:
             found[slot] = KernelDecision(number, _VERDICT_WORDS[verdict], log)
         return found
 
+    def holds_decision(self, slot: int, decision: KernelDecision) -> bool:
+        """See ``Tables``."""
+        return self._core.holds_decision(slot, decision.number, _VERDICT_NUMBERS[decision.verdict], decision.log)
+
     def read_count(self, slot: int) -> tuple[int, int]:
         """See ``Tables``."""
         return self._core.read_count(slot)

@@ -112,6 +112,10 @@ class MemoryTables:
         """See ``Tables``."""
         return dict(self.decisions)
 
+    def holds_decision(self, slot: int, decision: KernelDecision) -> bool:
+        """See ``Tables``."""
+        return self.decisions.get(slot) == decision
+
     def read_count(self, slot: int) -> tuple[int, int]:
         """No packets pass a model: always zero."""
         return (0, 0)

@@ -341,7 +341,7 @@ class Programmer:
         Not part of ``program``: the new revision is in force without it, and waiting for a grace period takes longer than
         all the writes. The next ``program`` begins with it.
         """
-        change, self._unsettled = self._unsettled, None
+        change = self._unsettled
         if change is None:
             return
         tables = self._tables
@@ -349,6 +349,8 @@ class Programmer:
         tables.write_prefixes({key: change.final[key] for key in change.transitional if key in change.final})
         tables.remove_prefixes(change.removed)
         self._give_back(change)
+        # Only now: if a write failed, the next call begins again, and each of them may be repeated.
+        self._unsettled = None
 
     def _park(self, change: Change) -> None:
         tables, layout = self._tables, self._layout

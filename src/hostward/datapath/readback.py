@@ -33,11 +33,10 @@ def _mend_class_sets(tables: Tables, layout: Layout) -> Iterator[str]:
 
 
 def _mend_rows(tables: Tables, layout: Layout) -> Iterator[str]:
-    held = tables.read_decisions()
     for decision, slot in layout.decisions.items():
-        if held.get(slot) != decision:
+        if not tables.holds_decision(slot, decision):
             tables.write_decision(slot, decision)
-            yield f"decision {decision.number}: it was {held.get(slot)}"
+            yield f"decision {decision.number}: it had been changed"
     for (_, cells), extent in layout.rows.items():
         if tuple(tables.read_cells(extent.first, extent.count)) != cells:
             tables.write_cells(extent.first, cells)

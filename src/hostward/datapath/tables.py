@@ -136,6 +136,10 @@ class Tables(Protocol):
         """Every written decision by slot."""
         ...
 
+    def holds_decision(self, slot: int, decision: KernelDecision) -> bool:
+        """Whether a decision is written so."""
+        ...
+
     def read_count(self, slot: int) -> tuple[int, int]:
         """Packets and bytes that a decision decided."""
         ...

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hostward.agent.last_good import LAST_GOOD_FILE, load_last_good, save_last_good
+from hostward.agent.last_good import LAST_GOOD_FILE, keep_staged, load_last_good, stage_last_good
 from hostward.errors import StoreError
 from hostward.model.endpoint import Port
 from hostward.model.slice import ClassSet, Decision, HostSlice, LocalEndpoint, Row, empty_slice
@@ -24,6 +24,19 @@ SLICE = HostSlice(
     tables={(256, "egress"): {1: 1}},
     decisions={5: Decision(5, "deny", ("acme/default-deny",))},
 )
+
+
+def save_last_good(directory: Path, slice_: HostSlice) -> None:
+    stage_last_good(directory, slice_)
+    keep_staged(directory)
+
+
+def test_what_was_only_staged_is_not_the_last_good(tmp_path: Path) -> None:
+    stage_last_good(tmp_path, SLICE)
+    assert load_last_good(tmp_path) is None
+    save_last_good(tmp_path, SLICE)
+    stage_last_good(tmp_path, empty_slice(8))
+    assert load_last_good(tmp_path) == SLICE
 
 
 def test_what_was_kept_comes_back(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hostward.agent.enforcement import Enforcement
-from hostward.agent.last_good import LAST_GOOD_FILE, load_last_good, save_last_good
+from hostward.agent.last_good import LAST_GOOD_FILE, keep_staged, load_last_good, stage_last_good
 from hostward.agent.messages import Ack, Delta, Nack, NackReason, Snapshot
 from hostward.datapath.enforcer import Counters, DeviceFacts, EndpointStatus
 from hostward.errors import CapacityError, DatapathError
@@ -39,6 +39,9 @@ class MemoryEnforcer:
             raise self.refusal
         self.in_force = desired
         return self.statuses()
+
+    def settle(self) -> None:
+        pass
 
     def repair(self) -> Sequence[str]:
         return ()
@@ -153,7 +156,8 @@ def test_the_same_revision_may_come_again_as_a_snapshot(tmp_path: Path) -> None:
 
 
 def test_a_start_takes_the_slice_on_disk_but_never_an_older_one_than_the_kernels(tmp_path: Path) -> None:
-    save_last_good(tmp_path, _slice(4, 1))
+    stage_last_good(tmp_path, _slice(4, 1))
+    keep_staged(tmp_path)
 
     async def restore(enforcement: Enforcement) -> None:
         await enforcement.restore()

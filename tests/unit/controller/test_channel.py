@@ -51,6 +51,9 @@ class ModelEnforcer:
         self.slice = desired
         return self.statuses()
 
+    def settle(self) -> None:
+        pass
+
     def repair(self) -> Sequence[str]:
         return ()
 

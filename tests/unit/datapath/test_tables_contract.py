@@ -111,6 +111,9 @@ def test_a_decision_keeps_its_verdict_and_whether_it_logs(tables: Tables, verdic
     decision = KernelDecision(0xFFFFFFFF, verdict.value, log)
     tables.write_decision(7, decision)
     assert tables.read_decisions() == {7: decision}
+    assert tables.holds_decision(7, decision)
+    assert not tables.holds_decision(8, decision)
+    assert not tables.holds_decision(7, replace(decision, log=not log))
     assert tables.read_count(7) == (0, 0)
 
 
