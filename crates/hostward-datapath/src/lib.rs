@@ -5,6 +5,7 @@
 
 mod bench;
 mod capacity;
+mod classes;
 mod constants;
 mod error;
 mod events;

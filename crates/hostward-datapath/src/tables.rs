@@ -1,6 +1,5 @@
 //! The datapath as one object: typed writes into the maps, and reads back from them.
 
-use std::collections::HashMap;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
@@ -18,6 +17,8 @@ use zerocopy::FromBytes;
 use zerocopy::IntoBytes as _;
 
 use crate::Capacity;
+use crate::classes::ClassSets;
+use crate::classes::holds_class_set;
 use crate::constants;
 use crate::error::Result;
 use crate::error::invalid;
@@ -70,8 +71,7 @@ pub struct Datapath {
     active: SharedWords,
     epochs: SharedWords,
     events: Events,
-    /// Blocks of class sets that are in the kernel already, by content: equal ones are one map.
-    blocks: HashMap<Vec<u8>, MapHandle>,
+    classes: ClassSets,
     grace: MapHandle,
 }
 
@@ -97,7 +97,7 @@ impl Datapath {
             active,
             epochs,
             events,
-            blocks: HashMap::new(),
+            classes: ClassSets::default(),
             grace,
         })
     }
@@ -225,28 +225,13 @@ impl Datapath {
         Ok(prefixes)
     }
 
-    /// Writes the four blocks of a class set, 65,536 classes each, in the order of `enum hw_class_block_index`.
+    /// Writes the four blocks of a class set, 65,536 classes each, in the order of `enum hw_class_block_index`. Only one
+    /// that no reference names.
     ///
     /// # Errors
     /// A block has another length, or the kernel has no memory for it.
     pub fn write_class_set(&mut self, class_set: u32, blocks: &[Vec<u16>]) -> Result<()> {
-        let mut fds = Vec::new();
-        for classes in blocks {
-            if classes.len() * 2 != size_of::<abi::ClassBlock>() {
-                return Err(invalid("hw_classes", format!("a block of {} classes", classes.len())));
-            }
-            let bytes = classes.as_bytes();
-            // One that is there already may have been written to behind our back: then it is of no use to anybody.
-            let intact = self.blocks.get(bytes).map(|block| block_is(block, bytes)).transpose()?;
-            if intact != Some(true) {
-                let inner = Maps::create_inner("hw_class_block", bytes.len(), 1, 0)?;
-                inner.update(&0u32.to_ne_bytes(), bytes, MapFlags::ANY).map_err(libbpf("write", "hw_class_block"))?;
-                self.blocks.insert(bytes.to_vec(), inner);
-            }
-            fds.push(u32::from_ne_bytes(self.blocks[bytes].as_fd().as_raw_fd().to_ne_bytes()));
-        }
-        // In one call: each update of an array of maps by itself waits for a grace period.
-        self.maps.write_array("hw_classes", class_set * 4, &fds)
+        self.classes.write(&self.maps, class_set, blocks)
     }
 
     /// Whether the four blocks of a class set are the ones given.
@@ -254,15 +239,7 @@ impl Datapath {
     /// # Errors
     /// The kernel refuses.
     pub fn holds_class_set(&self, class_set: u32, blocks: &[Vec<u16>]) -> Result<bool> {
-        for (index, classes) in (class_set * 4..).zip(blocks) {
-            // Read, an array of maps tells the number of the map in it.
-            let Ok(Some(id)) = self.maps.read::<_, u32>("hw_classes", &index) else { return Ok(false) };
-            let Ok(block) = MapHandle::from_map_id(id) else { return Ok(false) };
-            if !block_is(&block, classes.as_bytes())? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        holds_class_set(&self.maps, class_set, blocks)
     }
 
     /// Writes cells: decision slots, 0 for none.
@@ -524,11 +501,6 @@ fn endpoint_value(config: &EndpointConfig) -> abi::Endpoint {
         event_interval_ns: interval_ns,
         event_burst_ns: interval_ns * u64::from(config.events_burst.max(1)),
     }
-}
-
-fn block_is(block: &MapHandle, classes: &[u8]) -> Result<bool> {
-    let held = block.lookup(&0u32.to_ne_bytes(), MapFlags::ANY).map_err(libbpf("read", "hw_class_block"))?;
-    Ok(held.is_some_and(|held| held == classes))
 }
 
 /// Where an address or a prefix stands: the two are kept apart, see `bpf/maps.h`.

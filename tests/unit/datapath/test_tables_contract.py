@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -160,6 +161,19 @@ def test_a_class_set_may_be_written_again_once_nothing_names_it(tables: Tables) 
     tables.write_class_set(1, ClassSet(9, *(everything,) * 6))
     assert not tables.holds_class_set(1, first)
     assert tables.holds_class_set(1, ClassSet(9, *(everything,) * 6))
+
+
+def test_class_sets_share_blocks_and_never_change_each_other(tables: Tables) -> None:
+    """The blocks of a set that is written anew may be those of another."""
+    everything = ((0, 0),)
+    cuts = [everything, ((0, 0), (80, 1)), ((0, 0), (443, 1), (444, 2))]
+    chosen = random.Random(7)  # noqa: S311 (no secret)
+    held: dict[int, ClassSet] = {}
+    for _ in range(60):
+        index = chosen.randrange(CAPACITY.class_sets)
+        held[index] = ClassSet(1, chosen.choice(cuts), chosen.choice(cuts), *(everything,) * 4)
+        tables.write_class_set(index, held[index])
+        assert all(tables.holds_class_set(other, classes) for other, classes in held.items())
 
 
 @pytest.mark.netns
