@@ -65,8 +65,9 @@ struct hw_packet {
 #define HW_IPV4_LEN 20u
 #define HW_IPV6_LEN 40u
 /*
- * What is made linear before parsing: Ethernet with IPv6, or with IPv4 and the fixed part of TCP, which are as long. Not
- * a byte more: stacks keep just the headers linear, and to pull means to copy the head of every packet that carries data.
+ * What is made linear before parsing: Ethernet with IPv6, or with IPv4 and the fixed part of TCP, which are as long.
+ * Not a byte more: stacks keep just the headers linear, and to pull means to copy the head of every packet that carries
+ * data.
  */
 #define HW_LINEAR_LEN (HW_ETH_LEN + HW_IPV6_LEN)
 

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Datacenter network security on attested end hosts.\n\nExample: hostward up --policy examples/three-tier",
 )
 policy_app = typer.Typer(no_args_is_help=True, help="Work with policy files, offline.")
 endpoint_app = typer.Typer(no_args_is_help=True, help="Attach, label and release workloads.")
@@ -41,6 +40,24 @@ _LAB_HELP = "A datacenter on this machine, from a YAML file."
 Server = Annotated[str, typer.Option(help="The controller's socket, e.g. unix:///run/hostward/api.sock.")]
 Output = Annotated[Format, typer.Option("--output", "-o", help="The form of the answer.")]
 Files = Annotated[list[Path], typer.Option("--file", "-f", help="A policy file, or a folder of *.yaml.")]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(version("hostward"))
+        raise typer.Exit
+
+
+@app.callback()
+def everything(
+    _: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")] = False,
+) -> None:
+    """Datacenter network security on attested end hosts.
+
+    Example: hostward up --policy examples/three-tier
+    """
 
 
 def _report(rollout: dict[str, object], form: Format) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -107,3 +108,8 @@ def test_the_labs_own_help_lists_its_commands(tmp_path: Path) -> None:
     assert done.returncode == 0
     for command in ("up", "status", "exec", "down"):
         assert f" {command} " in done.stdout
+
+
+def test_it_tells_its_version(tmp_path: Path) -> None:
+    assert hostward(tmp_path, "--version").stdout.strip() == version("hostward")
+    assert "up --policy" in hostward(tmp_path, "--help").stdout

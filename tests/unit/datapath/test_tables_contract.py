@@ -167,7 +167,7 @@ def test_class_sets_share_blocks_and_never_change_each_other(tables: Tables) -> 
     """The blocks of a set that is written anew may be those of another."""
     everything = ((0, 0),)
     cuts = [everything, ((0, 0), (80, 1)), ((0, 0), (443, 1), (444, 2))]
-    chosen = random.Random(7)  # noqa: S311 (no secret)
+    chosen = random.Random(7)
     held: dict[int, ClassSet] = {}
     for _ in range(60):
         index = chosen.randrange(CAPACITY.class_sets)
