@@ -162,6 +162,7 @@ struct hw_host4_key {
 
 struct hw_host6_key {
 	__be32 network;
+	__u32 padding; /* keys are compared by eight bytes while there are eight */
 	__u8 address[16];
 };
 
@@ -187,6 +188,7 @@ struct hw_flow_key {
 	__u8 remote[16];
 	__be16 local_port;  /* for ICMP the identifier of an echo */
 	__be16 remote_port; /* for ICMP 1 + the direction of the echo request */
+	__u32 padding;	    /* as in struct hw_host6_key */
 };
 
 /* The same for IPv4 flows, in words. */

@@ -521,7 +521,7 @@ fn prefix_key(network: u32, address: [u8; 16], bits: u32) -> PrefixKey {
         }
     } else {
         match bits {
-            128 => PrefixKey::Host6(abi::Host6Key { network, address }),
+            128 => PrefixKey::Host6(abi::Host6Key { network, padding: 0, address }),
             _ => PrefixKey::Prefix6(abi::Prefix6Key { prefix_bits: 32 + bits, network, address }),
         }
     }
