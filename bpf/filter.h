@@ -288,8 +288,8 @@ static __always_inline enum hw_reason parse(struct __sk_buff *skb, struct hw_pac
 	enum hw_reason reason;
 	bool group_frame;
 
-	if (data + HW_LINEAR_LEN > data_end) {
-		/* Short, or not linear: a failure leaves the pointers as they are, and the checks below deny. */
+	if (data + HW_LINEAR_LEN > data_end && data_end - data < p->len_bytes) {
+		/* Not linear: a failure leaves the pointers as they are, and the checks below deny. */
 		bpf_skb_pull_data(skb, p->len_bytes < HW_LINEAR_LEN ? p->len_bytes : HW_LINEAR_LEN);
 		data = (void *)(long)skb->data;
 		data_end = (void *)(long)skb->data_end;
