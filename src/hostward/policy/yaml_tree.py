@@ -18,6 +18,9 @@ from hostward.policy.syntax import Place
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 8
+# Of a line, in characters: nobody reads a longer one, and to refuse a list of half a million items in one takes the library
+# half a minute.
+MAX_LINE = 4_096
 
 
 @dataclass(slots=True)
@@ -76,6 +79,11 @@ def load(file: str, content: bytes) -> tuple[list[Mapping], list[Problem]]:
         column = error.start - (content.rfind(b"\n", 0, error.start) + 1) + 1
         problems.add(Place(file, line, column), "this byte is not UTF-8", "save the file as UTF-8")
         return [], problems.found
+    for number, line in enumerate(text.split("\n"), 1):
+        if len(line) > MAX_LINE:
+            message = f"the line has {len(line):,} characters, and at most {MAX_LINE:,} are read"
+            problems.add(Place(file, number, MAX_LINE + 1), message, "break it up")
+            return [], problems.found
     yaml: Any = YAML(typ="safe", pure=True)
     try:
         nodes = list(yaml.compose_all(text))

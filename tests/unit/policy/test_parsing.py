@@ -49,6 +49,7 @@ def problems(*texts: str):
         ("tenant: acme\ngroups: {a: b=c", 2, 16, "YAML"),
         ("tenant: &a acme\nrules: [*a]\n", 1, 9, "alias"),
         ("tenant: acme\x00\n", 0, 0, "YAML"),
+        ("tenant: acme\nrules: [" + "x," * 3_000 + "]\n", 2, 4_097, "6,009 4,096"),
     ],
 )  # fmt: skip
 def test_a_mistake_has_its_place_and_says_what_to_do(text: str, line: int, column: int, words: str) -> None:
