@@ -36,6 +36,7 @@ fn reason_words() -> Vec<String> {
 
 #[pymodule(gil_used = false)]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    hostward_datapath::filter_messages();
     module.add("CoreError", module.py().get_type::<CoreError>())?;
     module.add_class::<datapath::Datapath>()?;
     module.add_class::<datapath::Port>()?;
