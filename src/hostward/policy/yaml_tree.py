@@ -79,9 +79,9 @@ def load(file: str, content: bytes) -> tuple[list[Mapping], list[Problem]]:
         column = error.start - (content.rfind(b"\n", 0, error.start) + 1) + 1
         problems.add(Place(file, line, column), "this byte is not UTF-8", "save the file as UTF-8")
         return [], problems.found
-    for number, line in enumerate(text.split("\n"), 1):
-        if len(line) > MAX_LINE:
-            message = f"the line has {len(line):,} characters, and at most {MAX_LINE:,} are read"
+    for number, length in enumerate(map(len, text.split("\n")), 1):
+        if length > MAX_LINE:
+            message = f"the line has {length:,} characters, and at most {MAX_LINE:,} are read"
             problems.add(Place(file, number, MAX_LINE + 1), message, "break it up")
             return [], problems.found
     yaml: Any = YAML(typ="safe", pure=True)
