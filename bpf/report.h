@@ -206,16 +206,18 @@ static __always_inline int report_by_rule(struct __sk_buff *skb, struct hw_packe
 		count_lost_event(usage);
 		return 0;
 	}
-	if (denial->tag == tag) {
+	if (denial->tag == tag && denial->event.packets) {
 		denial->event.packets++;
 		denial->event.bytes += p->len_bytes;
-	} else if (denial_is_due(denial, now_ns)) {
+	} else if (denial->tag == tag || denial_is_due(denial, now_ns)) {
+		/* The first packet since the last event stands for those that follow. */
 		if (denial->event.packets && !send_by_rule(denial, now_ns))
 			count_lost_event(usage);
+		if (denial->tag != tag)
+			denial->reported_ns = 0;
 		fill_event(&denial->event, skb, p, a);
 		denial->event.others = 1;
 		denial->tag = tag;
-		denial->reported_ns = 0;
 	} else {
 		count_lost_event(usage); /* two rules of one place within a second */
 	}

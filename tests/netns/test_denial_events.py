@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 
 from hostward.datapath.kernel import KernelEnforcer, open_enforcer
@@ -80,3 +81,26 @@ def test_a_denial_that_goes_on_under_a_scan_is_told_every_second(pins: Path) -> 
         told += len([event for event in enforcer.drain_events(10_000) if event.reason == "ip-spoof"])
     assert told >= 3
     assert told < sent
+
+
+def test_an_event_of_a_rule_names_a_packet_of_its_own_second(pins: Path) -> None:
+    enforcer = enforcer_of(pins)
+    for port in range(1_000, 1_100):
+        send(enforcer, port=port)
+    (first,) = [event for event in enforcer.drain_events(10_000) if event.others]
+    later: list[FlowEvent] = []
+    until = time.monotonic() + 5
+    # Ever new ports: a token that comes in the meantime goes to one of them, and the others are counted by rule.
+    ports = cycle(range(10_000, 60_000))
+    while not later and time.monotonic() < until:
+        for _ in range(20):
+            send(enforcer, port=next(ports))
+        later = [event for event in enforcer.drain_events(10_000) if event.others and event.packets > 1]
+    while time.monotonic() < until:
+        for _ in range(20):
+            send(enforcer, port=next(ports))
+        if last := [event for event in enforcer.drain_events(10_000) if event.others]:
+            later += last
+            break
+    assert len(later) >= 2
+    assert later[-1].destination_port != first.destination_port
