@@ -213,8 +213,6 @@ static __always_inline int report_by_rule(struct __sk_buff *skb, struct hw_packe
 		/* The first packet since the last event stands for those that follow. */
 		if (denial->event.packets && !send_by_rule(denial, now_ns))
 			count_lost_event(usage);
-		if (denial->tag != tag)
-			denial->reported_ns = 0;
 		fill_event(&denial->event, skb, p, a);
 		denial->event.others = 1;
 		denial->tag = tag;
@@ -262,9 +260,14 @@ __noinline int report_due_denial(struct __sk_buff *skb, struct hw_packet *p, con
 		denial->event.bytes += p->len_bytes;
 		denial->event.revision = a->revision;
 	} else {
-		/* With the token of the one that takes its place. */
-		if (denial->event.packets && !send_by_rule(denial, now_ns))
-			count_lost_event(usage);
+		if (denial->event.packets) {
+			struct hw_event *before = take_event(slot, usage);
+
+			if (before)
+				send_waiting(denial, before, now_ns);
+			else
+				count_lost_event(usage);
+		}
 		fill_event(&denial->event, skb, p, a);
 		denial->tag = tag;
 	}

@@ -73,7 +73,7 @@ fn hook(word: &str) -> PyResult<Hook> {
     }
 }
 
-/// Revision, egress and ingress table as (first, count), identity.
+/// Revision, egress and ingress table as (first, count), identity, address (empty: the block is not used).
 type PolicyTuple = (u64, (u32, u32), (u32, u32), u32, String);
 
 #[pymethods]

@@ -1,6 +1,7 @@
 """The REST API: pydantic at the edge, the controller's values inside. Errors are {what, subject, hint, problems}.
 
-On the Unix socket, which only its owner may open, whoever reaches it is the operator. Elsewhere ``bearer`` lets in.
+On the Unix socket, which only its owner may open, whoever reaches it is the operator. Elsewhere
+``serving.BearerGate`` lets in.
 """
 
 from __future__ import annotations

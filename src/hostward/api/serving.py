@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 # A shorter token could be guessed over the network.
 TOKEN_MIN_CHARACTERS = 32
+_UNAUTHORIZED_HINT = "send it as `Authorization: Bearer TOKEN`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ class BearerGate:
             return
         host, port = scope.get("client") or ("?", 0)
         log.warning("api: refused %s:%s: no valid token", host, port)
-        refusal = {"what": "the token is missing or wrong", "subject": "", "hint": "`hostward login`", "problems": []}
+        refusal = {"what": "the token is missing or wrong", "subject": "", "hint": _UNAUTHORIZED_HINT, "problems": []}
         headers = [(b"content-type", b"application/json"), (b"www-authenticate", b"Bearer")]
         await send({"type": "http.response.start", "status": 401, "headers": headers})
         await send({"type": "http.response.body", "body": json.dumps(refusal).encode()})

@@ -5,13 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import ssl
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 import httpx2
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from fastapi import FastAPI
 
-from hostward.api.serving import BearerGate, read_token, serving
+from hostward.api.serving import BearerGate, RemoteApi, read_token, serving
 from hostward.errors import ConflictError, UsageError
 
 TOKEN = "t" * 40
@@ -83,4 +91,49 @@ def test_the_socket_is_private_and_never_takes_somebody_elses_place(tmp_path: Pa
     # What a killed controller left behind is in nobody's way.
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(path))
+    asyncio.run(serve())
+
+
+def _certificate(folder: Path) -> RemoteApi:
+    """A self-signed certificate for 127.0.0.1, and a free port."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "api")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(minutes=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "api.crt").write_bytes(certificate.public_bytes(Encoding.PEM))
+    (folder / "api.key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    return RemoteApi("127.0.0.1", port, folder / "api.crt", folder / "api.key", TOKEN)
+
+
+def test_beyond_this_machine_there_is_tls_and_the_token(tmp_path: Path) -> None:
+    remote = _certificate(tmp_path)
+    address = f"127.0.0.1:{remote.port}"
+    trusting = ssl.create_default_context(cafile=str(remote.certificate))
+
+    async def ask(verify: ssl.SSLContext | bool, header: dict[str, str], scheme: str = "https") -> int:
+        async with httpx2.AsyncClient(verify=verify, trust_env=False, timeout=10) as client:
+            return (await client.get(f"{scheme}://{address}/", headers=header)).status_code
+
+    async def serve() -> None:
+        good = {"Authorization": f"Bearer {TOKEN}"}
+        async with serving(_app(), tmp_path / "api.sock", remote):
+            assert await ask(trusting, good) == 200
+            assert await ask(trusting, {}) == 401
+            with pytest.raises(httpx2.TransportError):
+                await ask(True, good)  # a client that does not know the certificate says nothing
+            with pytest.raises(httpx2.TransportError):
+                await ask(trusting, good, "http")  # and without TLS nobody is heard
+
     asyncio.run(serve())
