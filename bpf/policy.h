@@ -103,7 +103,7 @@ static __always_inline bool find_class(const struct hw_packet *p, __u16 port, __
  * Decides the flow that the packet belongs to, by the direction of its opener and `port`, the opener's destination
  * port. Always fills `a` as far as it came.
  */
-static __always_inline int decide(struct hw_packet *p, __u32 network, __u16 port, struct hw_answer *a)
+static __always_inline void decide(struct hw_packet *p, __u32 network, __u16 port, struct hw_answer *a)
 {
 	__u32 *peer, index;
 	struct hw_decision *decision;
@@ -121,7 +121,7 @@ static __always_inline int decide(struct hw_packet *p, __u32 network, __u16 port
 		policy = bpf_map_lookup_elem(&hw_policies, &index);
 		if (policy)
 			a->revision = policy->revision;
-		return 0;
+		return;
 	}
 	a->revision = policy->revision;
 	a->identity = policy->identity;
@@ -129,29 +129,29 @@ static __always_inline int decide(struct hw_packet *p, __u32 network, __u16 port
 	a->reason = HW_REASON_UNKNOWN_PEER;
 	peer = find_peer(p, network);
 	if (!peer || *peer == HW_PEER_UNKNOWN)
-		return 0;
+		return;
 	a->peer = *peer;
 	index = p->opener == HW_EGRESS ? policy->peers[HW_EGRESS] : policy->peers[HW_INGRESS];
 	if (a->peer >= index)
-		return 0;
+		return;
 	index = (p->opener == HW_EGRESS ? policy->table[HW_EGRESS] : policy->table[HW_INGRESS]) + a->peer;
 	ref = bpf_map_lookup_elem(&hw_refs, &index);
 	if (!ref || !ref->row_length)
-		return 0;
+		return;
 
 	a->reason = HW_REASON_INTERNAL;
 	if (!find_class(p, port, ref->class_set, &class) || class >= ref->row_length)
-		return 0;
+		return;
 	index = ref->row + class;
 	cell = bpf_map_lookup_elem(&hw_cells, &index);
 	if (!cell || !cell->decision)
-		return 0;
+		return;
 	/* Linux 6.1 takes a key from the stack or from a map, not from memory that a caller passed. */
 	index = cell->decision;
 	a->decision = index;
 	decision = bpf_map_lookup_elem(&hw_decisions, &index);
 	if (!decision)
-		return 0;
+		return;
 	a->number = decision->number;
 	if (decision->verdict == HW_VERDICT_ALLOW || decision->verdict == HW_VERDICT_WOULD_DENY) {
 		a->verdict = decision->verdict;
@@ -159,7 +159,6 @@ static __always_inline int decide(struct hw_packet *p, __u32 network, __u16 port
 	} else {
 		a->reason = HW_REASON_POLICY;
 	}
-	return 0;
 }
 
 #endif

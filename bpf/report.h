@@ -192,8 +192,8 @@ static __always_inline void fill_event(struct hw_event *event, struct __sk_buff 
 }
 
 /* Where the bucket has no token: the rule's own place, whose event needs none and comes once a second. */
-static __always_inline int report_by_rule(struct __sk_buff *skb, struct hw_packet *p, const struct hw_answer *a,
-					  struct hw_usage *usage, __u64 now_ns)
+static __always_inline void report_by_rule(struct __sk_buff *skb, struct hw_packet *p, const struct hw_answer *a,
+					   struct hw_usage *usage, __u64 now_ns)
 {
 	__u32 tag = rule_tag(p, a), index, slot = p->key.slot;
 	struct hw_denial *denial;
@@ -201,10 +201,10 @@ static __always_inline int report_by_rule(struct __sk_buff *skb, struct hw_packe
 	index = slot * HW_DENIALS_PER_ENDPOINT + HW_DENIALS_BY_PORT + (tag >> 1) % HW_DENIALS_BY_RULE;
 	denial = bpf_map_lookup_elem(&hw_denials, &index);
 	if (!denial)
-		return 0;
+		return;
 	if (!take_denial(denial)) {
 		count_lost_event(usage);
-		return 0;
+		return;
 	}
 	if (denial->tag == tag && denial->event.packets) {
 		denial->event.packets++;
@@ -224,7 +224,6 @@ static __always_inline int report_by_rule(struct __sk_buff *skb, struct hw_packe
 		send_by_rule(denial, now_ns);
 	}
 	release_denial(denial);
-	return 0;
 }
 
 /* A denial of a kind that has no place yet, or whose event is due. `place` is its index into hw_denials. */
@@ -253,7 +252,8 @@ __noinline int report_due_denial(struct __sk_buff *skb, struct hw_packet *p, con
 		if (denial->tag == tag)
 			denial->reported_ns = now_ns;
 		release_denial(denial);
-		return report_by_rule(skb, p, a, usage, now_ns);
+		report_by_rule(skb, p, a, usage, now_ns);
+		return 0;
 	}
 	if (denial->tag == tag) {
 		denial->event.packets++;

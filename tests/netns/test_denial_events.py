@@ -22,8 +22,7 @@ def enforcer_of(pins: Path) -> KernelEnforcer:
     enforcer = open_enforcer(pins, capacity=CAPACITY)
     value = slice_of(1)
     quota = Quota(flows=64, events_per_s=1, events_burst=BURST)
-    value.endpoints[ENDPOINT] = replace(value.endpoints[ENDPOINT], quota=quota)  # type: ignore[index]
-    enforcer.enforce(value)
+    enforcer.enforce(replace(value, endpoints={ENDPOINT: replace(value.endpoints[ENDPOINT], quota=quota)}))
     return enforcer
 
 

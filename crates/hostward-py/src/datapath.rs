@@ -76,6 +76,13 @@ fn hook(word: &str) -> PyResult<Hook> {
 /// Revision, egress and ingress table as (first, count), identity, address (empty: the block is not used).
 type PolicyTuple = (u64, (u32, u32), (u32, u32), u32, String);
 
+/// MAC, network, flow quota, events a second, events at once.
+type EndpointTuple = ([u8; 6], u32, u32, u32, u32);
+
+fn endpoint_config((mac, network, flow_quota, events_per_s, events_burst): EndpointTuple) -> EndpointConfig {
+    EndpointConfig { mac, network, flow_quota, events_per_s, events_burst }
+}
+
 #[pymethods]
 impl Datapath {
     #[new]
@@ -114,30 +121,12 @@ impl Datapath {
         self.inner.pinned_ports().map_err(refused)
     }
 
-    fn write_endpoint(
-        &self,
-        slot: u32,
-        mac: [u8; 6],
-        network: u32,
-        flow_quota: u32,
-        events_per_s: u32,
-        events_burst: u32,
-    ) -> PyResult<()> {
-        let config = EndpointConfig { mac, network, flow_quota, events_per_s, events_burst };
-        self.inner.write_endpoint(slot, &config).map_err(refused)
+    fn write_endpoint(&self, slot: u32, config: EndpointTuple) -> PyResult<()> {
+        self.inner.write_endpoint(slot, &endpoint_config(config)).map_err(refused)
     }
 
-    fn holds_endpoint(
-        &self,
-        slot: u32,
-        mac: [u8; 6],
-        network: u32,
-        flow_quota: u32,
-        events_per_s: u32,
-        events_burst: u32,
-    ) -> PyResult<bool> {
-        let config = EndpointConfig { mac, network, flow_quota, events_per_s, events_burst };
-        self.inner.holds_endpoint(slot, &config).map_err(refused)
+    fn holds_endpoint(&self, slot: u32, config: EndpointTuple) -> PyResult<bool> {
+        self.inner.holds_endpoint(slot, &endpoint_config(config)).map_err(refused)
     }
 
     fn create_ring(&self, slot: u32, quota: u32) -> PyResult<()> {
@@ -173,8 +162,8 @@ impl Datapath {
         self.inner.write_class_set(class_set, &class_blocks(blocks)).map_err(refused)
     }
 
-    fn holds_class_set(&self, class_set: u32, blocks: Vec<Vec<(u32, u16)>>) -> PyResult<bool> {
-        self.inner.holds_class_set(class_set, &class_blocks(blocks)).map_err(refused)
+    fn holds_class_set(&self, py: Python<'_>, class_set: u32, blocks: Vec<Vec<(u32, u16)>>) -> PyResult<bool> {
+        py.detach(|| self.inner.holds_class_set(class_set, &class_blocks(blocks))).map_err(refused)
     }
 
     fn write_cells(&self, first: u32, decisions: Vec<u32>) -> PyResult<()> {

@@ -29,10 +29,6 @@ class Confirmation:
         self._roll_back = roll_back
         self._timer: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        """Take up what waited when the controller last stopped."""
-        self.watch()
-
     def stop(self) -> None:
         """Stop waiting; the store remembers."""
         if self._timer is not None:

@@ -46,7 +46,7 @@ class Controller:
     async def start(self) -> None:
         """Publish what is committed, and take up what waits."""
         await self._publisher.start()
-        self._confirmation.start()
+        self._confirmation.watch()
 
     async def stop(self) -> None:
         """Stop the timers. Hosts go on enforcing."""

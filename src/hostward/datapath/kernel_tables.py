@@ -30,11 +30,11 @@ class KernelTables:
 
     def write_endpoint(self, slot: int, config: EndpointConfig) -> None:
         """See ``Tables``."""
-        self._core.write_endpoint(slot, *_endpoint_fields(config))
+        self._core.write_endpoint(slot, _endpoint_fields(config))
 
     def holds_endpoint(self, slot: int, config: EndpointConfig) -> bool:
         """See ``Tables``."""
-        return self._core.holds_endpoint(slot, *_endpoint_fields(config))
+        return self._core.holds_endpoint(slot, _endpoint_fields(config))
 
     def create_ring(self, slot: int, quota: int) -> None:
         """See ``Tables``."""

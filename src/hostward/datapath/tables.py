@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from hostward.model.endpoint import ADDRESSES_MAX
 from hostward.model.slice import ClassSet
 
 # At most so many addresses has an endpoint, its link-local one included: each has a policy block in each of two halves.
-ADDRESSES_PER_ENDPOINT = 16
+ADDRESSES_PER_ENDPOINT = ADDRESSES_MAX + 1
 HALVES = 2
 PEER_UNKNOWN = 0
 
