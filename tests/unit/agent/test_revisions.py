@@ -3,60 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.unit.model_enforcer import ModelEnforcer
 
 from hostward.agent.enforcement import Enforcement
 from hostward.agent.last_good import LAST_GOOD_FILE, keep_staged, load_last_good, stage_last_good
 from hostward.agent.messages import Ack, Delta, Nack, NackReason, Snapshot
-from hostward.datapath.enforcer import Counters, DeviceFacts, EndpointStatus
 from hostward.errors import CapacityError, DatapathError
-from hostward.model.endpoint import EndpointState, Port
-from hostward.model.flow import FlowEvent
 from hostward.model.slice import Decision, HostSlice, empty_slice
 from hostward.policy import diff_slices, slice_digest
-
-
-class MemoryEnforcer:
-    """Holds the slice in force; refuses with ``refusal`` where that is set."""
-
-    def __init__(self, revision: int = 0) -> None:
-        self.in_force = empty_slice(revision)
-        self.refusal: Exception | None = None
-
-    @property
-    def revision(self) -> int:
-        return self.in_force.revision
-
-    def inspect_device(self, port: Port) -> DeviceFacts:
-        return DeviceFacts("veth", "", ())
-
-    def enforce(self, desired: HostSlice) -> Mapping[str, EndpointStatus]:
-        if self.refusal is not None:
-            raise self.refusal
-        self.in_force = desired
-        return self.statuses()
-
-    def settle(self) -> None:
-        pass
-
-    def repair(self) -> Sequence[str]:
-        return ()
-
-    def statuses(self) -> Mapping[str, EndpointStatus]:
-        return {name: EndpointStatus(EndpointState.ENFORCED) for name in self.in_force.endpoints}
-
-    def drain_events(self, limit: int) -> Sequence[FlowEvent]:
-        return ()
-
-    def counters(self) -> Counters:
-        return Counters({}, {}, 0)
-
-    def close(self) -> None:
-        pass
 
 
 def _slice(revision: int, *numbers: int) -> HostSlice:
@@ -71,7 +30,7 @@ def _delta(old: HostSlice, new: HostSlice) -> Delta:
     return Delta(old.revision, new.revision, diff_slices(old, new), slice_digest(new))
 
 
-def _with(folder: Path, enforcer: MemoryEnforcer, work: Callable[[Enforcement], Awaitable[None]]) -> None:
+def _with(folder: Path, enforcer: ModelEnforcer, work: Callable[[Enforcement], Awaitable[None]]) -> None:
     async def run() -> None:
         enforcement = Enforcement(enforcer, folder)
         try:
@@ -83,7 +42,7 @@ def _with(folder: Path, enforcer: MemoryEnforcer, work: Callable[[Enforcement], 
 
 
 def test_a_snapshot_then_a_delta_are_in_force_and_on_disk(tmp_path: Path) -> None:
-    enforcer = MemoryEnforcer()
+    enforcer = ModelEnforcer()
 
     async def work(enforcement: Enforcement) -> None:
         assert isinstance(await enforcement.take(_snapshot(_slice(1, 1))), Ack)
@@ -93,7 +52,7 @@ def test_a_snapshot_then_a_delta_are_in_force_and_on_disk(tmp_path: Path) -> Non
         assert enforcement.digest == slice_digest(_slice(2, 1, 2))
 
     _with(tmp_path, enforcer, work)
-    assert enforcer.in_force == load_last_good(tmp_path) == _slice(2, 1, 2)
+    assert enforcer.slice == load_last_good(tmp_path) == _slice(2, 1, 2)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +68,7 @@ def test_a_snapshot_then_a_delta_are_in_force_and_on_disk(tmp_path: Path) -> Non
 def test_what_is_old_or_altered_is_refused_and_nothing_moves(
     tmp_path: Path, message: Snapshot | Delta, reason: NackReason
 ) -> None:
-    enforcer = MemoryEnforcer()
+    enforcer = ModelEnforcer()
 
     async def work(enforcement: Enforcement) -> None:
         assert isinstance(await enforcement.take(_snapshot(_slice(5, 1))), Ack)
@@ -118,7 +77,7 @@ def test_what_is_old_or_altered_is_refused_and_nothing_moves(
         assert answer.reason is reason
 
     _with(tmp_path, enforcer, work)
-    assert enforcer.in_force == load_last_good(tmp_path) == _slice(5, 1)
+    assert enforcer.slice == load_last_good(tmp_path) == _slice(5, 1)
 
 
 @pytest.mark.parametrize(
@@ -128,25 +87,25 @@ def test_what_is_old_or_altered_is_refused_and_nothing_moves(
 def test_a_refusal_keeps_the_old_revision_in_force_and_on_disk(
     tmp_path: Path, refusal: Exception, reason: NackReason
 ) -> None:
-    enforcer = MemoryEnforcer()
+    enforcer = ModelEnforcer()
 
     async def work(enforcement: Enforcement) -> None:
         await enforcement.take(_snapshot(_slice(1, 1)))
-        enforcer.refusal = refusal
+        enforcer.refuse = refusal
         answer = await enforcement.take(_delta(_slice(1, 1), _slice(2, 2)))
         assert isinstance(answer, Nack)
         assert answer.reason is reason
         assert enforcement.revision == 1
         # The base of the next delta is what is in force, not what was refused.
-        enforcer.refusal = None
+        enforcer.refuse = None
         assert isinstance(await enforcement.take(_delta(_slice(1, 1), _slice(3, 3))), Ack)
 
     _with(tmp_path, enforcer, work)
-    assert enforcer.in_force == load_last_good(tmp_path) == _slice(3, 3)
+    assert enforcer.slice == load_last_good(tmp_path) == _slice(3, 3)
 
 
 def test_the_same_revision_may_come_again_as_a_snapshot(tmp_path: Path) -> None:
-    enforcer = MemoryEnforcer()
+    enforcer = ModelEnforcer()
 
     async def work(enforcement: Enforcement) -> None:
         await enforcement.take(_snapshot(_slice(3, 1)))
@@ -162,20 +121,20 @@ def test_a_start_takes_the_slice_on_disk_but_never_an_older_one_than_the_kernels
     async def restore(enforcement: Enforcement) -> None:
         await enforcement.restore()
 
-    behind, ahead = MemoryEnforcer(), MemoryEnforcer(revision=5)
+    behind, ahead = ModelEnforcer(), ModelEnforcer(revision=5)
     _with(tmp_path, behind, restore)
-    assert behind.in_force == _slice(4, 1)
+    assert behind.slice == _slice(4, 1)
     _with(tmp_path, ahead, restore)
-    assert ahead.in_force == empty_slice(5)
+    assert ahead.slice == empty_slice(5)
 
 
 def test_a_damaged_slice_is_left_alone_and_a_snapshot_mends_it(tmp_path: Path) -> None:
     (tmp_path / LAST_GOOD_FILE).write_bytes(b"nonsense")
-    enforcer = MemoryEnforcer(revision=5)
+    enforcer = ModelEnforcer(revision=5)
 
     async def work(enforcement: Enforcement) -> None:
         await enforcement.restore()
-        assert enforcer.in_force == empty_slice(5)
+        assert enforcer.slice == empty_slice(5)
         assert enforcement.digest == ""
         assert isinstance(await enforcement.take(_snapshot(_slice(5, 1))), Ack)
 

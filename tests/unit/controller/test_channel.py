@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import logging
 import ssl
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from tests.unit.model_enforcer import ModelEnforcer
 from websockets.asyncio.client import connect
 
 from hostward.agent.daemon import Agent, AgentSettings
@@ -21,53 +22,11 @@ from hostward.agent.join_token import parse_join_token
 from hostward.agent.limits import Limits
 from hostward.controller.host_view import Outcome
 from hostward.controller.server import ControllerServer, ControllerSettings
-from hostward.datapath.enforcer import Counters, DeviceFacts, EndpointStatus
 from hostward.errors import CapacityError, ConflictError, EnrolmentError
-from hostward.model.endpoint import Endpoint, EndpointState, Port, Quota
-from hostward.model.flow import FlowEvent
-from hostward.model.slice import HostSlice, empty_slice
+from hostward.model.endpoint import Endpoint, Port, Quota
 from hostward.store.records import HostState
 
 ACME = b"tenant: acme\ngroups: {web: role=web}\nrules: [allow internet to web on tcp/80]\n"
-
-
-class ModelEnforcer:
-    """Takes every slice, unless told to refuse."""
-
-    def __init__(self) -> None:
-        self.slice: HostSlice = empty_slice()
-        self.refuse: Exception | None = None
-
-    @property
-    def revision(self) -> int:
-        return self.slice.revision
-
-    def inspect_device(self, port: Port) -> DeviceFacts:
-        return DeviceFacts("veth", f"02:00:00:00:00:{len(port.device):02x}", ("10.0.0.1",))
-
-    def enforce(self, desired: HostSlice) -> Mapping[str, EndpointStatus]:
-        if self.refuse is not None:
-            raise self.refuse
-        self.slice = desired
-        return self.statuses()
-
-    def settle(self) -> None:
-        pass
-
-    def repair(self) -> Sequence[str]:
-        return ()
-
-    def statuses(self) -> Mapping[str, EndpointStatus]:
-        return {name: EndpointStatus(EndpointState.ENFORCED, "", self.revision) for name in self.slice.endpoints}
-
-    def drain_events(self, limit: int) -> Sequence[FlowEvent]:
-        return ()
-
-    def counters(self) -> Counters:
-        return Counters({}, {}, 0)
-
-    def close(self) -> None:
-        pass
 
 
 class Site:

@@ -1,0 +1,49 @@
+"""An enforcer without a kernel, for tests of what stands above it: the agent, the channel, the controller."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from hostward.datapath.enforcer import Counters, DeviceFacts, EndpointStatus
+from hostward.model.endpoint import EndpointState, Port
+from hostward.model.flow import FlowEvent
+from hostward.model.slice import HostSlice, empty_slice
+
+
+class ModelEnforcer:
+    """Holds the slice in force; refuses with ``refuse`` where that is set."""
+
+    def __init__(self, revision: int = 0) -> None:
+        self.slice: HostSlice = empty_slice(revision)
+        self.refuse: Exception | None = None
+
+    @property
+    def revision(self) -> int:
+        return self.slice.revision
+
+    def inspect_device(self, port: Port) -> DeviceFacts:
+        return DeviceFacts("veth", f"02:00:00:00:00:{len(port.device):02x}", ("10.0.0.1",))
+
+    def enforce(self, desired: HostSlice) -> Mapping[str, EndpointStatus]:
+        if self.refuse is not None:
+            raise self.refuse
+        self.slice = desired
+        return self.statuses()
+
+    def settle(self) -> None:
+        pass
+
+    def repair(self) -> Sequence[str]:
+        return ()
+
+    def statuses(self) -> Mapping[str, EndpointStatus]:
+        return {name: EndpointStatus(EndpointState.ENFORCED, "", self.revision) for name in self.slice.endpoints}
+
+    def drain_events(self, limit: int) -> Sequence[FlowEvent]:
+        return ()
+
+    def counters(self) -> Counters:
+        return Counters({}, {}, 0)
+
+    def close(self) -> None:
+        pass
