@@ -62,7 +62,7 @@ def _imagine(compiled: Compiled, names: dict[int, str]) -> None:
             for labels in combinations((policy, platform))
             for network in platform.networks
         ]
-        for subject in compiled.subjects_of_labels(asked):
+        for subject in (compiled.subject_of_labels(*question) for question in asked):
             groups = ", ".join(sorted(name for _, name in subject.groups))
             names.setdefault(subject.index, f"an endpoint of {policy.name}{f' in {groups}' if groups else ''}")
 
@@ -98,8 +98,8 @@ def _pairs(
         "", action, assertion.source, assertion.destination, assertion.ports, Options(), assertion.text, assertion.place
     )
     subjects = compiled.subjects
-    sources = subjects.side(assertion.source, as_rule, policy.name, own)
-    destinations = subjects.side(assertion.destination, as_rule, policy.name, own)
+    sources = subjects.side(assertion.source, as_rule, policy.name, own).bits
+    destinations = subjects.side(assertion.destination, as_rule, policy.name, own).bits
     outside = subjects.attached_to("")
     for index in members(sources & ~outside):
         for peer, row in compiled.rows_about(subjects[index], "egress", destinations):

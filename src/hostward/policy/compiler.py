@@ -1,210 +1,328 @@
-"""Policies and endpoints to slices.
+"""Policies and endpoints to a compiled revision, from which every host's slice is cut.
 
-The matrix of all pairs is never built: for each local identity the rules that name it are walked once, and the peers that
-the same rules name share a row (design §5).
+A change of endpoints makes a new revision out of the one before: both share everything that depends on the policy alone,
+and the new one costs what its own endpoints cost. What they share only grows, so the older one stays as it was.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
+from typing import Generic, TypeVar
 
-from hostward.errors import CapacityError, ConflictError
+from rpds import HashTrieMap, HashTrieSet
+
+from hostward.errors import ConflictError
 from hostward.model.endpoint import Endpoint
-from hostward.model.slice import (
-    IDENTITY_UNKNOWN,
-    ClassSet,
-    Decision,
-    HostSlice,
-    LocalEndpoint,
-    PrefixKey,
-    Row,
-    TableKey,
-)
-from hostward.policy.document import PLATFORM, PolicySet
+from hostward.model.slice import ClassSet, Decision, HostSlice, LocalEndpoint, Row
+from hostward.policy.document import PolicySet
 from hostward.policy.numbers import Allocator, Numbers
-from hostward.policy.ports import Classes, cut, number_of
-from hostward.policy.prefixes import PrefixSet
+from hostward.policy.ports import Classes
+from hostward.policy.prefixes import Place, PrefixSet, parse_address
+from hostward.policy.rows import Rows
+from hostward.policy.rule_index import Direction, RuleIndex
+from hostward.policy.slicing import DIRECTIONS, Building, Tables
 from hostward.policy.subjects import Region, Subject, Subjects, members, named_prefixes
-from hostward.policy.syntax import Network, PeerKind, PortRange
-from hostward.policy.verdicts import DENY, Instance, Outcome, concerns, decide, instances
+from hostward.policy.syntax import Network
+from hostward.policy.verdicts import Instance, Outcome, decide, instances
 
-# Up to this many peers a rule is noted with each of them; beyond, it splits blocks of peers.
-_FEW_PEERS = 64
+_EVERYWHERE = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 
-_ALL = (ip_network("0.0.0.0/0"), ip_network("::/0"))
+# An address of an endpoint, as the policy sees it: (network, canonical text).
+AddressKey = tuple[str, str]
 
 
-def compile_policy(policies: PolicySet, endpoints: Iterable[Endpoint], numbers: Numbers, now: datetime) -> Compiled:
+def compile_policy(
+    policies: PolicySet, endpoints: Iterable[Endpoint], numbers: Numbers | Allocator, now: datetime
+) -> Compiled:
     """Compile a whole revision.
 
     Raises CapacityError when a quota is exceeded and ConflictError when an endpoint lies in no declared network or pool.
     """
-    allocator = Allocator(numbers)
-    platform = policies.effective_platform
-    for network in platform.networks:
-        allocator.network(network)
-    subjects = Subjects(policies, allocator)
-    attached: dict[str, Endpoint] = {}
-    of_address: dict[tuple[str, str], tuple[Endpoint, Subject]] = {}
-    for endpoint in endpoints:
-        pools = platform.networks.get(endpoint.network)
+    allocator = numbers if isinstance(numbers, Allocator) else Allocator(numbers)
+    attached = {endpoint.id: endpoint for endpoint in endpoints}
+    tenants = frozenset(policies.tenants) | {endpoint.tenant for endpoint in attached.values()}
+    basis = Basis(policies, tenants, allocator, now)
+    return Compiled(basis, _Attached.nobody()).with_endpoints(attached)
+
+
+class Basis:
+    """What every revision of one policy shares."""
+
+    def __init__(self, policies: PolicySet, tenants: frozenset[str], allocator: Allocator, now: datetime) -> None:
+        self.policies = policies
+        self.tenants = tenants
+        self.now = now
+        self.allocator = allocator
+        for network in policies.effective_platform.networks:
+            allocator.network(network)
+        self.subjects = Subjects(policies, allocator)
+        self.rules, self.next_change = instances(policies, self.subjects, tenants, now)
+        self.index = RuleIndex(self.rules, self.subjects)
+        self.rows = Rows(policies, self.rules, allocator)
+        self.tables = Tables(self.subjects, self.index, self.rows)
+        self._regions: dict[frozenset[str], dict[Network, Subject | None]] = {}
+
+    @cached_property
+    def pools(self) -> Mapping[str, PrefixSet]:
+        """Each network's pools."""
+        return {name: PrefixSet(pools) for name, pools in self.policies.effective_platform.networks.items()}
+
+    @cached_property
+    def _every_pool(self) -> tuple[Network, ...]:
+        return tuple(pool for pools in self.policies.effective_platform.networks.values() for pool in pools)
+
+    @cached_property
+    def _pool_set(self) -> PrefixSet:
+        return PrefixSet(self._every_pool)
+
+    @cached_property
+    def _internal(self) -> PrefixSet:
+        return PrefixSet(self.policies.effective_platform.internal)
+
+    @cached_property
+    def named(self) -> PrefixSet:
+        """Every prefix that any policy names."""
+        everybody = (self.policies.effective_platform, *self.policies.tenants.values())
+        return PrefixSet(prefix for policy in everybody for prefix in named_prefixes(self.policies, policy))
+
+    def regions(self, tenants: frozenset[str]) -> dict[Network, Subject | None]:
+        """The prefixes around which these tenants can be denied or allowed, and who lies there; None is unknown."""
+        found = self._regions.get(tenants)
+        if found is None:
+            named: set[Network] = set()
+            platform = self.policies.effective_platform
+            for policy in (platform, *(self.policies.tenants[t] for t in tenants if t in self.policies.tenants)):
+                named |= named_prefixes(self.policies, policy)
+            containing = PrefixSet(named)
+            prefixes = {*named, *self._every_pool, *platform.internal, *_EVERYWHERE}
+            found = self._regions[tenants] = {prefix: self.around(Place.of(prefix), containing) for prefix in prefixes}
+        return found
+
+    def around(self, place: Place, named: PrefixSet) -> Subject | None:
+        """Who lies where no endpoint is, told apart by the ``named`` prefixes; None for a part of a pool."""
+        if self._pool_set.contains(place):
+            return None
+        region = Region.INTERNAL if self._internal.contains(place) else Region.INTERNET
+        return self.subjects.outside(region, named.texts_containing(place))
+
+
+@dataclass(frozen=True, slots=True)
+class _Attached:
+    """The endpoints of one revision, by everything that finds them. Maps share what they have in common."""
+
+    by_id: HashTrieMap[str, Endpoint]
+    by_host: HashTrieMap[str, HashTrieSet[str]]
+    by_address: HashTrieMap[AddressKey, tuple[Endpoint, Subject]]
+    by_subject: HashTrieMap[int, HashTrieSet[AddressKey]]
+    live: int  # the subjects that an address has, as a bit set
+
+    @staticmethod
+    def nobody() -> _Attached:
+        return _Attached(HashTrieMap(), HashTrieMap(), HashTrieMap(), HashTrieMap(), 0)
+
+
+class Compiled:
+    """One revision, ready to be cut into slices."""
+
+    def __init__(self, basis: Basis, attached: _Attached) -> None:
+        self._basis = basis
+        self._attached = attached
+
+    @property
+    def policies(self) -> PolicySet:
+        """The policies it was compiled from."""
+        return self._basis.policies
+
+    @property
+    def endpoints(self) -> Mapping[str, Endpoint]:
+        """The endpoints by id."""
+        return self._attached.by_id
+
+    @property
+    def of_address(self) -> Mapping[AddressKey, tuple[Endpoint, Subject]]:
+        """Every address of an endpoint, with the identity it has there."""
+        return self._attached.by_address
+
+    @property
+    def subjects(self) -> Subjects:
+        """Everybody that rules can tell apart."""
+        return self._basis.subjects
+
+    @property
+    def live(self) -> int:
+        """The bit set of the subjects that some endpoint's address has in this revision."""
+        return self._attached.live
+
+    @property
+    def rules(self) -> list[Instance]:
+        """Every rule in force."""
+        return self._basis.rules
+
+    @property
+    def next_change(self) -> datetime | None:
+        """When the next rule ends."""
+        return self._basis.next_change
+
+    @property
+    def numbers(self) -> Numbers:
+        """Everything allocated so far; complete for a host after its ``slice_for``."""
+        return self._basis.allocator.result
+
+    # -- endpoints
+
+    def with_endpoints(self, changes: Mapping[str, Endpoint | None]) -> Compiled:
+        """The revision in which these endpoints, by id, are new, different, or (None) gone.
+
+        Raises what ``compile_policy`` raises; this revision stays as it is in any case.
+        """
+        gone = [known for known in map(self._attached.by_id.get, changes) if known is not None]
+        come = [endpoint for endpoint in changes.values() if endpoint is not None]
+        if not {endpoint.tenant for endpoint in come} <= self._basis.tenants:
+            # The platform's `own` speaks of each tenant there is, so a tenant without a file makes rules of its own.
+            kept = {**dict(self._attached.by_id.items()), **changes}
+            everybody = [endpoint for endpoint in kept.values() if endpoint is not None]
+            return compile_policy(self.policies, everybody, self._basis.allocator, self._basis.now)
+        return Compiled(self._basis, self._changed(gone, come))
+
+    def _changed(self, gone: list[Endpoint], come: list[Endpoint]) -> _Attached:
+        old = self._attached
+        by_id, by_address = old.by_id, old.by_address
+        hosts: _Moves[str, str] = _Moves()
+        places: _Moves[int, AddressKey] = _Moves()
+        for endpoint in gone:
+            by_id = by_id.remove(endpoint.id)
+            hosts.leave(endpoint.host, endpoint.id)
+            for address in endpoint.addresses:
+                key = (endpoint.network, parse_address(address)[1])
+                places.leave(by_address[key][1].index, key)
+                by_address = by_address.remove(key)
+        new_ids: dict[str, Endpoint] = {}
+        new_addresses: dict[AddressKey, tuple[Endpoint, Subject]] = {}
+        for endpoint in come:
+            new_ids[endpoint.id] = endpoint
+            hosts.enter(endpoint.host, endpoint.id)
+            for address in endpoint.addresses:
+                parsed, canonical = self._checked(endpoint, address)
+                key = (endpoint.network, canonical)
+                taken = new_addresses.get(key) or by_address.get(key)
+                if taken is not None:
+                    raise ConflictError(
+                        f"its address {address} belongs to {taken[0].id}",
+                        subject=endpoint.id,
+                        hint="choose another address",
+                    )
+                subject = self.subjects.of_endpoint(endpoint, parsed)
+                new_addresses[key] = (endpoint, subject)
+                places.enter(subject.index, key)
+        by_subject = places.applied(old.by_subject)
+        live = old.live
+        for index in places.touched:
+            live = live | 1 << index if index in by_subject else live & ~(1 << index)
+        by_host = hosts.applied(old.by_host)
+        return _Attached(by_id.update(new_ids), by_host, by_address.update(new_addresses), by_subject, live)
+
+    def _checked(self, endpoint: Endpoint, address: str) -> tuple[Place, str]:
+        """The address and its canonical text, if its network is declared and a pool holds it."""
+        pools = self._basis.pools.get(endpoint.network)
         if pools is None:
             raise ConflictError(
                 f"its network {endpoint.network!r} is not declared",
                 subject=endpoint.id,
                 hint="declare it under platform: networks:, or move the endpoint",
             )
-        for address in endpoint.addresses:
-            parsed = ip_address(address)
-            if not any(parsed.version == pool.version and parsed in pool for pool in pools):
-                raise ConflictError(
-                    f"its address {address} lies in no pool of network {endpoint.network!r}",
-                    subject=endpoint.id,
-                    hint=f"the pools are {', '.join(map(str, pools))}; add one under platform: networks:",
-                )
-            taken = of_address.get((endpoint.network, str(parsed)))
-            if taken is not None:
-                raise ConflictError(
-                    f"its address {address} belongs to {taken[0].id}",
-                    subject=endpoint.id,
-                    hint="choose another address",
-                )
-            of_address[endpoint.network, str(parsed)] = (endpoint, subjects.of_endpoint(endpoint, address))
-        attached[endpoint.id] = endpoint
-    rules, next_change = instances(policies, subjects, now)
-    return Compiled(policies, attached, subjects, rules, next_change, of_address, allocator)
+        parsed, canonical = parse_address(address)
+        if not pools.contains(parsed):
+            declared = self.policies.effective_platform.networks[endpoint.network]
+            raise ConflictError(
+                f"its address {address} lies in no pool of network {endpoint.network!r}",
+                subject=endpoint.id,
+                hint=f"the pools are {', '.join(map(str, declared))}; add one under platform: networks:",
+            )
+        return parsed, canonical
 
-
-@dataclass(slots=True)
-class _Building:
-    """One host's slice while it is put together."""
-
-    addresses: dict[PrefixKey, int] = field(default_factory=dict)
-    class_sets: dict[int, ClassSet] = field(default_factory=dict)
-    rows: dict[int, Row] = field(default_factory=dict)
-    tables: dict[TableKey, dict[int, int]] = field(default_factory=dict)
-    decisions: dict[int, Decision] = field(default_factory=dict)
-    peers: dict[str, set[int]] = field(default_factory=dict)  # by network: indices of subjects
-
-
-class Compiled:
-    """One revision, ready to be cut into slices."""
-
-    def __init__(
-        self,
-        policies: PolicySet,
-        endpoints: Mapping[str, Endpoint],
-        subjects: Subjects,
-        rules: list[Instance],
-        next_change: datetime | None,
-        of_address: Mapping[tuple[str, str], tuple[Endpoint, Subject]],
-        allocator: Allocator,
-    ) -> None:
-        self.policies = policies
-        self.endpoints = endpoints
-        self.subjects = subjects
-        self.rules = rules
-        self.next_change = next_change
-        self.of_address = of_address
-        self._allocator = allocator
-        self._classes: dict[frozenset[str], Classes] = {}
-        self._cuts: dict[frozenset[PortRange], Classes] = {}
-        self._class_sets: dict[int, ClassSet] = {}
-        self._decisions: dict[int, Decision] = {}
-        # By the tenants of source and destination and the numbers of the rules that name the pair.
-        self._rows: dict[tuple[str, str, tuple[int, ...]], Row | None] = {}
-
-    @property
-    def numbers(self) -> Numbers:
-        """Everything allocated so far; complete for a host after its ``slice_for``."""
-        return self._allocator.result
-
-    @cached_property
-    def _by_host(self) -> dict[str, list[Endpoint]]:
-        hosts: dict[str, list[Endpoint]] = {}
-        for endpoint in self.endpoints.values():
-            hosts.setdefault(endpoint.host, []).append(endpoint)
-        return hosts
+    # -- questions
 
     def classes_for(self, tenants: frozenset[str]) -> Classes:
-        """The ports cut by the rules that can speak of a flow between these tenants, and by the platform's.
+        """The ports as they are cut for a flow between these tenants."""
+        return self._basis.rows.classes_for(tenants)
 
-        A class set costs the kernel half a megabyte. Between two tenants only rules that name others matter, so that most
-        pairs of tenants are cut alike and share one set.
-        """
-        found = self._classes.get(tenants)
-        if found is None:
-            owners = {*tenants, PLATFORM}
-            ranges = frozenset(
-                port
-                for instance in self.rules
-                if instance.owner in owners and (len(tenants) < 2 or self._names_others(instance))
-                for port in instance.rule.ports
-            )
-            if ranges not in self._cuts:
-                self._cuts[ranges] = cut(ranges, " and ".join(sorted(tenants)) or PLATFORM)
-            found = self._classes[tenants] = self._cuts[ranges]
-        return found
+    def class_set(self, row: Row) -> ClassSet:
+        """The class set by which a row's cells are found."""
+        return self._basis.rows.class_set(row)
 
-    def _names_others(self, instance: Instance) -> bool:
-        """Whether a rule can match a flow between two tenants: not if both sides are its owner's groups or the internet."""
-        if instance.owner == PLATFORM:
-            return True
-        groups = self.policies.tenants[instance.owner].groups
-        for peer in (*instance.rule.source.peers, *instance.rule.destination.peers):
-            if peer.kind in (PeerKind.ANY, PeerKind.FOREIGN, PeerKind.PREFIX):
-                return True
-            if peer.kind is PeerKind.GROUP and groups[peer.name].expression is None:
-                return True
-        return False
+    def decision(self, number: int) -> Decision:
+        """The decision that a cell names."""
+        return self._basis.rows.decision(number)
 
     def outcome(self, source: Subject, destination: Subject, cls: int, classes: Classes) -> Outcome:
         """The verdict of one pair for one class."""
-        matching = [
-            instance
-            for instance in self.rules
-            if instance.source >> source.index & 1
-            and instance.destination >> destination.index & 1
-            and concerns(instance, source, destination)
-            and classes.matches(cls, instance.rule.ports)
-        ]
+        about = self.rules_about(source, destination)
+        matching = [instance for instance in about if classes.matches(cls, instance.rule.ports)]
         return decide(self.policies, source, destination, matching)
+
+    def rules_about(self, source: Subject, destination: Subject) -> list[Instance]:
+        """The rules in force that name both, each on its side, whatever their ports."""
+        return [self.rules[number] for number in self._basis.index.matching(source, destination)]
+
+    def rows_about(self, local: Subject, direction: Direction, peers: int) -> Iterable[tuple[Subject, Row | None]]:
+        """What an endpoint's host decides about each of the ``peers`` (a bit set); None: the peer is unknown there."""
+        reachable = self.subjects.attached_to(local.network) | self.subjects.attached_to("")
+        return self._basis.tables.rows_about(local, direction, peers & reachable)
+
+    def subject_of_labels(self, tenant: str, network: str, labels: Mapping[str, str]) -> Subject:
+        """The subject of an endpoint that does not exist, with these labels and no address that a rule names."""
+        return self.subjects.of_labels(tenant, network, labels)
+
+    def subject_of_address(self, address: str, network: str) -> Subject | None:
+        """The subject of an address, seen from a network; None if it lies in a pool and no endpoint has it."""
+        parsed, canonical = parse_address(address)
+        found = self.of_address.get((network, canonical))
+        return self._basis.around(parsed, self._basis.named) if found is None else found[1]
+
+    # -- slices
 
     def slice_for(self, host: str, revision: int) -> HostSlice:
         """What one host has to know. Raises CapacityError beyond a quota."""
-        local = self._by_host.get(host, [])
-        building = _Building()
-        networks = {endpoint.network: self._allocator.network(endpoint.network) for endpoint in local}
-        tenants = frozenset(endpoint.tenant for endpoint in local)
-        regions = self._regions(tenants)
+        basis, attached = self._basis, self._attached
+        local = [attached.by_id[name] for name in sorted(attached.by_host.get(host, ()))]
+        regions = basis.regions(frozenset(endpoint.tenant for endpoint in local))
         outside = 0
         for region in regions.values():
             outside |= 0 if region is None else 1 << region.index
+        building = Building()
         endpoints: dict[str, LocalEndpoint] = {}
-        done: set[int] = set()
+        networks: dict[str, int] = {}
+        silences: dict[tuple[str, str, Direction], dict[int, int]] = {}
         for endpoint in local:
+            network = networks.setdefault(endpoint.network, basis.allocator.network(endpoint.network))
+            peers = self.subjects.attached_to(endpoint.network) & attached.live | outside
             identities: dict[str, int] = {}
             for address in endpoint.addresses:
-                subject = self.of_address[endpoint.network, str(ip_address(address))][1]
-                identities[str(ip_address(address))] = subject.identity
-                if subject.index not in done:
-                    done.add(subject.index)
-                    self._tables_of(building, subject, outside)
+                _, canonical = parse_address(address)
+                subject = attached.by_address[endpoint.network, canonical][1]
+                identities[canonical] = subject.identity
+                for direction in DIRECTIONS:
+                    if (subject.identity, direction) in building.tables:
+                        continue
+                    silence = silences.get((subject.network, subject.tenant, direction))
+                    if silence is None:
+                        silence = basis.tables.silence(building, subject, direction, peers)
+                        silences[subject.network, subject.tenant, direction] = silence
+                    table = basis.tables.table(building, subject, direction, peers, silence)
+                    building.tables[subject.identity, direction] = table
             endpoints[endpoint.id] = LocalEndpoint(
-                endpoint.id,
-                endpoint.tenant,
-                networks[endpoint.network],
-                endpoint.mac,
-                identities,
-                endpoint.port,
-                endpoint.quota,
+                endpoint.id, endpoint.tenant, network, endpoint.mac, identities, endpoint.port, endpoint.quota
             )
-        for network, number in networks.items():
-            self._addresses(building, network, number, regions)
+        for name, network in networks.items():
+            building.surroundings(network, regions)
+            for index in members(building.known & self.subjects.attached_to(name)):
+                for _, address in attached.by_subject[index]:
+                    bits = 32 if "." in address else 128
+                    building.addresses[network, f"{address}/{bits}"] = self.subjects[index].identity
         return HostSlice(
             revision,
             {number: network for network, number in networks.items()},
@@ -216,207 +334,38 @@ class Compiled:
             building.decisions,
         )
 
-    def _regions(self, tenants: frozenset[str]) -> dict[Network, Subject | None]:
-        """The prefixes around which a host's tenants can be denied or allowed, and who lies there; None is unknown."""
-        policies = self.policies
-        platform = policies.effective_platform
-        named: set[Network] = set()
-        for policy in (platform, *(policies.tenants[name] for name in tenants if name in policies.tenants)):
-            named |= named_prefixes(policies, policy)
-        containing = PrefixSet(named)
-        before = len(self.subjects)
-        regions = {
-            prefix: self._around(prefix, containing) for prefix in {*named, *self._pools, *platform.internal, *_ALL}
-        }
-        self._match_new(before)
-        return regions
 
-    def _around(self, prefix: Network, named: PrefixSet) -> Subject | None:
-        """Who lies in a prefix that no endpoint has, told apart by the ``named`` prefixes; None for a part of a pool."""
-        if self._pool_set.contains(prefix):
-            return None
-        region = Region.INTERNAL if self._internal.contains(prefix) else Region.INTERNET
-        return self.subjects.outside(region, frozenset(map(str, named.containing(prefix))))
+_Key = TypeVar("_Key", str, int)
+_Member = TypeVar("_Member", str, AddressKey)
 
-    def _match_new(self, before: int) -> None:
-        """Match every rule against the subjects that were not there when the rules were matched."""
-        if len(self.subjects) > before:
-            new = (1 << len(self.subjects)) - (1 << before)
-            self.rules = [self._extended(instance, new) for instance in self.rules]
 
-    def subject_of_labels(self, tenant: str, network: str, labels: Mapping[str, str]) -> Subject:
-        """The subject of an endpoint that does not exist, with these labels and no address that a rule names."""
-        return self.subjects_of_labels([(tenant, network, labels)])[0]
+class _Moves(Generic[_Key, _Member]):
+    """Who enters and who leaves which of many sets."""
 
-    def subjects_of_labels(self, asked: Iterable[tuple[str, str, Mapping[str, str]]]) -> list[Subject]:
-        """The same for many (tenant, network, labels) at once; the rules are matched only once."""
-        before = len(self.subjects)
-        found = [self.subjects.of_labels(tenant, network, labels) for tenant, network, labels in asked]
-        self._match_new(before)
-        return found
+    def __init__(self) -> None:
+        self._entered: dict[_Key, list[_Member]] = {}
+        self._left: dict[_Key, list[_Member]] = {}
 
-    def subject_of_address(self, address: str, network: str) -> Subject | None:
-        """The subject of an address, seen from a network; None if it lies in a pool and no endpoint has it."""
-        found = self.of_address.get((network, str(ip_address(address))))
-        if found is not None:
-            return found[1]
-        before = len(self.subjects)
-        subject = self._around(ip_network(address), self._all_named)
-        self._match_new(before)
-        return subject
+    def enter(self, key: _Key, member: _Member) -> None:
+        self._entered.setdefault(key, []).append(member)
 
-    @cached_property
-    def _all_named(self) -> PrefixSet:
-        everybody = (self.policies.effective_platform, *self.policies.tenants.values())
-        return PrefixSet(prefix for policy in everybody for prefix in named_prefixes(self.policies, policy))
+    def leave(self, key: _Key, member: _Member) -> None:
+        self._left.setdefault(key, []).append(member)
 
-    @cached_property
-    def _pools(self) -> tuple[Network, ...]:
-        return tuple(pool for pools in self.policies.effective_platform.networks.values() for pool in pools)
+    @property
+    def touched(self) -> set[_Key]:
+        return self._entered.keys() | self._left.keys()
 
-    @cached_property
-    def _pool_set(self) -> PrefixSet:
-        return PrefixSet(self._pools)
-
-    @cached_property
-    def _internal(self) -> PrefixSet:
-        return PrefixSet(self.policies.effective_platform.internal)
-
-    def _extended(self, instance: Instance, new: int) -> Instance:
-        rule, owner, own = instance.rule, instance.owner, instance.own
-        source = instance.source | self.subjects.side(rule.source, rule, owner, own) & new
-        destination = instance.destination | self.subjects.side(rule.destination, rule, owner, own) & new
-        return Instance(rule, owner, own, instance.baseline, source, destination)
-
-    def _tables_of(self, building: _Building, local: Subject, outside: int) -> None:
-        eligible = self.subjects.attached_to(local.network) | outside
-        peers = building.peers.setdefault(local.network, set())
-        for direction in ("egress", "ingress"):
-            signatures = self._signatures(local, direction, eligible)
-            table: dict[int, int] = {}
-            rows: dict[tuple[tuple[int, ...], str], int | None] = {}
-            for index in members(eligible):
-                peer = self.subjects[index]
-                key = (signatures.get(index, ()), peer.tenant)
-                if key not in rows:
-                    pair = (local, peer) if direction == "egress" else (peer, local)
-                    rows[key] = self._row(building, *pair, key[0])
-                row = rows[key]
-                if row is not None:
-                    table[peer.identity] = row
-                    peers.add(index)
-            building.tables[local.identity, direction] = table
-
-    def _signatures(self, local: Subject, direction: str, eligible: int) -> dict[int, tuple[int, ...]]:
-        """By peer: the numbers of the rules that name the local subject on its side and the peer on the other.
-
-        A rule that names few peers is noted with each of them. Rules that name many (`any`) would cost their number times
-        the peers': these split the peers into blocks instead, a few operations on whole bit sets for each rule.
-        """
-        sparse: dict[int, list[int]] = {}
-        blocks: list[tuple[int, tuple[int, ...]]] = [(eligible, ())]
-        bit = 1 << local.index
-        for number, instance in enumerate(self.rules):
-            mine, theirs = instance.source, instance.destination
-            if direction == "ingress":
-                mine, theirs = theirs, mine
-            if not mine & bit:
-                continue
-            theirs &= eligible
-            if instance.speaker and instance.speaker != local.tenant:
-                theirs &= self.subjects.of_tenant(instance.speaker)
-            if theirs.bit_count() <= _FEW_PEERS:
-                for index in members(theirs):
-                    sparse.setdefault(index, []).append(number)
-                continue
-            split: list[tuple[int, tuple[int, ...]]] = []
-            for bits, numbers in blocks:
-                inside, left = bits & theirs, bits & ~theirs
-                if inside:
-                    split.append((inside, (*numbers, number)))
-                if left:
-                    split.append((left, numbers))
-            blocks = split
-        signatures = {index: numbers for bits, numbers in blocks if numbers for index in members(bits)}
-        for index, few in sparse.items():
-            signatures[index] = (*signatures.get(index, ()), *few)
-        return signatures
-
-    def _row(
-        self, building: _Building, source: Subject, destination: Subject, signature: tuple[int, ...]
-    ) -> int | None:
-        """The number of the row for what these rules say of a pair; None if the host need not know the peer at all.
-
-        It depends on the two tenants and the rules alone, so that every pair and every host shares it.
-        """
-        row = self._shared_row(source, destination, signature)
-        if row is None:
-            return None
-        if building.rows.setdefault(row.id, row) is not row:
-            if building.rows[row.id] != row:
-                raise CapacityError("two rows of the policy share a number", hint="name one more port in any rule")
-            return row.id
-        building.class_sets[row.class_set] = self._class_sets[row.class_set]
-        for number in set(row.cells):
-            building.decisions[number] = self._decisions[number]
-        return row.id
-
-    def _shared_row(self, source: Subject, destination: Subject, signature: tuple[int, ...]) -> Row | None:
-        key = (source.tenant, destination.tenant, signature)
-        if key not in self._rows:
-            self._rows[key] = self._new_row(source, destination, signature)
-        return self._rows[key]
-
-    def rows_about(self, local: Subject, direction: str, peers: int) -> Iterator[tuple[Subject, Row | None]]:
-        """What an endpoint's host decides about each of the ``peers`` (a bit set); None: the peer is unknown there."""
-        reachable = peers & (self.subjects.attached_to(local.network) | self.subjects.attached_to(""))
-        signatures = self._signatures(local, direction, reachable)
-        for index in members(reachable):
-            peer = self.subjects[index]
-            pair = (local, peer) if direction == "egress" else (peer, local)
-            yield peer, self._shared_row(*pair, signatures.get(index, ()))
-
-    def class_set(self, row: Row) -> ClassSet:
-        """The class set by which a row's cells are found."""
-        return self._class_sets[row.class_set]
-
-    def decision(self, number: int) -> Decision:
-        """The decision that a cell names."""
-        return self._decisions[number]
-
-    def _new_row(self, source: Subject, destination: Subject, signature: tuple[int, ...]) -> Row | None:
-        matching = [self.rules[number] for number in signature]
-        everywhere = [instance for instance in matching if not instance.rule.ports]
-        silent = decide(self.policies, source, destination, everywhere)
-        foreign = source.tenant != destination.tenant and source.tenant and destination.tenant
-        # Nobody speaks of the two: the host need not know the peer (invariant 10), unless both tenants only audit.
-        if foreign and not matching and silent.verdict == DENY:
-            return None
-        classes = self.classes_for(frozenset(tenant for tenant in (source.tenant, destination.tenant) if tenant))
-        # Most classes hold the ports of none of these rules: only the others are decided one by one.
-        speaking: dict[int, list[Instance]] = {}
-        for instance in matching:
-            for cls in classes.holding(instance.rule.ports):
-                speaking.setdefault(cls, []).append(instance)
-        cells = [self._decision(silent)] * len(classes.members)
-        for cls in sorted(speaking):
-            outcome = decide(self.policies, source, destination, [*everywhere, *speaking[cls]])
-            cells[cls] = self._decision(outcome)
-        self._class_sets[classes.class_set.id] = classes.class_set
-        return Row(number_of(f"{classes.class_set.id}|{cells}"), classes.class_set.id, tuple(cells))
-
-    def _decision(self, outcome: Outcome) -> int:
-        number = self._allocator.decision(f"{outcome.verdict}|{','.join(outcome.rules)}|{int(outcome.log)}")
-        self._decisions[number] = Decision(number, outcome.verdict, outcome.rules, outcome.log)
-        return number
-
-    def _addresses(
-        self, building: _Building, network: str, number: int, regions: Mapping[Network, Subject | None]
-    ) -> None:
-        for prefix, subject in regions.items():
-            building.addresses[number, str(prefix)] = IDENTITY_UNKNOWN if subject is None else subject.identity
-        peers = building.peers.get(network, set())
-        for (owner, address), (_, subject) in self.of_address.items():
-            if owner == network and subject.index in peers:
-                bits = 32 if "." in address else 128
-                building.addresses[number, f"{address}/{bits}"] = subject.identity
+    def applied(self, old: HashTrieMap[_Key, HashTrieSet[_Member]]) -> HashTrieMap[_Key, HashTrieSet[_Member]]:
+        """The sets afterwards; empty ones are gone."""
+        changed: dict[_Key, HashTrieSet[_Member]] = {}
+        for key in self.touched:
+            members_now = old.get(key, HashTrieSet())
+            for member in self._left.get(key, ()):
+                members_now = members_now.remove(member)
+            members_now = members_now.update(self._entered.get(key, ()))
+            if members_now:
+                changed[key] = members_now
+            else:
+                old = old.discard(key)
+        return old.update(changed)

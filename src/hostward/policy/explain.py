@@ -224,8 +224,8 @@ def _names(compiled: Compiled, policy: Policy, rule: Rule, source: Subject, dest
     subjects = compiled.subjects
     owns = [policy.name] if policy.name != PLATFORM else [source.tenant, destination.tenant]
     return any(
-        subjects.side(rule.source, rule, policy.name, own) >> source.index & 1
-        and subjects.side(rule.destination, rule, policy.name, own) >> destination.index & 1
+        subjects.side(rule.source, rule, policy.name, own).bits >> source.index & 1
+        and subjects.side(rule.destination, rule, policy.name, own).bits >> destination.index & 1
         for own in owns
     )
 
@@ -237,11 +237,9 @@ def _lost(
     lost: dict[str, Lost] = {}
     tenants = {source.tenant, destination.tenant, PLATFORM}
     in_force: dict[str, Rule] = {instance.rule.id: instance.rule for instance in compiled.rules}
-    for instance in compiled.rules:
+    for instance in compiled.rules_about(source, destination):
         rule = instance.rule
-        if rule.id in deciding or instance.owner not in tenants:
-            continue
-        if not (instance.source >> source.index & 1 and instance.destination >> destination.index & 1):
+        if rule.id in deciding:
             continue
         if not classes.matches(cls, rule.ports):
             why = "its ports do not hold this one"

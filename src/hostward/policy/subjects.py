@@ -2,6 +2,9 @@
 
 A *subject* is one identity with everything that a rule can ask of it. Sets of subjects are bit sets in Python integers, so
 that a rule's side is a few operations on integers whatever the number of endpoints.
+
+Subjects are only ever added, and sides grow with them: revisions of one policy share both, and a new endpoint costs what
+its own groups cost, not what the rules do.
 """
 
 from __future__ import annotations
@@ -15,11 +18,17 @@ from hostward.errors import CapacityError
 from hostward.model.endpoint import Endpoint
 from hostward.model.slice import IDENTITY_INTERNAL, IDENTITY_INTERNET
 from hostward.policy.document import PLATFORM, PlatformPolicy, Policy, PolicySet
+from hostward.policy.memberships import Memberships, members
 from hostward.policy.numbers import Allocator
-from hostward.policy.prefixes import PrefixSet
-from hostward.policy.syntax import Action, Match, Network, Peer, PeerKind, Rule, Side
+from hostward.policy.prefixes import Place, PrefixSet
+from hostward.policy.syntax import Action, Network, Peer, PeerKind, Rule, Side
 
 MAX_IDENTITIES = 65_536
+
+# What a side can ask of a subject, by name: ("all",), ("region", R), ("tenant", T), ("group", OWNER, G), ("prefix", P), and
+# ("outer", P) for an address in the prefix P that is no endpoint's.
+Atom = tuple[str, ...]
+_ALL: Atom = ("all",)
 
 
 class Region(Enum):
@@ -30,7 +39,7 @@ class Region(Enum):
     INTERNAL = "internal"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Subject:
     """One identity. ``groups`` are (owner, group) of every label group that holds it; ``prefixes`` named ones around it."""
 
@@ -42,20 +51,47 @@ class Subject:
     groups: frozenset[tuple[str, str]]
     prefixes: frozenset[str]
 
+    @property
+    def atoms(self) -> list[Atom]:
+        """Everything that a side can name it by."""
+        names: list[Atom] = [_ALL, ("region", self.region.value), ("network", self.network)]
+        if self.tenant:
+            names.append(("tenant", self.tenant))
+        names += [("group", owner, name) for owner, name in self.groups]
+        kinds = ("prefix",) if self.region is Region.ENDPOINT else ("prefix", "outer")
+        names += [(kind, text) for kind in kinds for text in self.prefixes]
+        return names
+
+
+@dataclass(slots=True, eq=False)
+class NamedSide:
+    """The subjects that a side names: those with an atom of ``named`` and none of ``excluded``. ``bits`` only gains."""
+
+    named: frozenset[Atom]
+    excluded: frozenset[Atom]
+    bits: int = 0
+
 
 class Subjects:
-    """All subjects of a revision, and the bit sets by which rules find them."""
+    """All subjects of a policy, and the sides by which rules name them."""
 
     def __init__(self, policies: PolicySet, allocator: Allocator) -> None:
         self._policies = policies
         self._allocator = allocator
         self._by_key: dict[tuple[Region, str, str, frozenset[tuple[str, str]], frozenset[str]], Subject] = {}
         self._list: list[Subject] = []
-        self.all = 0
-        self._bits: dict[tuple[str, ...], int] = {}
-        self._used = _used_groups(policies)
-        self._expressions = _used_keys(policies, self._used)
-        self._memberships: dict[tuple[str, frozenset[tuple[str, str]]], frozenset[tuple[str, str]]] = {}
+        self._bits: dict[Atom, int] = {}
+        self._sides: dict[tuple[frozenset[Atom], frozenset[Atom]], NamedSide] = {}
+        self._sides_by_atom: dict[Atom, list[NamedSide]] = {}
+        used = _used_groups(policies)
+        self._memberships = {
+            policy.name: Memberships(
+                policy.name,
+                policy.groups,
+                [name for owner, name in used if owner == policy.name and name in policy.groups],
+            )
+            for policy in (policies.effective_platform, *policies.tenants.values())
+        }
         self._per_tenant: dict[str, int] = {}
         # Prefixes by which an endpoint's address can be told apart: those of denials, exceptions and the platform.
         self._telling = PrefixSet(map(ip_network, set(_telling_prefixes(policies))))
@@ -65,25 +101,25 @@ class Subjects:
     def __getitem__(self, index: int) -> Subject:
         return self._list[index]
 
+    def __len__(self) -> int:
+        return len(self._list)
+
     def of_tenant(self, tenant: str) -> int:
         """The bit set of a tenant's endpoints."""
         return self._bits.get(("tenant", tenant), 0)
 
     def attached_to(self, network: str) -> int:
-        """The bit set of a network's endpoints."""
+        """The bit set of a network's endpoints; of the empty name, of all addresses that no endpoint has."""
         return self._bits.get(("network", network), 0)
 
     def tenants(self) -> frozenset[str]:
         """Every tenant that has a file or an endpoint."""
         return frozenset(self._policies.tenants) | frozenset(self._per_tenant)
 
-    def __len__(self) -> int:
-        return len(self._list)
-
-    def of_endpoint(self, endpoint: Endpoint, address: str) -> Subject:
+    def of_endpoint(self, endpoint: Endpoint, address: Place) -> Subject:
         """The subject of one address of an endpoint. Raises CapacityError beyond a tenant's quota of identities."""
         groups = self.groups_of(endpoint.tenant, endpoint.labels)
-        prefixes = frozenset(map(str, self._telling.containing(ip_network(address))))
+        prefixes = self._telling.texts_containing(address)
         return self._subject(Region.ENDPOINT, endpoint.network, endpoint.tenant, groups, prefixes)
 
     def of_labels(self, tenant: str, network: str, labels: Mapping[str, str]) -> Subject:
@@ -96,23 +132,11 @@ class Subjects:
 
     def groups_of(self, tenant: str, labels: Mapping[str, str]) -> frozenset[tuple[str, str]]:
         """The label groups, of the tenant and the platform, that some rule uses and that hold these labels."""
-        relevant = frozenset((key, value) for key, value in labels.items() if key in self._expressions)
-        cached = self._memberships.get((tenant, relevant))
-        if cached is None:
-            held = dict(relevant)
-            owners: list[Policy] = [self._policies.effective_platform]
-            if tenant in self._policies.tenants:
-                owners.append(self._policies.tenants[tenant])
-            cached = frozenset(
-                (owner.name, name)
-                for owner in owners
-                for name, group in owner.groups.items()
-                if (owner.name, name) in self._used
-                and group.expression is not None
-                and group.expression.holds(held, owner.groups)
-            )
-            self._memberships[tenant, relevant] = cached
-        return cached
+        platform = self._memberships[PLATFORM].of(labels)
+        if tenant not in self._policies.tenants:
+            return platform
+        own = self._memberships[tenant].of(labels)
+        return own | platform if platform else own
 
     def _subject(
         self, region: Region, network: str, tenant: str, groups: frozenset[tuple[str, str]], prefixes: frozenset[str]
@@ -134,14 +158,10 @@ class Subjects:
         self._by_key[key] = subject
         self._list.append(subject)
         bit = 1 << subject.index
-        self.all |= bit
-        names: list[tuple[str, ...]] = [("region", region.value), ("network", network)]
-        if tenant:
-            names.append(("tenant", tenant))
-        names += [("group", owner, name) for owner, name in groups]
-        names += [("prefix", text) for text in prefixes]
-        for name in names:
-            self._bits[name] = self._bits.get(name, 0) | bit
+        for atom in subject.atoms:
+            self._bits[atom] = self._bits.get(atom, 0) | bit
+        for side in self.sides_naming(subject):
+            side.bits |= bit
         return subject
 
     def _identity(
@@ -154,73 +174,77 @@ class Subjects:
         names = ",".join(sorted(f"{owner}/{name}" for owner, name in groups))
         return self._allocator.identity(f"{region.value}|{network}|{tenant}|{names}|{','.join(sorted(prefixes))}")
 
-    # -- bit sets of sides
+    # -- sides
 
-    def side(self, side: Side, rule: Rule, owner: str, own: str) -> int:
+    def sides_naming(self, subject: Subject) -> list[NamedSide]:
+        """Every side so far that names a subject."""
+        atoms = subject.atoms
+        found = {id(side): side for atom in atoms for side in self._sides_by_atom.get(atom, ())}
+        return [side for side in found.values() if side.excluded.isdisjoint(atoms)]
+
+    def side(self, side: Side, rule: Rule, owner: str, own: str) -> NamedSide:
         """The subjects that a rule's side names; ``own`` is the tenant that `own` stands for."""
         by_address = owner == PLATFORM or rule.action is Action.DENY
-        bits = 0
+        named: set[Atom] = set()
         for peer in side.peers:
-            bits |= self._peer(peer, owner, own, by_address=by_address)
+            named.update(self._atoms(peer, owner, own, by_address=by_address))
+        excluded: set[Atom] = set()
         for peer in side.excluded:
             # An exception narrows: it takes an endpoint out by its address too, whatever the rule does.
             # What it exempts from a denial must not grow by groups that another tenant did not export.
             narrow = peer.kind is PeerKind.FOREIGN and owner != PLATFORM and rule.action is Action.DENY
-            bits &= ~self._peer(peer, owner, own, by_address=not narrow)
-        return bits
+            excluded.update(self._atoms(peer, owner, own, by_address=not narrow))
+        return self._named_side(frozenset(named), frozenset(excluded))
 
-    def _peer(self, peer: Peer, owner: str, own: str, *, by_address: bool) -> int:
+    def _named_side(self, named: frozenset[Atom], excluded: frozenset[Atom]) -> NamedSide:
+        found = self._sides.get((named, excluded))
+        if found is None:
+            bits = 0
+            for atom in named:
+                bits |= self._bits.get(atom, 0)
+            for atom in excluded:
+                bits &= ~self._bits.get(atom, 0)
+            found = self._sides[named, excluded] = NamedSide(named, excluded, bits)
+            for atom in named:
+                self._sides_by_atom.setdefault(atom, []).append(found)
+        return found
+
+    def _atoms(self, peer: Peer, owner: str, own: str, *, by_address: bool) -> Iterable[Atom]:
+        prefix = "prefix" if by_address else "outer"
         if peer.kind is PeerKind.ANY:
-            return self.all
+            return [_ALL]
         if peer.kind is PeerKind.INTERNET:
-            return self._bits.get(("region", Region.INTERNET.value), 0)
+            return [("region", Region.INTERNET.value)]
         if peer.kind is PeerKind.OWN:
-            return self._bits.get(("tenant", own), 0)
+            return [("tenant", own)]
         if peer.kind is PeerKind.GROUP:
             group = self.policy(owner).groups[peer.name]
             if group.expression is not None:
-                return self._bits.get(("group", owner, peer.name), 0)
-            return self._prefixes(map(str, group.prefixes), by_address=by_address)
+                return [("group", owner, peer.name)]
+            return [(prefix, str(network)) for network in group.prefixes]
         if peer.kind is PeerKind.FOREIGN:
             return self._foreign(peer, owner, by_address=by_address)
         if peer.kind is PeerKind.PREFIX:
-            return self._prefixes([peer.name], by_address=by_address)
-        return 0
+            return [(prefix, peer.name)]
+        return []
 
-    def _foreign(self, peer: Peer, owner: str, *, by_address: bool) -> int:
+    def _foreign(self, peer: Peer, owner: str, *, by_address: bool) -> Iterable[Atom]:
         """The members of another tenant's group.
 
         ``tenant T/*`` is what T exports where it widens an allow, and all of T's endpoints where it denies: a denial must
         not depend on what the denied tenant chooses to export.
         """
         if peer.name == "*" and by_address and peer.tenant != PLATFORM:
-            return self._bits.get(("tenant", peer.tenant), 0)
-        bits = 0
-        for name in nameable_groups(self._policies, owner, peer):
-            bits |= self._bits.get(("group", peer.tenant, name), 0)
+            return [("tenant", peer.tenant)]
+        atoms: list[Atom] = [("group", peer.tenant, name) for name in nameable_groups(self._policies, owner, peer)]
         if peer.name != "*":
-            bits |= self._prefixes(map(str, _foreign_prefixes(self._policies, owner, peer)), by_address=by_address)
-        return bits
-
-    def _prefixes(self, texts: Iterable[str], *, by_address: bool) -> int:
-        bits = 0
-        for text in texts:
-            bits |= self._bits.get(("prefix", text), 0)
-        return bits if by_address else bits & ~self._bits.get(("region", Region.ENDPOINT.value), 0)
+            prefix = "prefix" if by_address else "outer"
+            atoms += [(prefix, str(network)) for network in _foreign_prefixes(self._policies, owner, peer)]
+        return atoms
 
     def policy(self, owner: str) -> Policy:
         """The policy of a rule's owner."""
         return self._policies.effective_platform if owner == PLATFORM else self._policies.tenants[owner]
-
-
-def members(bits: int) -> Iterable[int]:
-    """The indices in a bit set, ascending."""
-    # Walking the digits is linear; taking the lowest bit away again and again is quadratic in the set's width.
-    digits = f"{bits:b}"[::-1]
-    index = digits.find("1")
-    while index >= 0:
-        yield index
-        index = digits.find("1", index + 1)
 
 
 def every_rule(policy: Policy) -> tuple[Rule, ...]:
@@ -297,28 +321,6 @@ def _used_groups(policies: PolicySet) -> set[tuple[str, str]]:
     return used
 
 
-def _used_keys(policies: PolicySet, used: set[tuple[str, str]]) -> frozenset[str]:
-    keys: set[str] = set()
-    for policy in (policies.effective_platform, *policies.tenants.values()):
-        pending = [name for owner, name in used if owner == policy.name]
-        seen: set[str] = set()
-        while pending:
-            name = pending.pop()
-            group = policy.groups.get(name)
-            if name in seen or group is None or group.expression is None:
-                continue
-            seen.add(name)
-            stack = [group.expression]
-            while stack:
-                expression = stack.pop()
-                stack += expression.parts
-                if expression.match is Match.GROUP:
-                    pending.append(expression.key)
-                elif expression.key:
-                    keys.add(expression.key)
-    return frozenset(keys)
-
-
 def _worst(subjects: list[Subject], tenant: str) -> str:
     counts: dict[str, int] = {}
     for subject in subjects:
@@ -326,3 +328,6 @@ def _worst(subjects: list[Subject], tenant: str) -> str:
             for _, name in subject.groups:
                 counts[name] = counts.get(name, 0) + 1
     return ", ".join(sorted(counts, key=lambda name: -counts[name])[:3])
+
+
+__all__ = ["NamedSide", "Region", "Subject", "Subjects", "every_rule", "members", "nameable_groups", "named_prefixes"]

@@ -13,27 +13,44 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from hostward.policy.document import PLATFORM, Mode, PolicySet
-from hostward.policy.subjects import Subject, Subjects
+from hostward.policy.subjects import NamedSide, Subject, Subjects
 from hostward.policy.syntax import Action, PeerKind, Rule
 
 ALLOW, DENY, WOULD_DENY = "allow", "deny", "would-deny"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Instance:
-    """A rule with its sides as bit sets of subjects. ``own`` is the tenant that `own` stands for, or empty."""
+    """A rule with its sides as sets of subjects. ``own`` is the tenant that `own` stands for, or empty."""
 
     rule: Rule
     owner: str
     own: str
     baseline: bool
-    source: int
-    destination: int
+    source_side: NamedSide
+    destination_side: NamedSide
+
+    @property
+    def source(self) -> int:
+        """The bit set of the subjects that may open."""
+        return self.source_side.bits
+
+    @property
+    def destination(self) -> int:
+        """The bit set of the subjects to whom is opened."""
+        return self.destination_side.bits
 
     @property
     def speaker(self) -> str:
         """The tenant that must be one of the two ends, empty if the rule speaks of everybody."""
         return self.own if self.owner == PLATFORM else self.owner
+
+    def concerns(self, source: Subject, destination: Subject) -> bool:
+        """Whether it speaks of a pair: a tenant's rule only where one end is that tenant's own.
+
+        The platform's `own` is the tenant of either end.
+        """
+        return not self.speaker or self.speaker in (source.tenant, destination.tenant)
 
     @property
     def tier(self) -> str:
@@ -61,11 +78,16 @@ class Outcome:
         return any(instance.rule.options.log for instance in self.deciding)
 
 
-def instances(policies: PolicySet, subjects: Subjects, now: datetime) -> tuple[list[Instance], datetime | None]:
-    """Every rule in force at ``now``, and the next moment at which one ceases to be."""
+def instances(
+    policies: PolicySet, subjects: Subjects, tenants: Iterable[str], now: datetime
+) -> tuple[list[Instance], datetime | None]:
+    """Every rule in force at ``now``, and the next moment at which one ceases to be.
+
+    ``tenants`` are all that there are: the platform's `own` is each of them in turn.
+    """
     found: list[Instance] = []
     moments: list[datetime] = []
-    tenants = sorted(subjects.tenants())
+    tenants = sorted(tenants)
     platform = policies.effective_platform
     for policy in (platform, *policies.tenants.values()):
         lists: list[tuple[bool, Sequence[Rule]]] = [(False, policy.rules)]
@@ -89,11 +111,6 @@ def instances(policies: PolicySet, subjects: Subjects, now: datetime) -> tuple[l
 def _uses_own(rule: Rule) -> bool:
     sides = (rule.source, rule.destination)
     return any(peer.kind is PeerKind.OWN for side in sides for peer in (*side.peers, *side.excluded))
-
-
-def concerns(instance: Instance, source: Subject, destination: Subject) -> bool:
-    """A tenant's rule speaks only where one end is that tenant's own; the platform's `own` is the tenant of either end."""
-    return not instance.speaker or instance.speaker in (source.tenant, destination.tenant)
 
 
 def decide(policies: PolicySet, source: Subject, destination: Subject, matching: Iterable[Instance]) -> Outcome:

@@ -1,0 +1,126 @@
+"""One host's slice of a compiled revision.
+
+The matrix of all pairs is never built: for each local identity the rules that name it are walked once, and the peers that
+the same rules name share a row (design §5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from hostward.errors import CapacityError
+from hostward.model.slice import IDENTITY_UNKNOWN, ClassSet, Decision, PrefixKey, Row, TableKey
+from hostward.policy.rows import Rows
+from hostward.policy.rule_index import Direction, RuleIndex
+from hostward.policy.subjects import Subject, Subjects, members
+from hostward.policy.syntax import Network
+
+DIRECTIONS: tuple[Direction, Direction] = ("egress", "ingress")
+# A rule that names at most this part of the peers is noted with each of them; one that names more splits blocks of peers.
+_NARROW = 1 / 16
+_NARROW_AT_LEAST = 64
+
+
+class Tables:
+    """Who decides what about whom, for one policy: the part of a slice that depends on no host."""
+
+    def __init__(self, subjects: Subjects, index: RuleIndex, rows: Rows) -> None:
+        self._subjects = subjects
+        self._index = index
+        self._rows = rows
+
+    def row(self, source: Subject, destination: Subject) -> Row | None:
+        """The row of one pair."""
+        return self._rows.row(source, destination, tuple(self._index.matching(source, destination)))
+
+    def rows_about(self, local: Subject, direction: Direction, peers: int) -> Iterator[tuple[Subject, Row | None]]:
+        """What an endpoint's host decides about each of the ``peers`` (a bit set); None: the peer is unknown there."""
+        signatures = self._signatures(local, direction, peers)
+        for index in members(peers):
+            peer = self._subjects[index]
+            yield peer, self._row(local, peer, direction, signatures.get(index, ()))
+
+    def table(
+        self, building: Building, local: Subject, direction: Direction, peers: int, silence: Mapping[int, int]
+    ) -> dict[int, int]:
+        """The rows of all ``peers`` by their identities; ``silence`` holds those of peers that no rule names."""
+        table = dict(silence)
+        for index, signature in self._signatures(local, direction, peers).items():
+            peer = self._subjects[index]
+            row = self._row(local, peer, direction, signature)
+            if row is not None:
+                table[peer.identity] = building.keep(row, self._rows)
+                building.known |= 1 << index
+        return table
+
+    def silence(self, building: Building, local: Subject, direction: Direction, peers: int) -> dict[int, int]:
+        """The rows of those ``peers`` that a host knows though no rule names them: the default decides, and says so."""
+        table: dict[int, int] = {}
+        for index in members(peers):
+            peer = self._subjects[index]
+            row = self._row(local, peer, direction, ())
+            if row is not None:
+                table[peer.identity] = building.keep(row, self._rows)
+                building.known |= 1 << index
+        return table
+
+    def _row(self, local: Subject, peer: Subject, direction: Direction, signature: tuple[int, ...]) -> Row | None:
+        pair = (local, peer) if direction == "egress" else (peer, local)
+        return self._rows.row(*pair, signature)
+
+    def _signatures(self, local: Subject, direction: Direction, peers: int) -> dict[int, tuple[int, ...]]:
+        """By peer: the numbers of the rules that name the local subject on its side and the peer on the other."""
+        narrow = max(_NARROW_AT_LEAST, int(peers.bit_count() * _NARROW))
+        noted: dict[int, list[int]] = {}
+        blocks: list[tuple[int, tuple[int, ...]]] = [(peers, ())]
+        for number in self._index.naming(local, direction):
+            instance = self._index.rules[number]
+            theirs = (instance.destination if direction == "egress" else instance.source) & peers
+            if instance.speaker and instance.speaker != local.tenant:
+                theirs &= self._subjects.of_tenant(instance.speaker)
+            if theirs.bit_count() <= narrow:
+                for index in members(theirs):
+                    noted.setdefault(index, []).append(number)
+                continue
+            split: list[tuple[int, tuple[int, ...]]] = []
+            for bits, numbers in blocks:
+                inside, left = bits & theirs, bits & ~theirs
+                if inside:
+                    split.append((inside, (*numbers, number)))
+                if left:
+                    split.append((left, numbers))
+            blocks = split
+        signatures = {index: numbers for bits, numbers in blocks if numbers for index in members(bits)}
+        for index, few in noted.items():
+            signatures[index] = (*signatures.get(index, ()), *few)
+        return signatures
+
+
+@dataclass(slots=True)
+class Building:
+    """One host's slice while it is put together. ``known`` are the peers that its tables name, as a bit set."""
+
+    addresses: dict[PrefixKey, int] = field(default_factory=dict)
+    class_sets: dict[int, ClassSet] = field(default_factory=dict)
+    rows: dict[int, Row] = field(default_factory=dict)
+    tables: dict[TableKey, dict[int, int]] = field(default_factory=dict)
+    decisions: dict[int, Decision] = field(default_factory=dict)
+    known: int = 0
+
+    def keep(self, row: Row, rows: Rows) -> int:
+        """Take a row into the slice with what it needs, and return its number."""
+        present = self.rows.get(row.id)
+        if present is None:
+            self.rows[row.id] = row
+            self.class_sets[row.class_set] = rows.class_set(row)
+            for number in set(row.cells):
+                self.decisions[number] = rows.decision(number)
+        elif present is not row and present != row:
+            raise CapacityError("two rows of the policy share a number", hint="name one more port in any rule")
+        return row.id
+
+    def surroundings(self, network: int, regions: Mapping[Network, Subject | None]) -> None:
+        """Note who lies in every prefix that no endpoint has; None is an unknown part of a pool."""
+        for prefix, subject in regions.items():
+            self.addresses[network, str(prefix)] = IDENTITY_UNKNOWN if subject is None else subject.identity
