@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
+
 from hostward.agent.last_good import keep_staged, load_last_good, stage_last_good
 from hostward.agent.messages import Ack, Delta, Nack, NackReason, Snapshot
 from hostward.datapath.enforcer import DeviceFacts, EndpointStatus, Enforcer
@@ -21,7 +23,7 @@ from hostward.errors import CapacityError, DatapathError, HostwardError, StoreEr
 from hostward.model.endpoint import Port
 from hostward.model.flow import FlowEvent
 from hostward.model.slice import HostSlice
-from hostward.policy import apply_delta, slice_digest
+from hostward.policy import apply_delta, decode_slice, digest_of, slice_digest
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +49,7 @@ class Enforcement:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="enforcer")
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="last-good")
         self._current: HostSlice | None = None
+        self._digest = ""  # of the current slice
         self.statuses: Mapping[str, EndpointStatus] = {}
 
     @property
@@ -57,7 +60,7 @@ class Enforcement:
     @property
     def digest(self) -> str:
         """The digest of the slice in force; empty if it is not known, so that a snapshot is sent."""
-        return "" if self._current is None else slice_digest(self._current)
+        return "" if self._current is None else self._digest
 
     async def restore(self) -> None:
         """Enforce the last good slice. A damaged one is reported and left alone: what is attached keeps deciding."""
@@ -73,7 +76,7 @@ class Enforcement:
                 )
                 return
             self.statuses = await self._call(lambda: self._enforcer.enforce(kept))
-            self._current = kept
+            self._current, self._digest = kept, slice_digest(kept)
             log.info("enforcing revision %d from disk", kept.revision)
         except HostwardError as error:
             log.error("the last good slice is not enforced: %s", error)
@@ -83,25 +86,31 @@ class Enforcement:
 
     async def take(self, message: Snapshot | Delta) -> Ack | Nack:
         """Bring a revision into force and answer for it. Whatever goes wrong, the one before it stays whole."""
-        revision = message.slice.revision if isinstance(message, Snapshot) else message.revision
+        revision = message.revision
         if revision <= self.revision and not (isinstance(message, Snapshot) and revision == self.revision):
             return Nack(revision, NackReason.OLD, f"revision {self.revision} is in force")
         if isinstance(message, Snapshot):
-            desired = message.slice
+            if digest_of(message.slice) != message.digest:
+                return Nack(revision, NackReason.DIGEST, "the slice that arrived is not the slice that was meant")
+            try:
+                desired = decode_slice(message.slice)
+            except msgspec.MsgspecError as error:
+                return Nack(revision, NackReason.DIGEST, f"the slice cannot be read: {error}")
         elif self._current is None or self._current.revision != message.base:
             return Nack(revision, NackReason.DIGEST, f"the delta starts from revision {message.base}, not from ours")
         else:
             try:
-                desired = apply_delta(self._current, message.delta)
+                desired = apply_delta(self._current, message.delta, self.digest)
             except HostwardError as error:
                 return Nack(revision, NackReason.DIGEST, f"the delta does not apply: {error}")
-        # A delta's result was compared with the delta's own digest when it was applied.
-        digest = slice_digest(desired) if isinstance(message, Snapshot) else message.delta.digest
-        if digest != message.digest or desired.revision != revision:
-            return Nack(revision, NackReason.DIGEST, "the slice that arrived is not the slice that was meant")
-        return await self._enforce(desired)
+            # Its result was compared with the delta's own digest when it was applied.
+            if message.delta.digest != message.digest:
+                return Nack(revision, NackReason.DIGEST, "the delta that arrived is not the delta that was meant")
+        if desired.revision != revision:
+            return Nack(revision, NackReason.DIGEST, "the slice that arrived is of another revision than was said")
+        return await self._enforce(desired, message.digest)
 
-    async def _enforce(self, desired: HostSlice) -> Ack | Nack:
+    async def _enforce(self, desired: HostSlice, digest: str) -> Ack | Nack:
         def enforce_and_keep() -> tuple[Mapping[str, EndpointStatus], float]:
             start = time.perf_counter()
             # Disk and kernel both make their callers wait: side by side.
@@ -130,7 +139,7 @@ class Enforcement:
             # Whatever an enforcer does wrong, the host goes on with the revision it has and says so.
             log.exception("revision %d is not enforced", desired.revision)
             return Nack(desired.revision, NackReason.DATAPATH, f"{type(error).__name__}: {error}")
-        self._current = desired
+        self._current, self._digest = desired, digest
         # While nobody waits for it; whatever it meets, `enforce` and `repair` meet again and report.
         self._thread.submit(self._enforcer.settle)
         return Ack(desired.revision, took_s, self.statuses)

@@ -10,15 +10,16 @@ import msgspec
 from hostward.agent.private_files import place_private_file, stage_private_file
 from hostward.errors import StoreError
 from hostward.model.slice import HostSlice
+from hostward.policy import decode_slice, encode_slice
 
 LAST_GOOD_FILE = "last-good.slice"
-_MAGIC = b"hostward slice 1\n"
+_MAGIC = b"hostward slice 2\n"
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 def stage_last_good(directory: Path, slice_: HostSlice) -> None:
     """Write ``slice_`` beside the last good one, durably: it takes its place by ``keep_staged``, once it is good."""
-    content = msgspec.msgpack.encode(slice_)
+    content = encode_slice(slice_)
     stage_private_file(directory / LAST_GOOD_FILE, _MAGIC + hashlib.sha256(content).digest() + content)
 
 
@@ -44,6 +45,6 @@ def load_last_good(directory: Path) -> HostSlice | None:
             hint="what is attached keeps deciding; the controller sends the slice anew",
         )
     try:
-        return msgspec.msgpack.decode(content, type=HostSlice)
+        return decode_slice(content)
     except msgspec.MsgspecError as error:
         raise StoreError(f"written by another version: {error}", subject=str(path)) from error

@@ -45,8 +45,7 @@ def needed(slice_: HostSlice) -> Limits:
     )
 
 
-def excesses(slice_: HostSlice, limits: Limits) -> tuple[Excess, ...]:
-    """Everything that does not fit; empty if the slice fits."""
-    need = needed(slice_)
+def excesses(need: Limits, limits: Limits) -> tuple[Excess, ...]:
+    """Everything that does not fit; empty if what is needed fits."""
     pairs = ((field.name, getattr(need, field.name), getattr(limits, field.name)) for field in fields(Limits))
     return tuple(Excess(name, amount, limit) for name, amount, limit in pairs if amount > limit)

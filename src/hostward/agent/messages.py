@@ -15,11 +15,10 @@ from hostward.agent.limits import Limits
 from hostward.datapath.enforcer import DeviceFacts, EndpointStatus
 from hostward.model.endpoint import Port
 from hostward.model.flow import FlowEvent
-from hostward.model.slice import HostSlice
 from hostward.policy import SliceDelta
 
 # Grows when a message changes its meaning; both sides refuse another number.
-CHANNEL_VERSION = 1
+CHANNEL_VERSION = 2
 # A slice of 100,000 peers is some 4 MB; anything far beyond is not a slice.
 MESSAGE_LIMIT_BYTES = 64 * 1024 * 1024
 
@@ -96,9 +95,10 @@ class Renew(Message, frozen=True, tag="renew"):
 
 
 class Snapshot(Message, frozen=True, tag="snapshot"):
-    """A whole slice. Sent when the two sides share no base."""
+    """A whole slice, as ``encode_slice`` made it. Sent when the two sides share no base."""
 
-    slice: HostSlice
+    revision: int
+    slice: bytes
     digest: str
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import TYPE_CHECKING
 
 from hostward.agent.limits import Limits
@@ -29,6 +29,8 @@ class Fleet:
 
     def __init__(self, on_events: Callable[[str, Events], None]) -> None:
         self.on_events = on_events
+        # Whatever a slice refers to must be on the disk before a host has it.
+        self.before_sending: Callable[[], Awaitable[None]] = _nothing
         self._sessions: dict[str, Session] = {}
         self._views: dict[str, HostView] = {}
         self._target: Publication | None = None
@@ -129,3 +131,7 @@ class Fleet:
                     await changed.wait()
         except TimeoutError:
             return self.outcomes(revision, hosts)
+
+
+async def _nothing() -> None:
+    """Before somebody publishes there is nothing to keep."""

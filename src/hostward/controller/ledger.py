@@ -48,6 +48,11 @@ class Ledger:
         await asyncio.to_thread(self._store.put_host, host)
         self._state = replace(self._state, hosts={**self._state.hosts, host.name: host})
 
+    async def put_numbers(self, numbers: bytes) -> None:
+        """Write the compiler's memory without a revision."""
+        await asyncio.to_thread(self._store.put_numbers, numbers)
+        self._state = replace(self._state, numbers=numbers)
+
     async def confirm(self) -> None:
         """Forget what waits to be confirmed; ``changing`` is held."""
         await asyncio.to_thread(self._store.confirm)

@@ -12,16 +12,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from hostward.agent.limits import Limits, excesses
+from hostward.agent.limits import Limits
 from hostward.agent.messages import Events
+from hostward.controller import capacity
+from hostward.controller.capacity import Need
 from hostward.controller.fleet import Fleet
 from hostward.controller.flows import Flows
 from hostward.controller.host_view import HostOutcome
 from hostward.controller.ledger import Clock, Ledger
 from hostward.controller.publication import Publication
-from hostward.errors import CapacityError, HostwardError
+from hostward.errors import HostwardError
 from hostward.model.endpoint import Endpoint
-from hostward.policy import Compiled, Numbers, PolicySet, compile_policy, parse_sources
+from hostward.policy import Allocator, Numbers, PolicySet, compile_policy, parse_sources
 from hostward.store.records import (
     PLATFORM,
     Change,
@@ -68,9 +70,15 @@ class Publisher:
         self._clock = clock
         self._flows = flows
         self._clockwork: asyncio.Task[None] | None = None
-        self._by_address: Mapping[tuple[str, str], Endpoint] = {}
         self.policies = PolicySet()
+        self._head: Publication | None = None
+        kept = ledger.state.numbers
+        self._numbers = Allocator(Numbers.from_plain(json.loads(kept)) if kept else Numbers.empty())
+        self._numbers_kept = self._numbers.count
+        self._keeping = asyncio.Lock()
+        self._needs: Mapping[str, Need] = {}
         fleet.on_events = self._on_events
+        fleet.before_sending = self._keep_numbers
 
     async def start(self) -> None:
         """Publish the head exactly as it was committed.
@@ -82,7 +90,8 @@ class Publisher:
         self.policies = await asyncio.to_thread(parse_stored, state.sources.values())
         if state.revision:
             (head,) = await self._ledger.revisions(1)
-            compiled = await asyncio.to_thread(self._compile, self.policies, state.endpoints, state.hosts, head.time)
+            endpoints = _published(state.endpoints, state.hosts)
+            compiled = await asyncio.to_thread(compile_policy, self.policies, endpoints, self._numbers, head.time)
             self._publish(Publication(state.revision, compiled))
 
     def stop(self) -> None:
@@ -92,25 +101,26 @@ class Publisher:
 
     async def commit(self, plan: Plan) -> int:
         """Compile, check, write and publish; the caller holds ``Ledger.changing``. Whatever fails, nothing changed."""
-        state = self._ledger.state
         now = self._clock()
-        policies = self.policies if plan.policies is None else plan.policies
-        endpoints = _merged(state.endpoints, plan.endpoints or {})
-        hosts = {**state.hosts, **(plan.hosts or {})}
-        publication, numbers = await asyncio.to_thread(self._prepare, policies, endpoints, hosts, now)
-        change = Change(
-            time=now,
-            author=plan.author,
-            summary=plan.summary,
-            sources=None if plan.policies is None else stored_form(plan.policies),
-            endpoints=dict(plan.endpoints or {}),
-            hosts=dict(plan.hosts or {}),
-            retired={**self._acknowledged(), **(plan.retired or {})},
-            unconfirmed=plan.unconfirmed,
-            numbers=numbers,
-        )
-        revision = await self._ledger.commit(change)
-        self.policies = policies
+        publication, needs = await asyncio.to_thread(self._prepare, plan, now)
+        async with self._keeping:
+            # Counted first: what is allocated meanwhile is written next time.
+            count = self._numbers.count
+            change = Change(
+                time=now,
+                author=plan.author,
+                summary=plan.summary,
+                sources=None if plan.policies is None else stored_form(plan.policies),
+                endpoints=dict(plan.endpoints or {}),
+                hosts=dict(plan.hosts or {}),
+                retired={**self._acknowledged(), **(plan.retired or {})},
+                unconfirmed=plan.unconfirmed,
+                numbers=await asyncio.to_thread(self._new_numbers),
+            )
+            revision = await self._ledger.commit(change)
+            self._numbers_kept = count
+        self.policies = publication.compiled.policies
+        self._needs = needs
         self._publish(publication)
         log.info("revision %d by %s: %s", revision, plan.author, plan.summary)
         return revision
@@ -128,29 +138,45 @@ class Publisher:
         """The committed endpoints of admitted hosts: those that policy speaks of."""
         return list(_published(self._ledger.state.endpoints, self._ledger.state.hosts))
 
-    def _prepare(
-        self, policies: PolicySet, endpoints: Mapping[str, Endpoint], hosts: Mapping[str, HostRecord], now: datetime
-    ) -> tuple[Publication, bytes]:
-        compiled = self._compile(policies, endpoints, hosts, now)
-        publication = Publication(self._ledger.state.revision + 1, compiled)
-        for host in sorted(hosts):
-            slice_, _ = publication.slice_for(host)
-            over = excesses(slice_, self._fleet.limits(host) or Limits())
-            if over:
-                raise CapacityError(
-                    f"the revision does not fit: {'; '.join(map(str, over))}",
-                    subject=f"host {host}",
-                    hint="nothing was changed; raise the host's limits or place fewer endpoints there",
-                )
-        # Slices allocate numbers: they are complete only now.
-        return publication, json.dumps(compiled.numbers.to_plain()).encode()
+    def _prepare(self, plan: Plan, now: datetime) -> tuple[Publication, Mapping[str, Need]]:
+        """The next revision, and what it needs of every host. Raises CapacityError if a host cannot hold it."""
+        state = self._ledger.state
+        head = self._head.compiled if self._head else None
+        hosts = {**state.hosts, **(plan.hosts or {})}
+        if head is None or plan.policies or plan.hosts or (head.next_change is not None and head.next_change <= now):
+            policies = self.policies if plan.policies is None else plan.policies
+            endpoints = _published(_merged(state.endpoints, plan.endpoints or {}), hosts)
+            publication = Publication(state.revision + 1, compile_policy(policies, endpoints, self._numbers, now))
+            return publication, {host: self._need(publication, host, None, 0) for host in sorted(hosts)}
+        moved = _changed_endpoints(plan.endpoints or {}, hosts)
+        publication = Publication(state.revision + 1, head.with_endpoints(moved))
+        before = [state.endpoints[name] for name in moved if name in state.endpoints]
+        theirs = {endpoint.host for endpoint in (*before, *moved.values()) if endpoint is not None}
+        addresses = sum(len(endpoint.addresses) for endpoint in moved.values() if endpoint is not None)
+        needs = {
+            host: self._need(publication, host, None if host in theirs else self._needs.get(host), addresses)
+            for host in sorted(hosts)
+        }
+        return publication, needs
 
-    def _compile(
-        self, policies: PolicySet, endpoints: Mapping[str, Endpoint], hosts: Mapping[str, HostRecord], now: datetime
-    ) -> Compiled:
-        kept = self._ledger.state.numbers
-        numbers = Numbers.from_plain(json.loads(kept)) if kept else Numbers.empty()
-        return compile_policy(policies, _published(endpoints, hosts), numbers, now)
+    def _need(self, publication: Publication, host: str, last: Need | None, addresses: int) -> Need:
+        limits = self._fleet.limits(host) or Limits()
+        return capacity.check(last, addresses, host, limits, lambda: publication.slice_for(host).slice)
+
+    def _new_numbers(self) -> bytes | None:
+        """The compiler's memory, if there is more of it than is kept."""
+        if self._numbers.count == self._numbers_kept:
+            return None
+        return json.dumps(self._numbers.result.to_plain()).encode()
+
+    async def _keep_numbers(self) -> None:
+        """Write the numbers that slices were made with: a number never stands for two meanings, whatever happens next."""
+        async with self._keeping:
+            count = self._numbers.count
+            numbers = await asyncio.to_thread(self._new_numbers)
+            if numbers is not None:
+                await self._ledger.put_numbers(numbers)
+                self._numbers_kept = count
 
     def _acknowledged(self) -> dict[str, RetiredAddress | None]:
         """Retired addresses that no host can know any more: they need not be kept."""
@@ -160,7 +186,7 @@ class Publisher:
 
     def _publish(self, publication: Publication) -> None:
         compiled = publication.compiled
-        self._by_address = {key: endpoint for key, (endpoint, _) in compiled.of_address.items()}
+        self._head = publication
         self._fleet.publish(publication)
         if self._clockwork is not None and self._clockwork is not asyncio.current_task():
             self._clockwork.cancel()
@@ -179,7 +205,10 @@ class Publisher:
             log.exception("a rule's time ended, and the revision without it could not be made")
 
     def _on_events(self, host: str, batch: Events) -> None:
-        self._flows.add(host, batch, self._by_address)
+        if self._head is not None:
+            known = self._head.compiled.of_address
+            places = {(event.network, a) for event in batch.events for a in (event.source, event.destination)}
+            self._flows.add(host, batch, {place: known[place][0] for place in places if place in known})
 
 
 def parse_stored(sources: Iterable[PolicySource]) -> PolicySet:
@@ -202,3 +231,11 @@ def _published(endpoints: Mapping[str, Endpoint], hosts: Mapping[str, HostRecord
 
 def _merged(present: Mapping[str, Endpoint], changes: Mapping[str, Endpoint | None]) -> dict[str, Endpoint]:
     return {key: endpoint for key, endpoint in {**present, **changes}.items() if endpoint is not None}
+
+
+def _changed_endpoints(
+    changes: Mapping[str, Endpoint | None], hosts: Mapping[str, HostRecord]
+) -> dict[str, Endpoint | None]:
+    """The same changes as policy sees them: an endpoint of a host that is not admitted is none."""
+    admitted = {name for name, record in hosts.items() if record.state is HostState.ADMITTED}
+    return {key: e if e is not None and e.host in admitted else None for key, e in changes.items()}

@@ -37,12 +37,11 @@ from hostward.agent.messages import (
 from hostward.controller.fleet import Fleet
 from hostward.controller.host_view import HostView
 from hostward.controller.membership import Membership
-from hostward.controller.publication import Publication
+from hostward.controller.publication import Digested
 from hostward.datapath.enforcer import DeviceFacts
 from hostward.errors import ChannelError, DeviceError, EnrolmentError
 from hostward.model.endpoint import Port
-from hostward.model.slice import HostSlice
-from hostward.policy import diff_slices
+from hostward.policy import diff_slices, encode_slice
 
 log = logging.getLogger(__name__)
 
@@ -67,8 +66,8 @@ class Session:
         self._view: HostView = fleet.view(host)
         self._wake = asyncio.Event()
         self._outbox: deque[FromController] = deque()
-        self._base: HostSlice | None = None  # what the agent is known to hold
-        self._in_flight: HostSlice | None = None
+        self._base: Digested | None = None  # what the agent is known to hold
+        self._in_flight: Digested | None = None
         self._settled = 0  # the newest revision that the agent answered
         self._questions: dict[int, asyncio.Future[Inspected]] = {}
         self._question_ids = itertools.count(1)
@@ -148,9 +147,9 @@ class Session:
         view.statuses = hello.statuses
         view.enforced = hello.revision
         if target is not None and hello.revision == target.revision:
-            slice_, digest = target.slice_for(self.host)
-            if digest == hello.digest:
-                self._base, self._settled = slice_, target.revision
+            wanted = await asyncio.to_thread(target.slice_for, self.host)
+            if wanted.digest == hello.digest:
+                self._base, self._settled = wanted, target.revision
         self._wake.set()
         self._fleet.progress()
 
@@ -185,7 +184,7 @@ class Session:
 
     def _on_ack(self, ack: Ack) -> None:
         sent = self._in_flight
-        if sent is None or sent.revision != ack.revision:
+        if sent is None or sent.slice.revision != ack.revision:
             raise ChannelError(f"an acknowledgement of revision {ack.revision}, which was not sent")
         self._base, self._in_flight, self._settled = sent, None, ack.revision
         view = self._view
@@ -197,7 +196,7 @@ class Session:
 
     def _on_nack(self, nack: Nack) -> None:
         sent = self._in_flight
-        if sent is None or sent.revision != nack.revision:
+        if sent is None or sent.slice.revision != nack.revision:
             raise ChannelError(f"a refusal of revision {nack.revision}, which was not sent")
         log.error("host %s refused revision %d (%s): %s", self.host, nack.revision, nack.reason.value, nack.detail)
         had_base, self._base, self._in_flight = self._base is not None, None, None
@@ -227,19 +226,24 @@ class Session:
                     await self._connection.send(encode(self._outbox.popleft()))
                 target = self._fleet.target
                 if target is not None and self._in_flight is None and target.revision > self._settled:
-                    await self._connection.send(encode(self._revision_message(target)))
+                    # Made in a thread: a large slice takes seconds, and other hosts' channels must go on.
+                    self._in_flight = await asyncio.to_thread(target.slice_for, self.host)
+                    await self._fleet.before_sending()
+                    await self._connection.send(await asyncio.to_thread(_encoded, self._base, self._in_flight))
         except ConnectionClosed:
             pass  # the reader sees it too and ends the session
         except Exception:
             log.exception("channel of host %s: the writer ends by a bug", self.host)
             self._connection.transport.abort()
 
-    def _revision_message(self, target: Publication) -> Snapshot | Delta:
-        slice_, digest = target.slice_for(self.host)
-        self._in_flight = slice_
-        if self._base is None:
-            return Snapshot(slice_, digest)
-        return Delta(self._base.revision, slice_.revision, diff_slices(self._base, slice_), digest)
+
+def _encoded(base: Digested | None, wanted: Digested) -> bytes:
+    """The frame that brings an agent from what it holds to what is wanted."""
+    revision = wanted.slice.revision
+    if base is None:
+        return encode(Snapshot(revision, encode_slice(wanted.slice), wanted.digest))
+    delta = diff_slices(base.slice, wanted.slice, (base.digest, wanted.digest))
+    return encode(Delta(base.slice.revision, revision, delta, wanted.digest))
 
 
 def _close_reason(text: str) -> str:

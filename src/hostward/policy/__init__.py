@@ -5,13 +5,15 @@ parse_sources → PolicySet → compile_policy(…, Numbers) → Compiled.slice_
 
 from hostward.policy.check import AssertionResult, check
 from hostward.policy.compiler import Compiled, compile_policy
-from hostward.policy.delta import SliceDelta, apply_delta, diff_slices, slice_digest
+from hostward.policy.delta import SliceDelta, apply_delta, diff_slices
 from hostward.policy.document import PlatformPolicy, PolicySet, TenantPolicy, parse_sources
+from hostward.policy.encoding import decode_slice, digest_of, encode_slice, slice_digest
 from hostward.policy.explain import Explanation, explain
 from hostward.policy.later import unsupported
-from hostward.policy.numbers import Numbers
+from hostward.policy.numbers import Allocator, Numbers
 
 __all__ = [
+    "Allocator",
     "AssertionResult",
     "Compiled",
     "Explanation",
@@ -23,7 +25,10 @@ __all__ = [
     "apply_delta",
     "check",
     "compile_policy",
+    "decode_slice",
     "diff_slices",
+    "digest_of",
+    "encode_slice",
     "explain",
     "parse_sources",
     "slice_digest",

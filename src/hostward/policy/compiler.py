@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 
 from rpds import HashTrieMap, HashTrieSet
 
-from hostward.errors import ConflictError
+from hostward.errors import CapacityError, ConflictError
 from hostward.model.endpoint import Endpoint
 from hostward.model.slice import ClassSet, Decision, HostSlice, LocalEndpoint, Row
 from hostward.policy.document import PolicySet
@@ -30,6 +30,9 @@ from hostward.policy.syntax import Network
 from hostward.policy.verdicts import Instance, Outcome, decide, instances
 
 _EVERYWHERE = (ip_network("0.0.0.0/0"), ip_network("::/0"))
+
+# Revisions share subjects; so many that nobody is any more, and as many again as there are live ones, are put up with.
+_SUBJECTS_KEPT = 4_096
 
 # An address of an endpoint, as the policy sees it: (network, canonical text).
 AddressKey = tuple[str, str]
@@ -168,6 +171,11 @@ class Compiled:
         return self._basis.next_change
 
     @property
+    def allocator(self) -> Allocator:
+        """Where its numbers come from; slices that are made later allocate more."""
+        return self._basis.allocator
+
+    @property
     def numbers(self) -> Numbers:
         """Everything allocated so far; complete for a host after its ``slice_for``."""
         return self._basis.allocator.result
@@ -181,12 +189,17 @@ class Compiled:
         """
         gone = [known for known in map(self._attached.by_id.get, changes) if known is not None]
         come = [endpoint for endpoint in changes.values() if endpoint is not None]
-        if not {endpoint.tenant for endpoint in come} <= self._basis.tenants:
-            # The platform's `own` speaks of each tenant there is, so a tenant without a file makes rules of its own.
-            kept = {**dict(self._attached.by_id.items()), **changes}
-            everybody = [endpoint for endpoint in kept.values() if endpoint is not None]
-            return compile_policy(self.policies, everybody, self._basis.allocator, self._basis.now)
-        return Compiled(self._basis, self._changed(gone, come))
+        # The platform's `own` speaks of each tenant there is, so a tenant without a file makes rules of its own.
+        shareable = {endpoint.tenant for endpoint in come} <= self._basis.tenants
+        if shareable and len(self.subjects) <= _SUBJECTS_KEPT + 2 * self.live.bit_count():
+            try:
+                return Compiled(self._basis, self._changed(gone, come))
+            except CapacityError:
+                # Subjects that nobody is any more count too, until a whole compilation forgets them.
+                pass
+        kept = {**dict(self._attached.by_id.items()), **changes}
+        everybody = [endpoint for endpoint in kept.values() if endpoint is not None]
+        return compile_policy(self.policies, everybody, self._basis.allocator, self._basis.now)
 
     def _changed(self, gone: list[Endpoint], come: list[Endpoint]) -> _Attached:
         old = self._attached

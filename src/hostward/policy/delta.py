@@ -1,19 +1,17 @@
-"""The difference of two slices, and a digest by which both ends know that they hold the same one.
+"""The difference of two slices.
 
 A slice is a handful of mappings whose keys keep their meaning, so a delta is what to set and what to remove in each.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-import msgspec
-
 from hostward.errors import ConflictError
 from hostward.model.slice import ClassSet, Decision, HostSlice, LocalEndpoint, PrefixKey, Row, TableKey
+from hostward.policy.encoding import slice_digest
 
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
@@ -48,24 +46,15 @@ class SliceDelta:
     removed_decisions: tuple[int, ...]
 
 
-def slice_digest(value: HostSlice) -> str:
-    """SHA-256 over the slice's canonical encoding: msgpack of its mappings as lists of pairs, sorted by key."""
-    parts: list[object] = [value.revision]
-    parts += [
-        sorted(mapping.items())
-        for mapping in (value.networks, value.addresses, value.class_sets, value.rows, value.decisions)
-    ]
-    parts.append(sorted(value.endpoints.items()))
-    parts.append([(key, sorted(table.items())) for key, table in sorted(value.tables.items())])
-    return hashlib.sha256(msgspec.msgpack.Encoder(order="deterministic").encode(parts)).hexdigest()
-
-
-def diff_slices(old: HostSlice, new: HostSlice) -> SliceDelta:
-    """What turns ``old`` into ``new``."""
+def diff_slices(old: HostSlice, new: HostSlice, digests: tuple[str, str] | None = None) -> SliceDelta:
+    """What turns ``old`` into ``new``; ``digests`` are theirs, where the caller has them already."""
+    old_digest, new_digest = digests or (slice_digest(old), slice_digest(new))
     tables: dict[TableKey, dict[int, int]] = {}
     removed_peers: dict[TableKey, tuple[int, ...]] = {}
     for key, table in new.tables.items():
         before = old.tables.get(key)
+        if before is table:
+            continue
         changed, gone = _diff(before or {}, table)
         if changed or before is None:
             tables[key] = changed
@@ -79,9 +68,9 @@ def diff_slices(old: HostSlice, new: HostSlice) -> SliceDelta:
     decisions = _diff(old.decisions, new.decisions)
     return SliceDelta(
         old.revision,
-        slice_digest(old),
+        old_digest,
         new.revision,
-        slice_digest(new),
+        new_digest,
         *networks,
         *endpoints,
         *addresses,
@@ -94,9 +83,12 @@ def diff_slices(old: HostSlice, new: HostSlice) -> SliceDelta:
     )
 
 
-def apply_delta(old: HostSlice, delta: SliceDelta) -> HostSlice:
-    """The slice that a delta leads to. Raises ConflictError if it was not made from ``old`` or leads elsewhere."""
-    if delta.base != old.revision or delta.base_digest != slice_digest(old):
+def apply_delta(old: HostSlice, delta: SliceDelta, old_digest: str = "") -> HostSlice:
+    """The slice that a delta leads to; ``old_digest`` is that of ``old``, where the caller has it already.
+
+    Raises ConflictError if the delta was not made from ``old`` or leads elsewhere.
+    """
+    if delta.base != old.revision or delta.base_digest != (old_digest or slice_digest(old)):
         raise ConflictError(f"a delta from revision {delta.base} does not fit revision {old.revision}")
     tables: dict[TableKey, Mapping[int, int]] = {}
     for key, table in old.tables.items():

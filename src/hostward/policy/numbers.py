@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from threading import Lock
 
 from hostward.errors import CapacityError
 from hostward.model.slice import FIRST_IDENTITY
@@ -43,7 +44,7 @@ class Numbers:
 
 
 class Allocator:
-    """Hands out numbers on top of what is allocated; ``result`` is the new state."""
+    """Hands out numbers on top of what is allocated, from any thread; ``result`` is the new state."""
 
     def __init__(self, numbers: Numbers) -> None:
         self._networks = dict(numbers.networks)
@@ -51,37 +52,47 @@ class Allocator:
         self._decisions = dict(numbers.decisions)
         self._next_identity = numbers.next_identity
         self._next_decision = numbers.next_decision
+        self._lock = Lock()
+
+    @property
+    def count(self) -> int:
+        """How many numbers there are: it grows with each new one."""
+        return len(self._networks) + len(self._identities) + len(self._decisions)
 
     @property
     def result(self) -> Numbers:
         """Everything allocated so far."""
-        return Numbers(
-            dict(self._networks),
-            dict(self._identities),
-            dict(self._decisions),
-            self._next_identity,
-            self._next_decision,
-        )
+        with self._lock:
+            return Numbers(
+                dict(self._networks),
+                dict(self._identities),
+                dict(self._decisions),
+                self._next_identity,
+                self._next_decision,
+            )
 
     def network(self, name: str) -> int:
         """The number of a network."""
-        return self._networks.setdefault(name, len(self._networks))
+        with self._lock:
+            return self._networks.setdefault(name, len(self._networks))
 
     def identity(self, key: str) -> int:
         """The number of an identity. Raises CapacityError when 32 bits are used up."""
-        if key not in self._identities:
-            _check(self._next_identity, "identities")
-            self._identities[key] = self._next_identity
-            self._next_identity += 1
-        return self._identities[key]
+        with self._lock:
+            if key not in self._identities:
+                _check(self._next_identity, "identities")
+                self._identities[key] = self._next_identity
+                self._next_identity += 1
+            return self._identities[key]
 
     def decision(self, key: str) -> int:
         """The kernel's number of a decision. Raises CapacityError when 32 bits are used up."""
-        if key not in self._decisions:
-            _check(self._next_decision, "rule numbers")
-            self._decisions[key] = self._next_decision
-            self._next_decision += 1
-        return self._decisions[key]
+        with self._lock:
+            if key not in self._decisions:
+                _check(self._next_decision, "rule numbers")
+                self._decisions[key] = self._next_decision
+                self._next_decision += 1
+            return self._decisions[key]
 
 
 def _check(number: int, what: str) -> None:

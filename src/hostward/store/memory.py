@@ -60,6 +60,11 @@ class MemoryStore:
         with self._lock:
             self._state = replace(self._state, hosts={**self._state.hosts, host.name: host})
 
+    def put_numbers(self, numbers: bytes) -> None:
+        """See ``Store.put_numbers``."""
+        with self._lock:
+            self._state = replace(self._state, numbers=numbers)
+
     def confirm(self) -> None:
         """See ``Store.confirm``."""
         with self._lock:

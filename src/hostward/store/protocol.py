@@ -38,6 +38,10 @@ class Store(Protocol):
         """Write a host's record without making a revision (its certificate changed, not what is enforced)."""
         ...
 
+    def put_numbers(self, numbers: bytes) -> None:
+        """Write the compiler's memory without making a revision: a slice that was made later allocated numbers."""
+        ...
+
     def confirm(self) -> None:
         """Forget what waits to be confirmed, without making a revision."""
         ...

@@ -162,6 +162,11 @@ class SqliteStore:
         with self._transaction() as db:
             db.execute("INSERT OR REPLACE INTO hosts VALUES (?, ?)", (host.name, msgspec.json.encode(host)))
 
+    def put_numbers(self, numbers: bytes) -> None:
+        """See ``Store.put_numbers``."""
+        with self._transaction() as db:
+            db.execute("INSERT OR REPLACE INTO numbers VALUES (1, ?)", (numbers,))
+
     def confirm(self) -> None:
         """See ``Store.confirm``."""
         with self._transaction() as db:

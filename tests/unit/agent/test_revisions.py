@@ -15,7 +15,7 @@ from hostward.agent.last_good import LAST_GOOD_FILE, keep_staged, load_last_good
 from hostward.agent.messages import Ack, Delta, Nack, NackReason, Snapshot
 from hostward.errors import CapacityError, DatapathError
 from hostward.model.slice import Decision, HostSlice, empty_slice
-from hostward.policy import diff_slices, slice_digest
+from hostward.policy import diff_slices, digest_of, encode_slice, slice_digest
 
 
 def _slice(revision: int, *numbers: int) -> HostSlice:
@@ -23,7 +23,7 @@ def _slice(revision: int, *numbers: int) -> HostSlice:
 
 
 def _snapshot(slice_: HostSlice) -> Snapshot:
-    return Snapshot(slice_, slice_digest(slice_))
+    return Snapshot(slice_.revision, encode_slice(slice_), slice_digest(slice_))
 
 
 def _delta(old: HostSlice, new: HostSlice) -> Delta:
@@ -61,9 +61,18 @@ def test_a_snapshot_then_a_delta_are_in_force_and_on_disk(tmp_path: Path) -> Non
         (_snapshot(_slice(4, 9)), NackReason.OLD),
         (_delta(_slice(5, 1), _slice(5, 9)), NackReason.OLD),
         (_delta(_slice(4, 1), _slice(6, 9)), NackReason.DIGEST),
-        (Snapshot(_slice(6, 9), slice_digest(_slice(6, 8))), NackReason.DIGEST),
+        (Snapshot(6, encode_slice(_slice(6, 9)), slice_digest(_slice(6, 8))), NackReason.DIGEST),
+        (Snapshot(7, encode_slice(_slice(6, 9)), slice_digest(_slice(6, 9))), NackReason.DIGEST),
+        (Snapshot(6, b"no slice", digest_of(b"no slice")), NackReason.DIGEST),
     ],
-    ids=["an older snapshot", "a delta to the same revision", "a delta from another base", "not what was meant"],
+    ids=[
+        "an older snapshot",
+        "a delta to the same revision",
+        "a delta from another base",
+        "not what was meant",
+        "of another revision than was said",
+        "not a slice",
+    ],
 )
 def test_what_is_old_or_altered_is_refused_and_nothing_moves(
     tmp_path: Path, message: Snapshot | Delta, reason: NackReason
