@@ -45,7 +45,7 @@ class Memberships:
                 for literal in term:
                     self._literals.setdefault(literal[0].key, []).append((bit, literal))
         self._every_term = (1 << len(self._of_term)) - 1
-        self._satisfied: dict[tuple[str, str | None], int] = {}
+        self._satisfied: dict[str, dict[str | None, int]] = {key: {} for key in self._literals}
         self._named: dict[int, frozenset[tuple[str, str]]] = {}
 
     @cached_property
@@ -69,9 +69,9 @@ class Memberships:
         if not self._of_term and not self._evaluated:
             return _NONE
         bits = self._every_term
-        for key in self._literals:
+        for key, satisfied in self._satisfied.items():
             value = labels.get(key)
-            found = self._satisfied.get((key, value))
+            found = satisfied.get(value)
             bits &= self._satisfy(key, value) if found is None else found
         named = self._named.get(bits)
         if named is None:
@@ -88,7 +88,7 @@ class Memberships:
         for bit, (fact, wanted) in self._literals[key]:
             if fact.holds(labels, self._groups) is not wanted:
                 contradicted |= bit
-        result = self._satisfied[key, value] = self._every_term & ~contradicted
+        result = self._satisfied[key][value] = self._every_term & ~contradicted
         return result
 
 

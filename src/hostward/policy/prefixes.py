@@ -28,11 +28,13 @@ class Place:
 def parse_address(text: str) -> tuple[Place, str]:
     """An address, and its canonical text. Raises ValueError."""
     # Most addresses are dotted quads in their one canonical spelling, which reads several times as quick by itself.
-    parts = text.split(".")
-    if len(parts) == 4 and all(part.isdecimal() for part in parts):
-        octets = [int(part) for part in parts]
-        if max(octets) < 256 and ".".join(map(str, octets)) == text:
-            return Place(4, int.from_bytes(bytes(octets), "big")), text
+    try:
+        octets = bytes(map(int, text.split(".")))
+    except ValueError:
+        pass
+    else:
+        if len(octets) == 4 and ".".join(map(str, octets)) == text:
+            return Place(4, int.from_bytes(octets, "big")), text
     address = ip_address(text)
     return Place(address.version, int(address)), str(address)
 
@@ -60,7 +62,7 @@ class PrefixSet:
 
     def texts_containing(self, place: Place) -> frozenset[str]:
         """The same as text."""
-        found = self.containing(place)
+        found = self.containing(place) if self._by_length[place.version] else None
         return frozenset(map(str, found)) if found else _NONE
 
     def contains(self, place: Place) -> bool:
