@@ -24,8 +24,10 @@ from hostward.controller.publication import Publication
 from hostward.errors import HostwardError
 from hostward.model.endpoint import Endpoint
 from hostward.policy import Allocator, Numbers, PolicySet, compile_policy, parse_sources
+from hostward.policy.revocation import remember_revoked, revoked_text, with_revoked
 from hostward.store.records import (
     PLATFORM,
+    REVOKED,
     Change,
     HostRecord,
     HostState,
@@ -110,7 +112,7 @@ class Publisher:
                 time=now,
                 author=plan.author,
                 summary=plan.summary,
-                sources=None if plan.policies is None else stored_form(plan.policies),
+                sources=None if plan.policies is None else stored_form(publication.compiled.policies),
                 endpoints=dict(plan.endpoints or {}),
                 hosts=dict(plan.hosts or {}),
                 retired={**self._acknowledged(), **(plan.retired or {})},
@@ -144,7 +146,9 @@ class Publisher:
         head = self._head.compiled if self._head else None
         hosts = {**state.hosts, **(plan.hosts or {})}
         if head is None or plan.policies or plan.hosts or (head.next_change is not None and head.next_change <= now):
-            policies = self.policies if plan.policies is None else plan.policies
+            policies = self.policies
+            if plan.policies is not None:
+                policies = remember_revoked(self.policies, plan.policies, now)
             endpoints = _published(_merged(state.endpoints, plan.endpoints or {}), hosts)
             publication = Publication(state.revision + 1, compile_policy(policies, endpoints, self._numbers, now))
             return publication, {host: self._need(publication, host, None, 0) for host in sorted(hosts)}
@@ -212,8 +216,11 @@ class Publisher:
 
 
 def parse_stored(sources: Iterable[PolicySource]) -> PolicySet:
-    """Policies from their stored text."""
-    return parse_sources([(source.file, source.text.encode()) for source in sources])
+    """Policies from their stored text, with the revoked rules that are remembered beside it."""
+    by_owner = {source.tenant: source for source in sources}
+    revoked = by_owner.pop(REVOKED, None)
+    policies = parse_sources([(source.file, source.text.encode()) for source in by_owner.values()])
+    return policies if revoked is None else with_revoked(policies, revoked.text)
 
 
 def stored_form(policies: PolicySet) -> dict[str, PolicySource]:
@@ -221,6 +228,9 @@ def stored_form(policies: PolicySet) -> dict[str, PolicySource]:
     stored = {name: PolicySource(name, f"{name}.yaml", policy.source) for name, policy in policies.tenants.items()}
     if policies.platform is not None:
         stored[PLATFORM] = PolicySource(PLATFORM, "platform.yaml", policies.platform.source)
+    revoked = revoked_text(policies)
+    if revoked:
+        stored[REVOKED] = PolicySource(REVOKED, "revoked.json", revoked)
     return stored
 
 

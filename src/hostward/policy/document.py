@@ -56,6 +56,7 @@ class Policy:
     rules: tuple[Rule, ...] = ()
     assertions: tuple[Assertion, ...] = ()
     source: str = ""
+    revoked: tuple[Rule, ...] = ()  # with `keep`, and no more in force: see ``revocation``
 
 
 @dataclass(frozen=True, slots=True)

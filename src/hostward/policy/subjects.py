@@ -284,8 +284,8 @@ def named_prefixes(policies: PolicySet, policy: Policy) -> set[Network]:
 
 
 def _sides(policy: Policy) -> Iterable[Side]:
-    """Both sides of every rule and assertion."""
-    for rule in every_rule(policy):
+    """Both sides of every rule, revoked ones that are remembered included, and of every assertion."""
+    for rule in (*every_rule(policy), *policy.revoked):
         yield from (rule.source, rule.destination)
     for assertion in policy.assertions:
         yield from (assertion.source, assertion.destination)
@@ -293,7 +293,7 @@ def _sides(policy: Policy) -> Iterable[Side]:
 
 def _telling_prefixes(policies: PolicySet) -> Iterable[str]:
     for policy in (policies.effective_platform, *policies.tenants.values()):
-        for rule in every_rule(policy):
+        for rule in (*every_rule(policy), *policy.revoked):
             for side in (rule.source, rule.destination):
                 by_address = rule.action is Action.DENY or policy.name == PLATFORM
                 for peer in (*(side.peers if by_address else ()), *side.excluded):

@@ -9,14 +9,17 @@ where it matches something that passes, the flow passes as would-deny.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
-from hostward.policy.document import PLATFORM, Mode, PolicySet
+from hostward.policy.document import PLATFORM, Mode, PlatformPolicy, Policy, PolicySet
 from hostward.policy.subjects import NamedSide, Subject, Subjects
 from hostward.policy.syntax import Action, PeerKind, Rule
 
 ALLOW, DENY, WOULD_DENY = "allow", "deny", "would-deny"
+# How long a rule with `keep` that is no more in force still lets its flows go on.
+REMEMBERED = timedelta(days=30)
+_BASELINE = f"{PLATFORM}/baseline/"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,6 +32,7 @@ class Instance:
     baseline: bool
     source_side: NamedSide
     destination_side: NamedSide
+    revoked: bool = False  # it had `keep`: opens nothing, ends nothing that it opened
 
     @property
     def source(self) -> int:
@@ -61,11 +65,15 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A verdict with the instances that made it; ``defaults`` are owners whose default decided."""
+    """A verdict with the instances that made it; ``defaults`` are owners whose default decided.
+
+    ``keeping`` are revoked rules by which flows that are open go on, though no new one may open.
+    """
 
     verdict: str
     deciding: tuple[Instance, ...]
     defaults: tuple[str, ...] = ()
+    keeping: tuple[Instance, ...] = ()
 
     @property
     def rules(self) -> tuple[str, ...]:
@@ -90,22 +98,30 @@ def instances(
     tenants = sorted(tenants)
     platform = policies.effective_platform
     for policy in (platform, *policies.tenants.values()):
-        lists: list[tuple[bool, Sequence[Rule]]] = [(False, policy.rules)]
-        if policy is platform:
-            lists.append((True, platform.baseline))
-        for baseline, rules in lists:
-            for rule in rules:
-                if rule.options.until is not None:
-                    if rule.options.until <= now:
-                        continue
-                    moments.append(rule.options.until)
-                # In the platform's file `own` is each tenant in turn: "the same tenant's".
-                owns = [policy.name] if policy is not platform else tenants if _uses_own(rule) else [""]
-                for own in owns:
-                    source = subjects.side(rule.source, rule, policy.name, own)
-                    destination = subjects.side(rule.destination, rule, policy.name, own)
-                    found.append(Instance(rule, policy.name, own, baseline, source, destination))
+        for rule, baseline, revoked in _listed(policy):
+            end = rule.options.until
+            if end is not None and end <= now and rule.options.keep and not revoked:
+                # Its own end revokes it too: it is remembered from then on.
+                end, revoked = end + REMEMBERED, True
+            if end is not None and end <= now:
+                continue
+            if end is not None:
+                moments.append(end)
+            # In the platform's file `own` is each tenant in turn: "the same tenant's".
+            owns = [policy.name] if policy is not platform else tenants if _uses_own(rule) else [""]
+            for own in owns:
+                source = subjects.side(rule.source, rule, policy.name, own)
+                destination = subjects.side(rule.destination, rule, policy.name, own)
+                found.append(Instance(rule, policy.name, own, baseline, source, destination, revoked))
     return found, min(moments, default=None)
+
+
+def _listed(policy: Policy) -> Iterable[tuple[Rule, bool, bool]]:
+    """Every rule of a policy, whether it is of the baseline, and whether it is revoked."""
+    yield from ((rule, False, False) for rule in policy.rules)
+    if isinstance(policy, PlatformPolicy):
+        yield from ((rule, True, False) for rule in policy.baseline)
+    yield from ((rule, rule.id.startswith(_BASELINE), True) for rule in policy.revoked)
 
 
 def _uses_own(rule: Rule) -> bool:
@@ -119,6 +135,17 @@ def decide(policies: PolicySet, source: Subject, destination: Subject, matching:
     The same outcome whatever the order of ``matching``: of several rules that could have decided, the first that logs is
     named, else the first by id.
     """
+    everything = list(matching)
+    outcome = _decide(policies, source, destination, [i for i in everything if not i.revoked])
+    if outcome.verdict == DENY and not outcome.deciding and any(i.revoked for i in everything):
+        # Denied for want of a rule: what a revoked one would allow goes on, if nothing else is in its way.
+        before = _decide(policies, source, destination, everything)
+        if before.verdict != DENY:
+            return replace(outcome, keeping=tuple(i for i in before.deciding if i.revoked))
+    return outcome
+
+
+def _decide(policies: PolicySet, source: Subject, destination: Subject, matching: Iterable[Instance]) -> Outcome:
     # A rule with `log` is named first, so that another one that matches too does not silence it.
     found = sorted(matching, key=lambda instance: (not instance.rule.options.log, instance.rule.id))
     platform = policies.effective_platform

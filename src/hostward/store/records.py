@@ -16,6 +16,8 @@ from hostward.model.endpoint import Endpoint
 
 # The owner of the platform's file; no tenant can have an empty name.
 PLATFORM = ""
+# The owner of what is remembered of revoked rules with `keep`: no tenant's name begins so.
+REVOKED = "~revoked"
 
 
 @dataclass(frozen=True, slots=True)
