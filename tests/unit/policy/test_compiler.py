@@ -110,3 +110,29 @@ def test_what_is_not_enforced_is_refused_by_name(rule: str, word: str) -> None:
 
 def test_a_group_in_nobodys_way_is_supported() -> None:
     assert unsupported(policies(ACME + "rules: [allow web to db on esp, deny any to own on sctp audit log]\n")) == ()
+
+
+def test_too_many_identities_name_the_groups_that_make_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hostward.policy.subjects.MAX_IDENTITIES", 3)
+    text = "tenant: acme\ngroups: {a: a=1, b: b=1, c: c=1}\nrules: [allow a to b, allow b to c]\n"
+    ends = [
+        endpoint(f"acme/e{number}", f"10.0.0.{number + 1}", a=str(number & 1), b=str(number >> 1 & 1), c="1")
+        for number in range(3)
+    ]
+    whole = compiled(text, *ends)
+    another = endpoint("acme/e3", "10.0.0.9", a="1", b="1", c="1")
+    with pytest.raises(CapacityError, match="acme") as refused:
+        whole.with_endpoints({another.id: another})
+    assert "c" in refused.value.hint
+    # What nobody is any more does not count.
+    assert len(whole.with_endpoints({ends[0].id: None}).with_endpoints({another.id: another}).endpoints) == 3
+
+
+def test_a_tenant_without_a_file_is_the_platforms_own_too() -> None:
+    text = "platform:\n  networks: {default: {pools: [10.0.0.0/8]}}\n  baseline: [allow own to own on tcp/80]\n"
+    first = compiled(text, endpoint("one/a", "10.0.0.1"))
+    newcomers = [endpoint("two/a", "10.0.0.2"), endpoint("two/b", "10.0.0.3")]
+    second = first.with_endpoints({e.id: e for e in newcomers})
+    a, b = (second.of_address["default", e.addresses[0]][1] for e in newcomers)
+    classes = second.classes_for(frozenset({"two"}))
+    assert second.outcome(a, b, classes.class_set.class_of(6, 80), classes).verdict == "allow"
