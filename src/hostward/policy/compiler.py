@@ -49,7 +49,7 @@ def compile_policy(
     attached = {endpoint.id: endpoint for endpoint in endpoints}
     tenants = frozenset(policies.tenants) | {endpoint.tenant for endpoint in attached.values()}
     basis = Basis(policies, tenants, allocator, now)
-    return Compiled(basis, _Attached.nobody()).with_endpoints(attached)
+    return Compiled(basis, _Attached.nobody()).sharing([], list(attached.values()))
 
 
 class Basis:
@@ -193,7 +193,7 @@ class Compiled:
         shareable = {endpoint.tenant for endpoint in come} <= self._basis.tenants
         if shareable and len(self.subjects) <= _SUBJECTS_KEPT + 2 * self.live.bit_count():
             try:
-                return Compiled(self._basis, self._changed(gone, come))
+                return self.sharing(gone, come)
             except CapacityError:
                 # Subjects that nobody is any more count too, until a whole compilation forgets them.
                 pass
@@ -201,7 +201,8 @@ class Compiled:
         everybody = [endpoint for endpoint in kept.values() if endpoint is not None]
         return compile_policy(self.policies, everybody, self._basis.allocator, self._basis.now)
 
-    def _changed(self, gone: list[Endpoint], come: list[Endpoint]) -> _Attached:
+    def sharing(self, gone: list[Endpoint], come: list[Endpoint]) -> Compiled:
+        """A revision on the same basis without ``gone``, which it has, and with ``come``."""
         old = self._attached
         by_id, by_address = old.by_id, old.by_address
         hosts: _Moves[str, str] = _Moves()
@@ -236,7 +237,8 @@ class Compiled:
         for index in places.touched:
             live = live | 1 << index if index in by_subject else live & ~(1 << index)
         by_host = hosts.applied(old.by_host)
-        return _Attached(by_id.update(new_ids), by_host, by_address.update(new_addresses), by_subject, live)
+        attached = _Attached(by_id.update(new_ids), by_host, by_address.update(new_addresses), by_subject, live)
+        return Compiled(self._basis, attached)
 
     def _checked(self, endpoint: Endpoint, address: str) -> tuple[Place, str]:
         """The address and its canonical text, if its network is declared and a pool holds it."""
