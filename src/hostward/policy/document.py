@@ -13,6 +13,7 @@ from ipaddress import ip_network
 from hostward.errors import PolicyError, Problem
 from hostward.policy import grammar, yaml_tree
 from hostward.policy.grammar import KEYWORDS, LineError
+from hostward.policy.keys import NETWORK_KEYS, PLATFORM_KEYS, TENANT_KEYS
 from hostward.policy.syntax import (
     ANY_PORT,
     Action,
@@ -33,8 +34,6 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 _MAX_NESTING = 32  # of groups in groups
 _MAX_FACTS = 4_096
 _MAX_PROBLEMS = 1_000
-_TENANT_KEYS = ("tenant", "mode", "groups", "services", "exports", "rules", "assertions")
-_PLATFORM_KEYS = ("mode", "networks", "internal", "groups", "services", "rules", "baseline", "assertions")
 
 
 class Mode(Enum):
@@ -175,7 +174,7 @@ class _Reader:
         return None
 
     def _tenant(self, tree: yaml_tree.Mapping) -> TenantPolicy | None:
-        self._check_keys(tree, _TENANT_KEYS)
+        self._check_keys(tree, TENANT_KEYS)
         name = self._name(tree.items.get("tenant"), "a tenant's name")
         if name == PLATFORM:
             self.problems.add(tree.keys["tenant"].place, "no tenant may be called 'platform'")
@@ -193,7 +192,7 @@ class _Reader:
         return TenantPolicy(name, mode, self._groups, self._services, exports, rules, assertions, self._source)
 
     def _platform(self, tree: yaml_tree.Mapping) -> PlatformPolicy:
-        self._check_keys(tree, _PLATFORM_KEYS)
+        self._check_keys(tree, PLATFORM_KEYS)
         self._read_names(tree)
         policy = PlatformPolicy(
             mode=self._mode(tree.items.get("mode")),
@@ -213,7 +212,7 @@ class _Reader:
 
     # -- pieces
 
-    def _check_keys(self, tree: yaml_tree.Mapping, allowed: tuple[str, ...]) -> None:
+    def _check_keys(self, tree: yaml_tree.Mapping, allowed: Iterable[str]) -> None:
         for name, key in tree.keys.items():
             if name not in allowed:
                 close = get_close_matches(name, allowed, 1)
@@ -321,7 +320,7 @@ class _Reader:
         for name, value in self._entries(tree, "a network"):
             pools = value.items.get("pools") if isinstance(value, yaml_tree.Mapping) else None
             if isinstance(value, yaml_tree.Mapping):
-                self._check_keys(value, ("pools",))
+                self._check_keys(value, NETWORK_KEYS)
             if pools is None:
                 self.problems.add(value.place, f"the network {name!r} has no pools", "write e.g. {pools: [10.0.0.0/8]}")
                 continue

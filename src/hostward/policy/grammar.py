@@ -13,7 +13,7 @@ from functools import cache
 from ipaddress import ip_network
 from typing import Any
 
-from lark import Lark, Token, Transformer, UnexpectedCharacters, UnexpectedEOF, UnexpectedInput, UnexpectedToken
+from lark import Lark, Token, Transformer, Tree, UnexpectedCharacters, UnexpectedEOF, UnexpectedInput, UnexpectedToken
 from lark.exceptions import VisitError
 
 from hostward.policy.syntax import (
@@ -167,19 +167,26 @@ _MAX_DEPTH = 32
 _MAX_LENGTH = 4_096
 
 
-def _parse(start: str, text: str) -> Any:  # noqa: ANN401 (each start symbol has a type of its own)
+def syntax_tree(start: str, text: str) -> Tree[Token]:
+    """The tree of a line as it is written: ``start`` is rule, assertion, ports or expression. Raises LineError."""
     if len(text) > _MAX_LENGTH:
         raise LineError(1, f"the line has {len(text)} characters, and at most {_MAX_LENGTH} are read")
     if text.count("(") > _MAX_DEPTH or len(re.findall(r"\bnot\b", text)) > _MAX_DEPTH:
         raise LineError(1, f"the expression nests deeper than {_MAX_DEPTH}", "name parts of it as groups")
     try:
-        return _Builder().transform(_parser(start).parse(text))
+        return _parser(start).parse(text)
+    except UnexpectedInput as error:
+        raise _explain(error, text) from None
+
+
+def _parse(start: str, text: str) -> Any:  # noqa: ANN401 (each start symbol has a type of its own)
+    tree = syntax_tree(start, text)
+    try:
+        return _Builder().transform(tree)
     except VisitError as error:
         if isinstance(error.orig_exc, LineError):
             raise error.orig_exc from None
         raise
-    except UnexpectedInput as error:
-        raise _explain(error, text) from None
 
 
 def _explain(error: UnexpectedInput, text: str) -> LineError:

@@ -1,0 +1,130 @@
+"""`hostward policy`: files checked, formatted and described, offline. Nothing here speaks to a controller."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from difflib import unified_diff
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hostward.cli.client import read_files
+from hostward.cli.output import Format, message, show
+from hostward.errors import HostwardError, PolicyError, UsageError
+
+if TYPE_CHECKING:
+    from hostward.policy.syntax import Place
+
+app = typer.Typer(no_args_is_help=True, help="Work with policy files, offline.")
+
+_STDIN = Path("-")
+
+
+@app.command()
+def check(
+    path: list[Path],
+    output: Annotated[Format, typer.Option("--output", "-o", help="The form of the answer.")] = Format.TABLE,
+) -> None:
+    """Validate files and prove their assertions, offline."""
+    from datetime import UTC, datetime
+
+    from hostward.policy import check as prove
+    from hostward.policy import parse_sources, unsupported
+
+    policies = parse_sources(read_files(path))
+    for problem in unsupported(policies):
+        message(f"{problem}  (it parses; `apply` refuses it)")
+    results = prove(policies, [], datetime.now(UTC))
+    rows = [
+        {
+            "name": result.assertion.text,
+            "state": "holds" if result.holds else "fails",
+            "place": _place(result.assertion.place),
+            "counter_example": result.counter_example,
+        }
+        for result in results
+    ]
+    if output in (Format.JSON, Format.YAML):
+        show(rows, output)
+    else:
+        for row in rows:
+            print(f"{'holds' if row['state'] == 'holds' else 'FAILS'}  {row['name']}")
+            if row["counter_example"]:
+                print(f"       {row['counter_example']}")
+    message(f"{len(policies.tenants)} tenants, {len(results)} assertions")
+    if not all(result.holds for result in results):
+        raise typer.Exit(1)
+
+
+def _place(place: Place) -> str:
+    return f"{place.file}:{place.line}:{place.column}"
+
+
+@app.command()
+def fmt(
+    path: Annotated[list[Path], typer.Argument(help="Policy files, folders of *.yaml, or - for standard input.")],
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; exit with 1 and name what would change.")
+    ] = False,
+    diff: Annotated[bool, typer.Option("--diff", help="Write nothing; show what would change.")] = False,
+) -> None:
+    """Write policy files in their canonical form. Comments stay; what a policy means never changes."""
+    from hostward.policy.formatting import format_policy
+
+    if _STDIN in path:
+        if len(path) > 1:
+            raise UsageError("standard input stands alone", subject="-", hint="format files with another command")
+        sources = [("standard input", sys.stdin.buffer.read())]
+    else:
+        sources = read_files(path)
+    changed: list[tuple[str, bytes, str]] = []
+    problems: list[PolicyError] = []
+    for file, content in sources:
+        try:
+            text = format_policy(file, content)
+        except PolicyError as error:
+            problems.append(error)
+            continue
+        if text.encode() != content:
+            changed.append((file, content, text))
+        if path == [_STDIN] and not check and not diff:
+            sys.stdout.write(text)
+    for file, content, text in changed:
+        if diff:
+            before = content.decode().splitlines(keepends=True)
+            sys.stdout.writelines(unified_diff(before, text.splitlines(keepends=True), file, f"{file} (formatted)"))
+        if check:
+            message(f"{file} is not in canonical form; `hostward policy fmt {file}` mends it")
+        elif not diff and path != [_STDIN]:
+            _replace(Path(file), text)
+            message(f"formatted {file}")
+    if problems:
+        raise PolicyError(tuple(problem for error in problems for problem in error.problems))
+    if check and changed:
+        raise typer.Exit(1)
+
+
+def _replace(path: Path, text: str) -> None:
+    """Replace a file whole or not at all; its mode and owner stay, and a symbolic link goes on pointing to it."""
+    target = path.resolve()
+    temporary = ""
+    try:
+        status = target.stat()
+        with tempfile.NamedTemporaryFile("w", dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
+            temporary = file.name
+            file.write(text)
+            file.flush()
+            os.fchmod(file.fileno(), status.st_mode & 0o7777)
+            if os.geteuid() == 0:
+                os.fchown(file.fileno(), status.st_uid, status.st_gid)
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except OSError as error:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+        raise HostwardError(
+            f"the file cannot be written: {error.strerror}", subject=str(path), hint="it was left as it is"
+        ) from error
