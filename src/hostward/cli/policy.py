@@ -128,3 +128,13 @@ def _replace(path: Path, text: str) -> None:
         raise HostwardError(
             f"the file cannot be written: {error.strerror}", subject=str(path), hint="it was left as it is"
         ) from error
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of policy files, for editors; docs/reference/policy.schema.json is the same."""
+    import json
+
+    from hostward.policy.schema import policy_schema
+
+    print(json.dumps(policy_schema(), indent=2))

@@ -12,10 +12,7 @@ from typing import Any
 
 from lark import Token, Transformer
 
-from hostward.policy.grammar import parse_network, syntax_tree
-
-# Who may speak first, then what is done to the flow, then what is told of it.
-OPTION_ORDER = ("by", "at", "inspect", "limit", "keep", "reject", "audit", "log", "until")
+from hostward.policy.grammar import OPTIONS, parse_network, syntax_tree
 
 _BARE_EXECUTABLE = re.compile(r"/[^\s,]+|[A-Za-z][A-Za-z0-9_-]*")
 
@@ -56,7 +53,8 @@ class _Writer(Transformer[Token, Any]):
 
     def rule(self, children: Sequence[Any]) -> str:
         head, source, destination, ports, *options = children
-        ordered = sorted(options, key=lambda option: OPTION_ORDER.index(option[0]))
+        order = list(OPTIONS)
+        ordered = sorted(options, key=lambda option: order.index(option[0]))
         return " ".join((self._claim(head, source, destination, ports), *(text for _, text in ordered)))
 
     def assertion(self, children: Sequence[Any]) -> str:
@@ -121,7 +119,7 @@ class _Writer(Transformer[Token, Any]):
 
     def process(self, children: Sequence[Any]) -> tuple[str, str]:
         where, *executables = children
-        return str(where), f"{where} process {', '.join(executables)}"
+        return f"{where}_process", f"{where} process {', '.join(executables)}"
 
     def exe(self, children: Sequence[Token]) -> str:
         bare = str(children[0]).strip('"')

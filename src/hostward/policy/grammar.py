@@ -35,11 +35,34 @@ ICMP_TYPES = {
     "icmp": {"echo-request": 8, "timestamp": 13, "router-solicitation": 10},
     "icmpv6": {"echo-request": 128},
 }
+
+
+@dataclass(frozen=True, slots=True)
+class OptionWord:
+    """What an option looks like in a rule, and means; ``only`` is the action that it has a meaning with."""
+
+    form: str
+    only: Action | None
+    meaning: str
+
+
+# By the fields of ``Options``, in the order in which a rule is written canonically.
+OPTIONS = {
+    "by_process": OptionWord("by process EXE, …", None, "only connections that these executables open"),
+    "at_process": OptionWord("at process EXE, …", None, "only connections that these executables accept"),
+    "inspect": OptionWord("inspect=NAME", Action.ALLOW, "its packets are inspected with this set of detection rules"),
+    "limit": OptionWord("limit=RATE", Action.ALLOW, "at most so much, for each endpoint and rule"),
+    "keep": OptionWord("keep", Action.ALLOW, "its flows go on when the rule is taken away"),
+    "reject": OptionWord("reject", Action.DENY, "answered with RST or ICMP unreachable instead of silence"),
+    "audit": OptionWord("audit", Action.DENY, "what it would deny passes, and is reported as would-deny (see Audit)"),
+    "log": OptionWord("log", None, "each flow of the rule is reported; denials always are"),
+    "until": OptionWord("until TIME", None, "the rule ends at this time, UTC"),
+}
 _WORDS = """allow deny never always to on except any internet own host tenant by at process log audit keep reject until
 has not and or in group proto"""
 KEYWORDS = frozenset(_WORDS.split()) | frozenset(PROTOCOLS)
 
-_LINES = r"""
+LINES = r"""
 rule: ACTION side "to" side ["on" ports] option*
 assertion: CLAIM side "to" side ["on" ports]
 side: peers ["except" peers]
@@ -77,7 +100,7 @@ NAME: /[A-Za-z][A-Za-z0-9_-]*/
 %ignore /[ \t]+/
 """
 
-_EXPRESSION = r"""
+EXPRESSION = r"""
 expression: term ("or" term)*
 term: fact ("and" fact)*
 fact: "not" fact -> negation
@@ -117,9 +140,8 @@ class Line:
 def parse_rule(text: str) -> Line:
     """Parse ``allow …`` or ``deny …``. Raises LineError."""
     line: Line = _parse("rule", text)
-    deny_only = [word for word in ("audit", "reject") if getattr(line.options, word)]
-    allow_only = [word for word in ("keep", "limit", "inspect") if getattr(line.options, word)]
-    wrong = deny_only if line.head == "allow" else allow_only
+    given = [name for name in OPTIONS if getattr(line.options, name)]
+    wrong = [name for name in given if OPTIONS[name].only not in (None, Action(line.head))]
     if wrong:
         column = text.rfind(wrong[0]) + 1
         raise LineError(column, f"{wrong[0]!r} has no meaning in {line.head!r} rules", "leave it out")
@@ -158,7 +180,7 @@ def parse_network(text: str) -> Network:
 
 @cache
 def _parser(start: str) -> Lark:
-    grammar = _EXPRESSION if start == "expression" else _LINES
+    grammar = EXPRESSION if start == "expression" else LINES
     return Lark(grammar, parser="lalr", lexer="contextual", start=start, maybe_placeholders=True)
 
 
