@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hostward.cli.client import read_files
-from hostward.cli.output import Format, message, show
+from hostward.cli.output import Format, message, show_one
 from hostward.errors import HostwardError, PolicyError, UsageError
 
 if TYPE_CHECKING:
+    from hostward.policy.findings import Finding
     from hostward.policy.syntax import Place
 
 app = typer.Typer(no_args_is_help=True, help="Work with policy files, offline.")
@@ -25,20 +26,24 @@ _STDIN = Path("-")
 
 @app.command()
 def check(
-    path: list[Path],
+    path: Annotated[list[Path], typer.Argument(help="Policy files, or folders of *.yaml.")],
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if there is a warning, too.")] = False,
     output: Annotated[Format, typer.Option("--output", "-o", help="The form of the answer.")] = Format.TABLE,
 ) -> None:
-    """Validate files and prove their assertions, offline."""
+    """Validate files, prove their assertions and look for what is probably not meant, offline."""
     from datetime import UTC, datetime
 
+    from hostward.policy import Severity, lint, parse_sources, unsupported
     from hostward.policy import check as prove
-    from hostward.policy import parse_sources, unsupported
 
     policies = parse_sources(read_files(path))
     for problem in unsupported(policies):
         message(f"{problem}  (it parses; `apply` refuses it)")
-    results = prove(policies, [], datetime.now(UTC))
-    rows = [
+    now = datetime.now(UTC)
+    results = prove(policies, [], now)
+    findings = lint(policies, [], now)
+    warnings = sum(finding.severity is Severity.WARNING for finding in findings)
+    assertions = [
         {
             "name": result.assertion.text,
             "state": "holds" if result.holds else "fails",
@@ -48,15 +53,32 @@ def check(
         for result in results
     ]
     if output in (Format.JSON, Format.YAML):
-        show(rows, output)
+        show_one({"assertions": assertions, "warnings": [_warning(finding) for finding in findings]}, output)
     else:
-        for row in rows:
+        for row in assertions:
             print(f"{'holds' if row['state'] == 'holds' else 'FAILS'}  {row['name']}")
             if row["counter_example"]:
                 print(f"       {row['counter_example']}")
-    message(f"{len(policies.tenants)} tenants, {len(results)} assertions")
-    if not all(result.holds for result in results):
+        for finding in findings:
+            about = f"{finding.rule}: " if finding.rule else ""
+            where = f"{_place(finding.place)}: " if finding.place.line else ""
+            print(f"{finding.severity.value}  {where}{about}{finding.what} [{finding.code}]\n         {finding.hint}")
+    message(f"{len(policies.tenants)} tenants, {len(results)} assertions, {warnings} warnings")
+    if not all(result.holds for result in results) or (strict and warnings):
         raise typer.Exit(1)
+
+
+def _warning(finding: Finding) -> dict[str, object]:
+    return {
+        "code": finding.code,
+        "severity": finding.severity.value,
+        "policy": finding.policy,
+        "rule": finding.rule,
+        "place": _place(finding.place) if finding.place.line else "",
+        "what": finding.what,
+        "hint": finding.hint,
+        "others": list(finding.others),
+    }
 
 
 def _place(place: Place) -> str:

@@ -8,16 +8,20 @@ from hostward.policy.compiler import Compiled, compile_policy
 from hostward.policy.delta import SliceDelta, apply_delta, diff_slices, slice_digest
 from hostward.policy.document import PlatformPolicy, PolicySet, TenantPolicy, parse_sources
 from hostward.policy.explain import Explanation, explain
+from hostward.policy.findings import Finding, Severity
 from hostward.policy.later import unsupported
+from hostward.policy.lint import lint
 from hostward.policy.numbers import Numbers
 
 __all__ = [
     "AssertionResult",
     "Compiled",
     "Explanation",
+    "Finding",
     "Numbers",
     "PlatformPolicy",
     "PolicySet",
+    "Severity",
     "SliceDelta",
     "TenantPolicy",
     "apply_delta",
@@ -25,6 +29,7 @@ __all__ = [
     "compile_policy",
     "diff_slices",
     "explain",
+    "lint",
     "parse_sources",
     "slice_digest",
     "unsupported",

@@ -45,7 +45,10 @@ class Mode(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a tenant's and the platform's policy have in common. ``source`` is the text of its own YAML document."""
+    """What a tenant's and the platform's policy have in common.
+
+    ``source`` is the text of its own YAML document; ``places`` say where ``services/NAME`` and ``exports/NAME`` stand.
+    """
 
     name: str
     mode: Mode = Mode.ENFORCE
@@ -55,6 +58,7 @@ class Policy:
     rules: tuple[Rule, ...] = ()
     assertions: tuple[Assertion, ...] = ()
     source: str = ""
+    places: Mapping[str, Place] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +158,7 @@ class _Reader:
         self._source = source
         self._services: dict[str, tuple[PortRange, ...]] = {}
         self._groups: dict[str, Group] = {}
+        self._places: dict[str, Place] = {}
 
     def read(self, tree: yaml_tree.Mapping) -> Policy | None:
         if "tenant" in tree.keys:
@@ -181,15 +186,15 @@ class _Reader:
         if name is None:
             return None
         self._read_names(tree)
-        exports = frozenset(
-            scalar.text
-            for scalar in self._scalars(tree.items.get("exports"))
-            if self._known(scalar, self._groups, "group")
-        )
+        exported = self._scalars(tree.items.get("exports"))
+        exports = frozenset(scalar.text for scalar in exported if self._known(scalar, self._groups, "group"))
+        self._places |= {f"exports/{scalar.text}": scalar.place for scalar in exported}
         rules = self._rules(tree.items.get("rules"), name)
         assertions = self._assertions(tree.items.get("assertions"))
         mode = self._mode(tree.items.get("mode"))
-        return TenantPolicy(name, mode, self._groups, self._services, exports, rules, assertions, self._source)
+        return TenantPolicy(
+            name, mode, self._groups, self._services, exports, rules, assertions, self._source, self._places
+        )
 
     def _platform(self, tree: yaml_tree.Mapping) -> PlatformPolicy:
         self._check_keys(tree, PLATFORM_KEYS)
@@ -203,6 +208,7 @@ class _Reader:
             baseline=self._rules(tree.items.get("baseline"), f"{PLATFORM}/baseline", seen=tree.items.get("rules")),
             assertions=self._assertions(tree.items.get("assertions")),
             source=self._source,
+            places=self._places,
         )
         if "networks" in tree.items:
             policy = replace(policy, networks=self._networks(tree.items["networks"]))
@@ -244,6 +250,7 @@ class _Reader:
     def _read_names(self, tree: yaml_tree.Mapping) -> None:
         for name, value in self._entries(tree.items.get("services"), "a service"):
             ranges: list[PortRange] = []
+            self._places[f"services/{name}"] = value.place
             for scalar in self._scalars(value):
                 try:
                     line = grammar.parse_ports(scalar.text)
