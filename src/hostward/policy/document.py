@@ -31,8 +31,8 @@ from hostward.policy.yaml_tree import Problems, Scalar, Sequence, Tree
 
 PLATFORM = "platform"
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
-_MAX_NESTING = 32  # of groups in groups
-_MAX_FACTS = 4_096
+MAX_NESTING = 32  # of groups in groups
+MAX_FACTS = 4_096
 _MAX_PROBLEMS = 1_000
 
 
@@ -295,8 +295,8 @@ class _Reader:
             for other in _references(group):
                 if self._check_reference(group, other, path):
                     total += size(other, (*path, other))
-            if total > _MAX_FACTS:
-                message = f"the group {name!r} has more than {_MAX_FACTS:,} facts once the groups in it are written out"
+            if total > MAX_FACTS:
+                message = f"the group {name!r} has more than {MAX_FACTS:,} facts once the groups in it are written out"
                 self.problems.add(group.place, message, "nest groups less")
                 total = 1
             sizes[name] = total
@@ -316,8 +316,8 @@ class _Reader:
         elif other in path:
             circle = " → ".join((*path[path.index(other) :], other))
             self.problems.add(group.place, f"the group {group.name!r} contains itself: {circle}")
-        elif len(path) > _MAX_NESTING:
-            self.problems.add(group.place, f"groups nest deeper than {_MAX_NESTING} here", "write the inner ones out")
+        elif len(path) > MAX_NESTING:
+            self.problems.add(group.place, f"groups nest deeper than {MAX_NESTING} here", "write the inner ones out")
         else:
             return True
         return False

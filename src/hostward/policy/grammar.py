@@ -29,6 +29,10 @@ from hostward.policy.syntax import (
     Side,
 )
 
+# A label expression nests by parentheses; deeper ones are nobody's policy.
+MAX_DEPTH = 32
+MAX_LENGTH = 4_096
+MAX_NAME = 63
 PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132, "icmp": 1, "icmpv6": 58, "esp": 50, "gre": 47}
 _WITH_PORTS = ("tcp", "udp", "sctp")
 ICMP_TYPES = {
@@ -184,17 +188,12 @@ def _parser(start: str) -> Lark:
     return Lark(grammar, parser="lalr", lexer="contextual", start=start, maybe_placeholders=True)
 
 
-# A label expression nests by parentheses; deeper ones are nobody's policy.
-_MAX_DEPTH = 32
-_MAX_LENGTH = 4_096
-
-
 def syntax_tree(start: str, text: str) -> Tree[Token]:
     """The tree of a line as it is written: ``start`` is rule, assertion, ports or expression. Raises LineError."""
-    if len(text) > _MAX_LENGTH:
-        raise LineError(1, f"the line has {len(text)} characters, and at most {_MAX_LENGTH} are read")
-    if text.count("(") > _MAX_DEPTH or len(re.findall(r"\bnot\b", text)) > _MAX_DEPTH:
-        raise LineError(1, f"the expression nests deeper than {_MAX_DEPTH}", "name parts of it as groups")
+    if len(text) > MAX_LENGTH:
+        raise LineError(1, f"the line has {len(text)} characters, and at most {MAX_LENGTH} are read")
+    if text.count("(") > MAX_DEPTH or len(re.findall(r"\bnot\b", text)) > MAX_DEPTH:
+        raise LineError(1, f"the expression nests deeper than {MAX_DEPTH}", "name parts of it as groups")
     try:
         return _parser(start).parse(text)
     except UnexpectedInput as error:
@@ -263,8 +262,9 @@ def _join(words: list[str]) -> str:
 
 
 def _name(token: Token) -> str:
-    if len(token) > 63:
-        raise LineError(token.column or 1, f"the name {token[:20]}… has {len(token)} characters, and 63 are the limit")
+    if len(token) > MAX_NAME:
+        message = f"the name {token[:20]}… has {len(token)} characters, and {MAX_NAME} are the limit"
+        raise LineError(token.column or 1, message)
     if token in KEYWORDS:
         raise LineError(token.column or 1, f"{str(token)!r} is a word of the language and cannot be a name")
     return str(token)
