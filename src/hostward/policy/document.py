@@ -14,6 +14,7 @@ from hostward.errors import PolicyError, Problem
 from hostward.policy import grammar, yaml_tree
 from hostward.policy.grammar import KEYWORDS, LineError
 from hostward.policy.keys import NETWORK_KEYS, PLATFORM_KEYS, TENANT_KEYS
+from hostward.policy.mistakes import hint_for_peer, hint_for_service
 from hostward.policy.syntax import (
     ANY_PORT,
     Action,
@@ -171,7 +172,7 @@ class _Reader:
             if isinstance(body, yaml_tree.Mapping):
                 return self._platform(body)
             if body is not None:
-                self.problems.add(body.place, "'platform' is a mapping")
+                self.problems.add(body.place, "'platform' is a mapping", "write its keys below it, indented")
             return None
         close = get_close_matches(next(iter(tree.keys), ""), ("tenant", PLATFORM), 1)
         hint = f"did you mean {close[0]!r}?" if close else "begin with 'tenant: NAME' or 'platform:'"
@@ -223,6 +224,10 @@ class _Reader:
             if name not in allowed:
                 close = get_close_matches(name, allowed, 1)
                 hint = f"did you mean {close[0]!r}?" if close else f"the keys here are {', '.join(allowed)}"
+                if name in PLATFORM_KEYS and allowed is TENANT_KEYS:
+                    hint = "it belongs below 'platform:', in a document of its own"
+                elif name in TENANT_KEYS and allowed is PLATFORM_KEYS:
+                    hint = "it is a key of a tenant; every tenant may name the platform's groups"
                 self.problems.add(key.place, f"{name!r} is not a key here", hint)
 
     def _name(self, tree: Tree | None, what: str) -> str | None:
@@ -234,8 +239,10 @@ class _Reader:
             hint = (
                 "a name begins with a letter, has letters, digits, - and _, at most 63, and is no word of the language"
             )
-            if " " in tree.text:
+            if " " in tree.text and what != "a tenant's name":
                 hint = "if YAML split the line at ': ' or at a comma, put the whole line in quotes"
+            elif tree.text in ("allow", "deny"):
+                hint = "a rule is one line without a colon: 'allow A to B on tcp/443', or NAME: line"
             self.problems.add(tree.place, f"{tree.text[:64]!r} is not {what}", hint)
             return None
         return tree.text
@@ -244,7 +251,7 @@ class _Reader:
         if isinstance(tree, Scalar) and tree.text in ("enforce", "audit"):
             return Mode(tree.text)
         if tree is not None:
-            self.problems.add(tree.place, "the mode is 'enforce' or 'audit'")
+            self.problems.add(tree.place, "the mode is 'enforce' or 'audit'", "leave it out to enforce")
         return Mode.ENFORCE
 
     def _read_names(self, tree: yaml_tree.Mapping) -> None:
@@ -258,7 +265,8 @@ class _Reader:
                     self._line_problem(scalar, error)
                     continue
                 if line.services:
-                    self.problems.add(scalar.place, "a service lists ports, not other services")
+                    hint = "write e.g. tcp/5432"
+                    self.problems.add(scalar.place, "a service lists ports, not other services", hint)
                 ranges += line.ports
             self._services[name] = tuple(ranges)
         for name, value in self._entries(tree.items.get("groups"), "a group"):
@@ -273,6 +281,9 @@ class _Reader:
             return Group(name, None, prefixes, "[" + ", ".join(map(str, prefixes)) + "]", value.place)
         if not isinstance(value, Scalar):
             hint = "quote the expression: YAML split it at a colon or a comma"
+            if isinstance(value, yaml_tree.Mapping) and all(isinstance(item, Scalar) for item in value.items.values()):
+                pairs = [f"{key}={item.text}" for key, item in value.items.items() if isinstance(item, Scalar)]
+                hint = f"write {name}: {' and '.join(pairs)}" if pairs else "write e.g. role=web"
             self.problems.add(value.place, f"the group {name!r} is an expression or a list of prefixes", hint)
             return None
         try:
@@ -344,14 +355,17 @@ class _Reader:
             try:
                 prefixes.append(grammar.parse_network(scalar.text))
             except ValueError as error:
-                self.problems.add(scalar.place, str(error))
+                hint = "write e.g. 10.0.0.0/24, 192.0.2.7 or 2001:db8::/48"
+                if "=" in scalar.text:
+                    hint = "a label expression stands without brackets"
+                self.problems.add(scalar.place, str(error), hint)
         return tuple(prefixes)
 
     def _entries(self, tree: Tree | None, what: str) -> list[tuple[str, Tree]]:
         if tree is None:
             return []
         if not isinstance(tree, yaml_tree.Mapping):
-            self.problems.add(tree.place, "a mapping of names is expected here")
+            self.problems.add(tree.place, "a mapping of names is expected here", "write NAME: value, without '- '")
             return []
         names = [(self._name(tree.keys[key], f"{what}'s name"), value) for key, value in tree.items.items()]
         return [(name, value) for name, value in names if name is not None]
@@ -462,7 +476,8 @@ class _Reader:
     def _unknown(self, scalar: Scalar, name: str, what: str, names: Iterable[str]) -> bool:
         found = re.search(rf"(?<![\w/-]){re.escape(name)}(?![\w/-])", scalar.text)
         close = get_close_matches(name, list(names), 1)
-        hint = f"did you mean {close[0]!r}?" if close else f"define it under '{what}s:'"
+        known = hint_for_peer(name) if what == "group" else hint_for_service(name)
+        hint = known or (f"did you mean {close[0]!r}?" if close else f"define it under '{what}s:'")
         self.problems.add(scalar.inner, f"there is no {what} {name!r}", hint, offset=found.start() if found else 0)
         return False
 

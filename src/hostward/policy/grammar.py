@@ -16,6 +16,7 @@ from typing import Any
 from lark import Lark, Token, Transformer, Tree, UnexpectedCharacters, UnexpectedEOF, UnexpectedInput, UnexpectedToken
 from lark.exceptions import VisitError
 
+from hostward.policy.mistakes import hint_for, hint_for_port
 from hostward.policy.syntax import (
     ANY_PORT,
     Action,
@@ -197,7 +198,7 @@ def syntax_tree(start: str, text: str) -> Tree[Token]:
     try:
         return _parser(start).parse(text)
     except UnexpectedInput as error:
-        raise _explain(error, text) from None
+        raise _explain(error, start, text) from None
 
 
 def _parse(start: str, text: str) -> Any:  # noqa: ANN401 (each start symbol has a type of its own)
@@ -210,7 +211,7 @@ def _parse(start: str, text: str) -> Any:  # noqa: ANN401 (each start symbol has
         raise
 
 
-def _explain(error: UnexpectedInput, text: str) -> LineError:
+def _explain(error: UnexpectedInput, start: str, text: str) -> LineError:
     expected: set[str] = set()
     if isinstance(error, UnexpectedToken):
         expected = set(error.accepts or error.expected)
@@ -222,8 +223,9 @@ def _explain(error: UnexpectedInput, text: str) -> LineError:
     word = found.group() if found else ""
     words = _words(expected)
     message = "the line ends too early" if at_end or not word else f"{word!r} is not expected here"
-    close = get_close_matches(word, [w for w in words if w.isalpha()], 1) if word else []
-    hint = f"did you mean {close[0]!r}?" if close else ""
+    candidates = [candidate.strip("'") for candidate in words if candidate.strip("'").isalpha()]
+    close = get_close_matches(word.lower(), candidates, 1, 0.65) if word else []
+    hint = f"did you mean {close[0]!r}?" if close else hint_for(start, text, column)
     return LineError(column, f"{message}; expected {_join(words)}" if words else message, hint)
 
 
@@ -231,11 +233,7 @@ _TERMINALS = {
     "NAME": "a name",
     "PREFIX": "a prefix",
     "INT": "a number",
-    "ACTION": "'allow' or 'deny'",
-    "CLAIM": "'never' or 'always'",
     "PROTOCOL": "a protocol",
-    "WHERE": "by",
-    "FLAG": "log",
     "PATH": "a path",
     "STRING": "a quoted path",
     "WORD": "a label key or value",
@@ -253,8 +251,19 @@ _TERMINALS = {
 }
 
 
+_CHOICES = {
+    "ACTION": ("allow", "deny"),
+    "CLAIM": ("never", "always"),
+    "WHERE": ("by", "at"),
+    "FLAG": ("log", "audit", "keep", "reject"),
+}
+
+
 def _words(terminals: set[str]) -> list[str]:
-    return sorted(_TERMINALS.get(name, name.lower()) for name in terminals)
+    """What may stand at a place, as people read it: kinds of things first, then words."""
+    kinds = sorted(_TERMINALS[name] for name in terminals if name in _TERMINALS)
+    names = [word for name in terminals - _TERMINALS.keys() for word in _CHOICES.get(name, (name.lower(),))]
+    return [*kinds, *(f"'{word}'" for word in sorted(names))]
 
 
 def _join(words: list[str]) -> str:
@@ -323,7 +332,8 @@ class _Builder(Transformer[Token, Any]):
         try:
             return Peer(PeerKind.PREFIX, str(parse_network(str(children[0]))))
         except ValueError as error:
-            raise LineError(children[0].column or 1, str(error)) from None
+            hint = "write e.g. 10.0.0.0/24, 192.0.2.7 or 2001:db8::/48"
+            raise LineError(children[0].column or 1, str(error), hint) from None
 
     def named(self, children: list[Token]) -> Peer:
         return Peer(PeerKind.GROUP, _name(children[0]))
@@ -348,7 +358,11 @@ class _Builder(Transformer[Token, Any]):
         protocol, word = children
         types = ICMP_TYPES.get(protocol)
         if types is None:
-            raise LineError(word.column or 1, f"{protocol} takes port numbers, not {str(word)!r}")
+            raise LineError(
+                word.column or 1,
+                f"{protocol} takes port numbers, not {str(word)!r}",
+                hint_for_port(protocol, str(word)),
+            )
         if word not in types:
             close = get_close_matches(word, types, 1) or list(types)
             raise LineError(word.column or 1, f"{str(word)!r} is no type of {protocol}", f"did you mean {close[0]!r}?")
