@@ -1,188 +1,46 @@
 """Findings that need to know whom rules match: shadowed, redundant and one-sided rules, sides without anybody.
 
-They are decided over everybody that there could be: an imagined endpoint for each combination of memberships, and an
-address of each region outside. So they do not depend on who is there now; a rule by an address inside a pool, which tells
-real endpoints apart, is not judged.
+They are decided over everybody that there could be (``reach``), so that they do not depend on who is there now.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import datetime
-from enum import Enum
 
 from hostward.errors import CapacityError
-from hostward.model.endpoint import DEFAULT_NETWORK
 from hostward.policy.areas import Area, cover
-from hostward.policy.compiler import compile_policy
-from hostward.policy.document import PLATFORM, Mode, PlatformPolicy, Policy, PolicySet
+from hostward.policy.document import PLATFORM, Policy, PolicySet
 from hostward.policy.findings import Finding, Severity
-from hostward.policy.grammar import parse_network
-from hostward.policy.numbers import Numbers
 from hostward.policy.ports import Classes, cut
-from hostward.policy.prefixes import PrefixSet
-from hostward.policy.syntax import Action, Network, Options, Peer, PeerKind, Place, PortRange, Rule, Side
-from hostward.policy.witness import MAX_COMBINATIONS, boundaries, combinations, satisfiable, variety
+from hostward.policy.reach import Imagined, Reach, Tier, peers_of
+from hostward.policy.syntax import Action, Options, Peer, PeerKind, Place, PortRange, Rule, Side
+from hostward.policy.witness import satisfiable
 
-# What a command line may take: evaluations of a group's expression, and pairs of rules compared.
-_MAX_EVALUATIONS = 1_000_000
+# What a command line may take: pairs of rules compared, of all policies together.
 _MAX_PAIRS = 2_000_000
-# Endpoints may belong to a tenant that has no file. No tenant can have this name.
-_NO_FILE = "a tenant without a file"
-
-
-class _Tier(Enum):
-    PLATFORM = "platform"
-    TENANT = "tenant"
-    BASELINE = "baseline"
-
-
-@dataclass(frozen=True, slots=True)
-class _Reach:
-    """A rule with the pairs of subjects that it speaks of; ``judged`` if imagined endpoints can stand for real ones."""
-
-    rule: Rule
-    tier: _Tier
-    pairs: tuple[tuple[int, int], ...]
-    audits: bool
-    judged: bool
-
-    def areas(self, ports: int) -> list[Area]:
-        return [Area(sources, destinations, ports) for sources, destinations in self.pairs]
 
 
 def overlaps(policies: PolicySet, now: datetime) -> Iterator[Finding]:
     """Every finding about whom the rules match."""
-    world = _World(policies, now)
+    world = Imagined(policies, now)
+    left = _MAX_PAIRS
     for policy in world.everybody:
-        yield from _Judge(world, policy).findings()
-
-
-class _World:
-    """The imagined subjects, and what the platform's rules match among them."""
-
-    def __init__(self, policies: PolicySet, now: datetime) -> None:
-        self.policies = policies
-        self.now = now
-        self.platform = policies.effective_platform
-        self.everybody: list[Policy] = [self.platform, *policies.tenants.values()]
-        self.compiled = compile_policy(policies, (), Numbers.empty(), now)
-        self.pools = [pool for pools in self.platform.networks.values() for pool in pools]
-        self.too_large: dict[str, int] = {}
-        self._imagine()
-        for address in boundaries(policies):
-            self.compiled.subject_of_address(address, DEFAULT_NETWORK)
-        self._reaches: dict[str, list[_Reach]] = {}
-
-    def _imagine(self) -> None:
-        asked: list[tuple[str, str, Mapping[str, str]]] = []
-        left = _MAX_EVALUATIONS
-        network = next(iter(self.platform.networks), DEFAULT_NETWORK)
-        tenants: list[Policy] = [*self.policies.tenants.values(), Policy(_NO_FILE)]
-        for policy in tenants:
-            both = (policy, self.platform)
-            count = variety(both)
-            cost = count * (len(policy.groups) + len(self.platform.groups))
-            if count > MAX_COMBINATIONS or cost > left:
-                # One stands for all: rules that could tell them apart are not judged.
-                self.too_large[policy.name] = count
-                asked.append((policy.name, network, {}))
-                continue
-            left -= cost
-            asked += [(policy.name, network, labels) for labels in combinations(both)]
-        self.compiled.subjects_of_labels(asked)
-
-    def side(self, side: Side, rule: Rule, owner: str, own: str) -> int:
-        """The bit set of a rule's side."""
-        return self.compiled.subjects.side(side, rule, owner, own)
-
-    def own(self, tenant: str, rule: Rule) -> int:
-        """The bit set of a tenant's endpoints; the same whatever the rule."""
-        return self.side(Side((Peer(PeerKind.OWN),)), rule, tenant, tenant)
-
-    def tenants(self) -> list[str]:
-        """Every tenant with imagined endpoints."""
-        return [*self.policies.tenants, _NO_FILE]
-
-    def prefixes(self, peer: Peer, policy: Policy) -> tuple[Network, ...]:
-        """The prefixes that a peer names."""
-        if peer.kind is PeerKind.PREFIX:
-            return (parse_network(peer.name),)
-        owner = policy if peer.kind is PeerKind.GROUP else self._other(peer)
-        return owner.groups[peer.name].prefixes if owner and peer.name in owner.groups else ()
-
-    def in_pool(self, prefix: Network) -> bool:
-        """Whether all of a prefix may be endpoints' addresses."""
-        return PrefixSet(self.pools).contains(prefix)
-
-    def told_apart(self, peer: Peer, policy: Policy) -> bool:
-        """Whether a peer divides endpoints in a way that the imagined ones do not show."""
-        if peer.kind is PeerKind.FOREIGN:
-            known = self.too_large or (peer.tenant != PLATFORM and peer.tenant not in self.policies.tenants)
-            if known:
-                return True
-        prefixes = self.prefixes(peer, policy)
-        return any(
-            prefix.version == pool.version and prefix.overlaps(pool) for prefix in prefixes for pool in self.pools
-        )
-
-    def _other(self, peer: Peer) -> Policy | None:
-        return self.platform if peer.tenant == PLATFORM else self.policies.tenants.get(peer.tenant)
-
-    def reaches(self, policy: Policy) -> list[_Reach]:
-        """Every rule of a policy that is in force, with whom it matches."""
-        if policy.name not in self._reaches:
-            tier = _Tier.PLATFORM if policy.name == PLATFORM else _Tier.TENANT
-            found = [self._reach(rule, policy, tier) for rule in policy.rules if self._in_force(rule)]
-            if isinstance(policy, PlatformPolicy):
-                found += [self._reach(rule, policy, _Tier.BASELINE) for rule in policy.baseline if self._in_force(rule)]
-            self._reaches[policy.name] = found
-        return self._reaches[policy.name]
-
-    def _in_force(self, rule: Rule) -> bool:
-        return rule.options.until is None or rule.options.until > self.now
-
-    def _reach(self, rule: Rule, policy: Policy, tier: _Tier) -> _Reach:
-        pairs: list[tuple[int, int]] = []
-        uses_own = any(peer.kind is PeerKind.OWN for peer in _peers(rule))
-        everyone = 0
-        for tenant in self.tenants():
-            everyone |= self.own(tenant, rule)
-        if tier is _Tier.TENANT:
-            pairs = self._pairs(rule, policy.name, policy.name, self.own(policy.name, rule))
-        elif uses_own:
-            for tenant in self.tenants():
-                pairs += self._pairs(rule, policy.name, tenant, self.own(tenant, rule))
-        else:
-            pairs = self._pairs(rule, policy.name, "", everyone)
-        by_address = rule.action is Action.DENY or policy.name == PLATFORM
-        sides = (rule.source, rule.destination)
-        peers = [peer for side in sides for peer in side.peers if by_address or peer.kind is PeerKind.FOREIGN]
-        peers += [peer for side in sides for peer in side.excluded]
-        judged = not any(peer.kind is PeerKind.HOST for peer in _peers(rule))
-        judged = judged and not any(self.told_apart(peer, policy) for peer in peers)
-        audits = rule.action is Action.DENY and (
-            rule.options.audit or (policy.name == PLATFORM and policy.mode is Mode.AUDIT)
-        )
-        return _Reach(rule, tier, tuple(pairs), audits, judged)
-
-    def _pairs(self, rule: Rule, owner: str, own: str, ends: int) -> list[tuple[int, int]]:
-        """The pairs of which at least one end is in ``ends``."""
-        sources = self.side(rule.source, rule, owner, own)
-        destinations = self.side(rule.destination, rule, owner, own)
-        pairs = [(sources & ends, destinations), (sources & ~ends, destinations & ends)]
-        return [pair for pair in pairs if all(pair)]
+        rules = len(world.reaches(policy))
+        pairs = rules * (rules + len(world.reaches(world.platform)))
+        yield from _Judge(world, policy).findings(in_order=pairs <= left)
+        left -= pairs if pairs <= left else 0
 
 
 class _Judge:
     """What is to be said of one policy's rules."""
 
-    def __init__(self, world: _World, policy: Policy) -> None:
+    def __init__(self, world: Imagined, policy: Policy) -> None:
         self._world = world
         self._policy = policy
 
-    def findings(self) -> Iterator[Finding]:
+    def findings(self, *, in_order: bool) -> Iterator[Finding]:
+        """Every finding; which rules come before which is only looked for with ``in_order``."""
         world, policy = self._world, self._policy
         mine = world.reaches(policy)
         for reach in mine:
@@ -195,7 +53,7 @@ class _Judge:
         for reach in mine:
             yield from self._of_sides(reach)
         above = [] if policy.name == PLATFORM else world.reaches(world.platform)
-        if len(mine) * (len(mine) + len(above)) > _MAX_PAIRS:
+        if not in_order:
             yield self._not_checked(f"it has {len(mine):,} rules")
             return
         try:
@@ -223,7 +81,7 @@ class _Judge:
                 what = f"{peer} lies in a pool of endpoints' addresses, and a prefix never allows an endpoint"
                 hint = "name a group of the endpoints, or `tenant T/G` for those of another tenant"
                 yield self._warning("prefix-in-pool", rule, what, hint)
-        for peer in _peers(rule):
+        for peer in peers_of(rule):
             if peer.kind is PeerKind.FOREIGN and policy.name != PLATFORM:
                 yield from self._of_foreign(rule, peer)
 
@@ -243,7 +101,7 @@ class _Judge:
             what = f"the tenant {peer.tenant!r} exports {named}, so {peer} matches nobody"
             yield self._warning("not-exported", rule, what, f"ask {peer.tenant!r} to list it under `exports:`")
 
-    def _of_sides(self, reach: _Reach) -> Iterator[Finding]:
+    def _of_sides(self, reach: Reach) -> Iterator[Finding]:
         """Sides and exceptions that hold nobody, and allows to which the other tenant does not consent."""
         world, policy, rule = self._world, self._policy, reach.rule
         if not reach.judged:
@@ -277,10 +135,10 @@ class _Judge:
 
     def _names_unsatisfiable(self, rule: Rule) -> bool:
         groups = self._policy.groups
-        named = [groups[peer.name].expression for peer in _peers(rule) if peer.kind is PeerKind.GROUP]
+        named = [groups[peer.name].expression for peer in peers_of(rule) if peer.kind is PeerKind.GROUP]
         return any(expression and satisfiable(expression, groups) is False for expression in named)
 
-    def _of_consent(self, reach: _Reach) -> Iterator[Finding]:
+    def _of_consent(self, reach: Reach) -> Iterator[Finding]:
         """A tenant's allow that names another one needs an allow from there, or from the platform."""
         world, rule = self._world, reach.rule
         named = {peer.tenant for peer in (*rule.source.peers, *rule.destination.peers) if peer.kind is PeerKind.FOREIGN}
@@ -299,14 +157,14 @@ class _Judge:
                 yield self._warning("one-sided", rule, what, hint)
 
     @staticmethod
-    def _consents(other: _Reach, rule: Rule, across: list[Area]) -> bool:
+    def _consents(other: Reach, rule: Rule, across: list[Area]) -> bool:
         return (
             other.rule.action is Action.ALLOW
             and _share_ports(other.rule.ports, rule.ports)
             and any(area & piece for area in other.areas(1) for piece in across)
         )
 
-    def _of_order(self, known: list[_Reach], mine: list[_Reach], classes: Classes) -> Iterator[Finding]:
+    def _of_order(self, known: list[Reach], mine: list[Reach], classes: Classes) -> Iterator[Finding]:
         """Rules that never decide, and rules without which nothing changes."""
         everything = (1 << len(classes.members)) - 1
         masks = {
@@ -345,22 +203,16 @@ class _Judge:
                 yield self._warning("redundant", rule, what, "remove it, or narrow the others", found)
 
 
-def _peers(rule: Rule) -> Iterable[Peer]:
-    for side in (rule.source, rule.destination):
-        yield from side.peers
-        yield from side.excluded
-
-
-def _comes_before(other: _Reach, reach: _Reach) -> bool:
+def _comes_before(other: Reach, reach: Reach) -> bool:
     """Whether ``other`` decides instead of ``reach`` wherever both match, for as long as that is in force."""
     if other.audits or not _lasts(other.rule.options, reach.rule.options):
         return False
     if other.tier is reach.tier:
         return other.rule.action is Action.DENY and (reach.rule.action is Action.ALLOW or reach.audits)
-    return other.tier is _Tier.PLATFORM
+    return other.tier is Tier.PLATFORM
 
 
-def _stands_in(other: _Reach, reach: _Reach) -> bool:
+def _stands_in(other: Reach, reach: Reach) -> bool:
     """Whether ``other`` does all that ``reach`` does wherever both match."""
     mine, theirs = reach.rule.options, other.rule.options
     return (
