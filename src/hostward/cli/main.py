@@ -10,23 +10,20 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from hostward.cli.client import Client, read_files, read_sources, remember
 from hostward.cli.durations import parse_duration_s, parse_since
 from hostward.cli.output import Format, Kind, message, show, show_one, show_stream
+from hostward.cli.policy import app as policy_app
 from hostward.errors import HostwardError, UsageError
-
-if TYPE_CHECKING:
-    from hostward.policy.syntax import Place
 
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-policy_app = typer.Typer(no_args_is_help=True, help="Work with policy files, offline.")
 endpoint_app = typer.Typer(no_args_is_help=True, help="Attach, label and release workloads.")
 host_app = typer.Typer(no_args_is_help=True, help="Hosts and their enrolment.")
 bench_app = typer.Typer(no_args_is_help=True, help="Benchmarks.")
@@ -147,42 +144,6 @@ def delete(kind: str, name: str, server: Server = "", output: Output = Format.TA
             "only a tenant can be deleted", subject=kind, hint="`hostward endpoint remove` releases a workload"
         )
     _report(Client(server).call("DELETE", f"/v1/tenants/{name}"), output)
-
-
-@policy_app.command("check")
-def policy_check(path: list[Path], output: Output = Format.TABLE) -> None:
-    """Validate files and prove their assertions, offline."""
-    from datetime import UTC, datetime
-
-    from hostward.policy import check, parse_sources, unsupported
-
-    policies = parse_sources(read_files(path))
-    for problem in unsupported(policies):
-        message(f"{problem}  (it parses; `apply` refuses it)")
-    results = check(policies, [], datetime.now(UTC))
-    rows = [
-        {
-            "name": result.assertion.text,
-            "state": "holds" if result.holds else "fails",
-            "place": _place(result.assertion.place),
-            "counter_example": result.counter_example,
-        }
-        for result in results
-    ]
-    if output in (Format.JSON, Format.YAML):
-        show(rows, output)
-    else:
-        for row in rows:
-            print(f"{'holds' if row['state'] == 'holds' else 'FAILS'}  {row['name']}")
-            if row["counter_example"]:
-                print(f"       {row['counter_example']}")
-    message(f"{len(policies.tenants)} tenants, {len(results)} assertions")
-    if not all(result.holds for result in results):
-        raise typer.Exit(1)
-
-
-def _place(place: Place) -> str:
-    return f"{place.file}:{place.line}:{place.column}"
 
 
 @app.command()

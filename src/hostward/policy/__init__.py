@@ -9,7 +9,9 @@ from hostward.policy.delta import SliceDelta, apply_delta, diff_slices
 from hostward.policy.document import PlatformPolicy, PolicySet, TenantPolicy, parse_sources
 from hostward.policy.encoding import decode_slice, digest_of, encode_slice, slice_digest
 from hostward.policy.explain import Explanation, explain
+from hostward.policy.findings import Finding, Severity
 from hostward.policy.later import unsupported
+from hostward.policy.lint import lint
 from hostward.policy.numbers import Allocator, Numbers
 
 __all__ = [
@@ -17,9 +19,11 @@ __all__ = [
     "AssertionResult",
     "Compiled",
     "Explanation",
+    "Finding",
     "Numbers",
     "PlatformPolicy",
     "PolicySet",
+    "Severity",
     "SliceDelta",
     "TenantPolicy",
     "apply_delta",
@@ -30,6 +34,7 @@ __all__ = [
     "digest_of",
     "encode_slice",
     "explain",
+    "lint",
     "parse_sources",
     "slice_digest",
     "unsupported",

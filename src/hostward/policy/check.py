@@ -15,10 +15,10 @@ from hostward.model.slice import ClassSet, Row
 from hostward.policy.compiler import Compiled, compile_policy
 from hostward.policy.document import PLATFORM, Policy, PolicySet
 from hostward.policy.numbers import Numbers
-from hostward.policy.subjects import Subject, members, named_prefixes
+from hostward.policy.subjects import Subject, members
 from hostward.policy.syntax import Action, Assertion, Options, PeerKind, PortRange, Rule
 from hostward.policy.verdicts import DENY
-from hostward.policy.witness import combinations
+from hostward.policy.witness import boundaries, combinations
 
 _PROTOCOL_NAMES = {6: "tcp", 17: "udp", 132: "sctp", 1: "icmp", 58: "icmpv6", 50: "esp", 47: "gre"}
 
@@ -44,11 +44,10 @@ def check(policies: PolicySet, endpoints: Iterable[Endpoint], now: datetime) -> 
         names.setdefault(subject.index, endpoint.id)
     if not compiled.endpoints:
         _imagine(compiled, names)
-    for policy in everybody:
-        for prefix in named_prefixes(policies, policy):
-            outside = compiled.subject_of_address(str(prefix.network_address), DEFAULT_NETWORK)
-            if outside is not None:
-                names.setdefault(outside.index, str(prefix))
+    for address in boundaries(policies):
+        outside = compiled.subject_of_address(address, DEFAULT_NETWORK)
+        if outside is not None:
+            names.setdefault(outside.index, address)
     return tuple(_prove(compiled, policy, assertion, names) for policy in everybody for assertion in policy.assertions)
 
 

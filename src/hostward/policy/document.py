@@ -13,6 +13,8 @@ from ipaddress import ip_network
 from hostward.errors import PolicyError, Problem
 from hostward.policy import grammar, yaml_tree
 from hostward.policy.grammar import KEYWORDS, LineError
+from hostward.policy.keys import NETWORK_KEYS, PLATFORM_KEYS, TENANT_KEYS
+from hostward.policy.mistakes import hint_for_peer, hint_for_service
 from hostward.policy.syntax import (
     ANY_PORT,
     Action,
@@ -30,11 +32,9 @@ from hostward.policy.yaml_tree import Problems, Scalar, Sequence, Tree
 
 PLATFORM = "platform"
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
-_MAX_NESTING = 32  # of groups in groups
-_MAX_FACTS = 4_096
+MAX_NESTING = 32  # of groups in groups
+MAX_FACTS = 4_096
 _MAX_PROBLEMS = 1_000
-_TENANT_KEYS = ("tenant", "mode", "groups", "services", "exports", "rules", "assertions")
-_PLATFORM_KEYS = ("mode", "networks", "internal", "groups", "services", "rules", "baseline", "assertions")
 
 
 class Mode(Enum):
@@ -46,7 +46,10 @@ class Mode(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a tenant's and the platform's policy have in common. ``source`` is the text of its own YAML document."""
+    """What a tenant's and the platform's policy have in common.
+
+    ``source`` is the text of its own YAML document; ``places`` say where ``services/NAME`` and ``exports/NAME`` stand.
+    """
 
     name: str
     mode: Mode = Mode.ENFORCE
@@ -57,6 +60,7 @@ class Policy:
     assertions: tuple[Assertion, ...] = ()
     source: str = ""
     revoked: tuple[Rule, ...] = ()  # with `keep`, and no more in force: see ``revocation``
+    places: Mapping[str, Place] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +160,7 @@ class _Reader:
         self._source = source
         self._services: dict[str, tuple[PortRange, ...]] = {}
         self._groups: dict[str, Group] = {}
+        self._places: dict[str, Place] = {}
 
     def read(self, tree: yaml_tree.Mapping) -> Policy | None:
         if "tenant" in tree.keys:
@@ -168,7 +173,7 @@ class _Reader:
             if isinstance(body, yaml_tree.Mapping):
                 return self._platform(body)
             if body is not None:
-                self.problems.add(body.place, "'platform' is a mapping")
+                self.problems.add(body.place, "'platform' is a mapping", "write its keys below it, indented")
             return None
         close = get_close_matches(next(iter(tree.keys), ""), ("tenant", PLATFORM), 1)
         hint = f"did you mean {close[0]!r}?" if close else "begin with 'tenant: NAME' or 'platform:'"
@@ -176,25 +181,25 @@ class _Reader:
         return None
 
     def _tenant(self, tree: yaml_tree.Mapping) -> TenantPolicy | None:
-        self._check_keys(tree, _TENANT_KEYS)
+        self._check_keys(tree, TENANT_KEYS)
         name = self._name(tree.items.get("tenant"), "a tenant's name")
         if name == PLATFORM:
             self.problems.add(tree.keys["tenant"].place, "no tenant may be called 'platform'")
         if name is None:
             return None
         self._read_names(tree)
-        exports = frozenset(
-            scalar.text
-            for scalar in self._scalars(tree.items.get("exports"))
-            if self._known(scalar, self._groups, "group")
-        )
+        exported = self._scalars(tree.items.get("exports"))
+        exports = frozenset(scalar.text for scalar in exported if self._known(scalar, self._groups, "group"))
+        self._places |= {f"exports/{scalar.text}": scalar.place for scalar in exported}
         rules = self._rules(tree.items.get("rules"), name)
         assertions = self._assertions(tree.items.get("assertions"))
         mode = self._mode(tree.items.get("mode"))
-        return TenantPolicy(name, mode, self._groups, self._services, exports, rules, assertions, self._source)
+        return TenantPolicy(
+            name, mode, self._groups, self._services, exports, rules, assertions, self._source, places=self._places
+        )
 
     def _platform(self, tree: yaml_tree.Mapping) -> PlatformPolicy:
-        self._check_keys(tree, _PLATFORM_KEYS)
+        self._check_keys(tree, PLATFORM_KEYS)
         self._read_names(tree)
         policy = PlatformPolicy(
             mode=self._mode(tree.items.get("mode")),
@@ -205,6 +210,7 @@ class _Reader:
             baseline=self._rules(tree.items.get("baseline"), f"{PLATFORM}/baseline", seen=tree.items.get("rules")),
             assertions=self._assertions(tree.items.get("assertions")),
             source=self._source,
+            places=self._places,
         )
         if "networks" in tree.items:
             policy = replace(policy, networks=self._networks(tree.items["networks"]))
@@ -214,11 +220,15 @@ class _Reader:
 
     # -- pieces
 
-    def _check_keys(self, tree: yaml_tree.Mapping, allowed: tuple[str, ...]) -> None:
+    def _check_keys(self, tree: yaml_tree.Mapping, allowed: Iterable[str]) -> None:
         for name, key in tree.keys.items():
             if name not in allowed:
                 close = get_close_matches(name, allowed, 1)
                 hint = f"did you mean {close[0]!r}?" if close else f"the keys here are {', '.join(allowed)}"
+                if name in PLATFORM_KEYS and allowed is TENANT_KEYS:
+                    hint = "it belongs below 'platform:', in a document of its own"
+                elif name in TENANT_KEYS and allowed is PLATFORM_KEYS:
+                    hint = "it is a key of a tenant; every tenant may name the platform's groups"
                 self.problems.add(key.place, f"{name!r} is not a key here", hint)
 
     def _name(self, tree: Tree | None, what: str) -> str | None:
@@ -230,8 +240,10 @@ class _Reader:
             hint = (
                 "a name begins with a letter, has letters, digits, - and _, at most 63, and is no word of the language"
             )
-            if " " in tree.text:
+            if " " in tree.text and what != "a tenant's name":
                 hint = "if YAML split the line at ': ' or at a comma, put the whole line in quotes"
+            elif tree.text in ("allow", "deny"):
+                hint = "a rule is one line without a colon: 'allow A to B on tcp/443', or NAME: line"
             self.problems.add(tree.place, f"{tree.text[:64]!r} is not {what}", hint)
             return None
         return tree.text
@@ -240,12 +252,13 @@ class _Reader:
         if isinstance(tree, Scalar) and tree.text in ("enforce", "audit"):
             return Mode(tree.text)
         if tree is not None:
-            self.problems.add(tree.place, "the mode is 'enforce' or 'audit'")
+            self.problems.add(tree.place, "the mode is 'enforce' or 'audit'", "leave it out to enforce")
         return Mode.ENFORCE
 
     def _read_names(self, tree: yaml_tree.Mapping) -> None:
         for name, value in self._entries(tree.items.get("services"), "a service"):
             ranges: list[PortRange] = []
+            self._places[f"services/{name}"] = value.place
             for scalar in self._scalars(value):
                 try:
                     line = grammar.parse_ports(scalar.text)
@@ -253,7 +266,8 @@ class _Reader:
                     self._line_problem(scalar, error)
                     continue
                 if line.services:
-                    self.problems.add(scalar.place, "a service lists ports, not other services")
+                    hint = "write e.g. tcp/5432"
+                    self.problems.add(scalar.place, "a service lists ports, not other services", hint)
                 ranges += line.ports
             self._services[name] = tuple(ranges)
         for name, value in self._entries(tree.items.get("groups"), "a group"):
@@ -268,6 +282,9 @@ class _Reader:
             return Group(name, None, prefixes, "[" + ", ".join(map(str, prefixes)) + "]", value.place)
         if not isinstance(value, Scalar):
             hint = "quote the expression: YAML split it at a colon or a comma"
+            if isinstance(value, yaml_tree.Mapping) and all(isinstance(item, Scalar) for item in value.items.values()):
+                pairs = [f"{key}={item.text}" for key, item in value.items.items() if isinstance(item, Scalar)]
+                hint = f"write {name}: {' and '.join(pairs)}" if pairs else "write e.g. role=web"
             self.problems.add(value.place, f"the group {name!r} is an expression or a list of prefixes", hint)
             return None
         try:
@@ -290,8 +307,8 @@ class _Reader:
             for other in _references(group):
                 if self._check_reference(group, other, path):
                     total += size(other, (*path, other))
-            if total > _MAX_FACTS:
-                message = f"the group {name!r} has more than {_MAX_FACTS:,} facts once the groups in it are written out"
+            if total > MAX_FACTS:
+                message = f"the group {name!r} has more than {MAX_FACTS:,} facts once the groups in it are written out"
                 self.problems.add(group.place, message, "nest groups less")
                 total = 1
             sizes[name] = total
@@ -311,8 +328,8 @@ class _Reader:
         elif other in path:
             circle = " → ".join((*path[path.index(other) :], other))
             self.problems.add(group.place, f"the group {group.name!r} contains itself: {circle}")
-        elif len(path) > _MAX_NESTING:
-            self.problems.add(group.place, f"groups nest deeper than {_MAX_NESTING} here", "write the inner ones out")
+        elif len(path) > MAX_NESTING:
+            self.problems.add(group.place, f"groups nest deeper than {MAX_NESTING} here", "write the inner ones out")
         else:
             return True
         return False
@@ -322,7 +339,7 @@ class _Reader:
         for name, value in self._entries(tree, "a network"):
             pools = value.items.get("pools") if isinstance(value, yaml_tree.Mapping) else None
             if isinstance(value, yaml_tree.Mapping):
-                self._check_keys(value, ("pools",))
+                self._check_keys(value, NETWORK_KEYS)
             if pools is None:
                 self.problems.add(value.place, f"the network {name!r} has no pools", "write e.g. {pools: [10.0.0.0/8]}")
                 continue
@@ -339,14 +356,17 @@ class _Reader:
             try:
                 prefixes.append(grammar.parse_network(scalar.text))
             except ValueError as error:
-                self.problems.add(scalar.place, str(error))
+                hint = "write e.g. 10.0.0.0/24, 192.0.2.7 or 2001:db8::/48"
+                if "=" in scalar.text:
+                    hint = "a label expression stands without brackets"
+                self.problems.add(scalar.place, str(error), hint)
         return tuple(prefixes)
 
     def _entries(self, tree: Tree | None, what: str) -> list[tuple[str, Tree]]:
         if tree is None:
             return []
         if not isinstance(tree, yaml_tree.Mapping):
-            self.problems.add(tree.place, "a mapping of names is expected here")
+            self.problems.add(tree.place, "a mapping of names is expected here", "write NAME: value, without '- '")
             return []
         names = [(self._name(tree.keys[key], f"{what}'s name"), value) for key, value in tree.items.items()]
         return [(name, value) for name, value in names if name is not None]
@@ -457,7 +477,8 @@ class _Reader:
     def _unknown(self, scalar: Scalar, name: str, what: str, names: Iterable[str]) -> bool:
         found = re.search(rf"(?<![\w/-]){re.escape(name)}(?![\w/-])", scalar.text)
         close = get_close_matches(name, list(names), 1)
-        hint = f"did you mean {close[0]!r}?" if close else f"define it under '{what}s:'"
+        known = hint_for_peer(name) if what == "group" else hint_for_service(name)
+        hint = known or (f"did you mean {close[0]!r}?" if close else f"define it under '{what}s:'")
         self.problems.add(scalar.inner, f"there is no {what} {name!r}", hint, offset=found.start() if found else 0)
         return False
 

@@ -13,9 +13,10 @@ from functools import cache
 from ipaddress import ip_network
 from typing import Any
 
-from lark import Lark, Token, Transformer, UnexpectedCharacters, UnexpectedEOF, UnexpectedInput, UnexpectedToken
+from lark import Lark, Token, Transformer, Tree, UnexpectedCharacters, UnexpectedEOF, UnexpectedInput, UnexpectedToken
 from lark.exceptions import VisitError
 
+from hostward.policy.mistakes import hint_for, hint_for_port
 from hostward.policy.syntax import (
     ANY_PORT,
     Action,
@@ -29,17 +30,44 @@ from hostward.policy.syntax import (
     Side,
 )
 
+# A label expression nests by parentheses; deeper ones are nobody's policy.
+MAX_DEPTH = 32
+MAX_LENGTH = 4_096
+MAX_NAME = 63
 PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132, "icmp": 1, "icmpv6": 58, "esp": 50, "gre": 47}
 _WITH_PORTS = ("tcp", "udp", "sctp")
 ICMP_TYPES = {
     "icmp": {"echo-request": 8, "timestamp": 13, "router-solicitation": 10},
     "icmpv6": {"echo-request": 128},
 }
+
+
+@dataclass(frozen=True, slots=True)
+class OptionWord:
+    """What an option looks like in a rule, and means; ``only`` is the action that it has a meaning with."""
+
+    form: str
+    only: Action | None
+    meaning: str
+
+
+# By the fields of ``Options``, in the order in which a rule is written canonically.
+OPTIONS = {
+    "by_process": OptionWord("by process EXE, …", None, "only connections that these executables open"),
+    "at_process": OptionWord("at process EXE, …", None, "only connections that these executables accept"),
+    "inspect": OptionWord("inspect=NAME", Action.ALLOW, "its packets are inspected with this set of detection rules"),
+    "limit": OptionWord("limit=RATE", Action.ALLOW, "at most so much, for each endpoint and rule"),
+    "keep": OptionWord("keep", Action.ALLOW, "its flows go on when the rule is taken away"),
+    "reject": OptionWord("reject", Action.DENY, "answered with RST or ICMP unreachable instead of silence"),
+    "audit": OptionWord("audit", Action.DENY, "what it would deny passes, and is reported as would-deny (see Audit)"),
+    "log": OptionWord("log", None, "each flow of the rule is reported; denials always are"),
+    "until": OptionWord("until TIME", None, "the rule ends at this time, UTC"),
+}
 _WORDS = """allow deny never always to on except any internet own host tenant by at process log audit keep reject until
 has not and or in group proto"""
 KEYWORDS = frozenset(_WORDS.split()) | frozenset(PROTOCOLS)
 
-_LINES = r"""
+LINES = r"""
 rule: ACTION side "to" side ["on" ports] option*
 assertion: CLAIM side "to" side ["on" ports]
 side: peers ["except" peers]
@@ -77,7 +105,7 @@ NAME: /[A-Za-z][A-Za-z0-9_-]*/
 %ignore /[ \t]+/
 """
 
-_EXPRESSION = r"""
+EXPRESSION = r"""
 expression: term ("or" term)*
 term: fact ("and" fact)*
 fact: "not" fact -> negation
@@ -117,9 +145,8 @@ class Line:
 def parse_rule(text: str) -> Line:
     """Parse ``allow …`` or ``deny …``. Raises LineError."""
     line: Line = _parse("rule", text)
-    deny_only = [word for word in ("audit", "reject") if getattr(line.options, word)]
-    allow_only = [word for word in ("keep", "limit", "inspect") if getattr(line.options, word)]
-    wrong = deny_only if line.head == "allow" else allow_only
+    given = [name for name in OPTIONS if getattr(line.options, name)]
+    wrong = [name for name in given if OPTIONS[name].only not in (None, Action(line.head))]
     if wrong:
         column = text.rfind(wrong[0]) + 1
         raise LineError(column, f"{wrong[0]!r} has no meaning in {line.head!r} rules", "leave it out")
@@ -158,31 +185,33 @@ def parse_network(text: str) -> Network:
 
 @cache
 def _parser(start: str) -> Lark:
-    grammar = _EXPRESSION if start == "expression" else _LINES
+    grammar = EXPRESSION if start == "expression" else LINES
     return Lark(grammar, parser="lalr", lexer="contextual", start=start, maybe_placeholders=True)
 
 
-# A label expression nests by parentheses; deeper ones are nobody's policy.
-_MAX_DEPTH = 32
-_MAX_LENGTH = 4_096
+def syntax_tree(start: str, text: str) -> Tree[Token]:
+    """The tree of a line as it is written: ``start`` is rule, assertion, ports or expression. Raises LineError."""
+    if len(text) > MAX_LENGTH:
+        raise LineError(1, f"the line has {len(text)} characters, and at most {MAX_LENGTH} are read")
+    if text.count("(") > MAX_DEPTH or len(re.findall(r"\bnot\b", text)) > MAX_DEPTH:
+        raise LineError(1, f"the expression nests deeper than {MAX_DEPTH}", "name parts of it as groups")
+    try:
+        return _parser(start).parse(text)
+    except UnexpectedInput as error:
+        raise _explain(error, start, text) from None
 
 
 def _parse(start: str, text: str) -> Any:  # noqa: ANN401 (each start symbol has a type of its own)
-    if len(text) > _MAX_LENGTH:
-        raise LineError(1, f"the line has {len(text)} characters, and at most {_MAX_LENGTH} are read")
-    if text.count("(") > _MAX_DEPTH or len(re.findall(r"\bnot\b", text)) > _MAX_DEPTH:
-        raise LineError(1, f"the expression nests deeper than {_MAX_DEPTH}", "name parts of it as groups")
+    tree = syntax_tree(start, text)
     try:
-        return _Builder().transform(_parser(start).parse(text))
+        return _Builder().transform(tree)
     except VisitError as error:
         if isinstance(error.orig_exc, LineError):
             raise error.orig_exc from None
         raise
-    except UnexpectedInput as error:
-        raise _explain(error, text) from None
 
 
-def _explain(error: UnexpectedInput, text: str) -> LineError:
+def _explain(error: UnexpectedInput, start: str, text: str) -> LineError:
     expected: set[str] = set()
     if isinstance(error, UnexpectedToken):
         expected = set(error.accepts or error.expected)
@@ -194,8 +223,9 @@ def _explain(error: UnexpectedInput, text: str) -> LineError:
     word = found.group() if found else ""
     words = _words(expected)
     message = "the line ends too early" if at_end or not word else f"{word!r} is not expected here"
-    close = get_close_matches(word, [w for w in words if w.isalpha()], 1) if word else []
-    hint = f"did you mean {close[0]!r}?" if close else ""
+    candidates = [candidate.strip("'") for candidate in words if candidate.strip("'").isalpha()]
+    close = get_close_matches(word.lower(), candidates, 1, 0.65) if word else []
+    hint = f"did you mean {close[0]!r}?" if close else hint_for(start, text, column)
     return LineError(column, f"{message}; expected {_join(words)}" if words else message, hint)
 
 
@@ -203,11 +233,7 @@ _TERMINALS = {
     "NAME": "a name",
     "PREFIX": "a prefix",
     "INT": "a number",
-    "ACTION": "'allow' or 'deny'",
-    "CLAIM": "'never' or 'always'",
     "PROTOCOL": "a protocol",
-    "WHERE": "by",
-    "FLAG": "log",
     "PATH": "a path",
     "STRING": "a quoted path",
     "WORD": "a label key or value",
@@ -225,8 +251,19 @@ _TERMINALS = {
 }
 
 
+_CHOICES = {
+    "ACTION": ("allow", "deny"),
+    "CLAIM": ("never", "always"),
+    "WHERE": ("by", "at"),
+    "FLAG": ("log", "audit", "keep", "reject"),
+}
+
+
 def _words(terminals: set[str]) -> list[str]:
-    return sorted(_TERMINALS.get(name, name.lower()) for name in terminals)
+    """What may stand at a place, as people read it: kinds of things first, then words."""
+    kinds = sorted(_TERMINALS[name] for name in terminals if name in _TERMINALS)
+    names = [word for name in terminals - _TERMINALS.keys() for word in _CHOICES.get(name, (name.lower(),))]
+    return [*kinds, *(f"'{word}'" for word in sorted(names))]
 
 
 def _join(words: list[str]) -> str:
@@ -234,8 +271,9 @@ def _join(words: list[str]) -> str:
 
 
 def _name(token: Token) -> str:
-    if len(token) > 63:
-        raise LineError(token.column or 1, f"the name {token[:20]}… has {len(token)} characters, and 63 are the limit")
+    if len(token) > MAX_NAME:
+        message = f"the name {token[:20]}… has {len(token)} characters, and {MAX_NAME} are the limit"
+        raise LineError(token.column or 1, message)
     if token in KEYWORDS:
         raise LineError(token.column or 1, f"{str(token)!r} is a word of the language and cannot be a name")
     return str(token)
@@ -294,7 +332,8 @@ class _Builder(Transformer[Token, Any]):
         try:
             return Peer(PeerKind.PREFIX, str(parse_network(str(children[0]))))
         except ValueError as error:
-            raise LineError(children[0].column or 1, str(error)) from None
+            hint = "write e.g. 10.0.0.0/24, 192.0.2.7 or 2001:db8::/48"
+            raise LineError(children[0].column or 1, str(error), hint) from None
 
     def named(self, children: list[Token]) -> Peer:
         return Peer(PeerKind.GROUP, _name(children[0]))
@@ -319,7 +358,11 @@ class _Builder(Transformer[Token, Any]):
         protocol, word = children
         types = ICMP_TYPES.get(protocol)
         if types is None:
-            raise LineError(word.column or 1, f"{protocol} takes port numbers, not {str(word)!r}")
+            raise LineError(
+                word.column or 1,
+                f"{protocol} takes port numbers, not {str(word)!r}",
+                hint_for_port(protocol, str(word)),
+            )
         if word not in types:
             close = get_close_matches(word, types, 1) or list(types)
             raise LineError(word.column or 1, f"{str(word)!r} is no type of {protocol}", f"did you mean {close[0]!r}?")

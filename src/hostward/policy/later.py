@@ -34,3 +34,8 @@ def _of_rule(rule: Rule) -> list[Problem]:
         messages.append("the peer 'host' is not enforced yet")
     hint = f"leave it out of {rule.id}, or check the policy offline with `hostward policy check`"
     return [Problem(place.file, place.line, place.column, message, hint) for message in messages]
+
+
+def is_enforced(option: str) -> bool:
+    """Whether the datapath enforces an option, by its field of ``Options``."""
+    return option not in _OPTIONS

@@ -14,6 +14,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from hostward.errors import Problem
+from hostward.policy.mistakes import hint_for_yaml
 from hostward.policy.syntax import Place
 
 MAX_BYTES = 1 << 20
@@ -90,7 +91,8 @@ def load(file: str, content: bytes) -> tuple[list[Mapping], list[Problem]]:
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = Place(file, mark.line + 1, mark.column + 1) if mark else start
-        problems.add(place, f"this is not YAML: {error.problem or error.context or 'unreadable'}")
+        said = str(error.problem or error.context or "unreadable")
+        problems.add(place, f"this is not YAML: {said}", hint_for_yaml(said))
         return [], problems.found
     except (YAMLError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         # The library meets some hostile text with whatever its own code ran into: '"\UFFFFFFFF"' is an OverflowError.

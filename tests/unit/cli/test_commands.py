@@ -72,9 +72,25 @@ def test_policy_check_answers_as_json_too(rule: str, status: int, state: str, tm
     path.write_text(POLICY.replace("to web", f"to {rule}"))
     done = hostward(tmp_path, "policy", "check", str(path), "-o", "json")
     assert done.returncode == status
-    (row,) = json.loads(done.stdout)
+    answer = json.loads(done.stdout)
+    assert {"assertions", "warnings"} <= answer.keys()
+    (row,) = answer["assertions"]
     assert (row["name"], row["state"]) == ("never internet to db", state)
     assert row["place"].startswith(f"{path}:4:")
+
+
+def test_policy_check_warns_and_is_strict_when_asked(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(POLICY.replace("443]", "443, deny any to web]"))
+    for strict, status in ((), 0), (("--strict",), 1):
+        done = hostward(tmp_path, "policy", "check", str(path), "-o", "json", *strict)
+        assert done.returncode == status
+        (warning,) = json.loads(done.stdout)["warnings"]
+        assert (warning["code"], warning["severity"]) == ("shadowed", "warning")
+        assert warning["place"] == f"{path}:3:9"
+        assert warning["rule"].startswith("acme/~")
+        assert warning["others"]
+    assert f"{path}:3:9: {warning['rule']}: " in hostward(tmp_path, "policy", "check", str(path)).stdout
 
 
 def test_explain_answers_offline_with_the_contracts_fields(tmp_path: Path) -> None:

@@ -63,3 +63,11 @@ def test_the_platforms_own_is_each_tenant() -> None:
 def test_a_platform_alone_is_proved_for_any_tenant() -> None:
     platform = "platform: {rules: [allow any to internet on tcp/25], assertions: [never any to internet on tcp/25]}"
     assert not check(policies(platform), (), NOW)[0].holds
+
+
+def test_a_part_of_a_prefix_that_another_rule_does_not_deny_is_tried() -> None:
+    rules = ("allow 203.0.113.0/24 to db on tcp/1", "deny 203.0.113.0/25 to db")
+    result = results("never any to db", *rules)
+    assert not result.holds
+    assert result.counter_example.startswith("203.0.113.128 to ")
+    assert results("never any to db", *rules, "deny 203.0.113.128/25 to db").holds

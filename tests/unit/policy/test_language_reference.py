@@ -6,9 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
+from tests.unit.policy.build import NOW
 
 from hostward.errors import PolicyError
-from hostward.policy import parse_sources
+from hostward.policy import explain, parse_sources
+from hostward.policy.reference import updated
 
 _PAGE = (Path(__file__).parents[3] / "docs/reference/language.md").read_text()
 _NAMES = [
@@ -48,7 +50,7 @@ def tenant(rule: str, **groups: str) -> list[tuple[str, bytes]]:
 
 
 def test_the_files_parse() -> None:
-    (text,) = blocks("yaml")
+    text = blocks("yaml")[0]
     policies = parse_sources([("all.yaml", text.encode())])
     assert policies.platform is not None
     assert [rule.id for rule in policies.tenants["acme"].rules][2] == "acme/shop-db"
@@ -75,3 +77,23 @@ def test_a_mistake_is_refused_inside_its_line(line: str) -> None:
     (problem,) = caught.value.problems
     assert problem.line == len(_NAMES) + 5
     assert len("  - '") < problem.column <= len("  - '") + len(line) + 1
+
+
+def claims() -> list[tuple[str, str]]:
+    """Each line of verdicts with the policy that stands above it."""
+    found = re.findall(r"^```yaml\n(.*?)^```\n+```verdicts\n(.*?)^```", _PAGE, re.MULTILINE | re.DOTALL)
+    assert len(found) == _PAGE.count("```verdicts") > 3
+    return [(text, line) for text, lines in found for line in lines.splitlines()]
+
+
+@pytest.mark.parametrize(("policy", "claim"), claims())
+def test_a_verdict_is_what_explain_says(policy: str, claim: str) -> None:
+    question, verdict, why = re.split(r" {2,}", claim)
+    parties, _, port = question.partition(" on ")
+    source, _, destination = parties.partition(" to ")
+    answer = explain(parse_sources([("a.yaml", policy.encode())]), (), source, destination, port, NOW)
+    assert (answer.verdict, answer.text or answer.rule) == (verdict, why)
+
+
+def test_the_page_holds_the_programs_own_tables() -> None:
+    assert updated(_PAGE) == _PAGE, "run `.venv/bin/python scripts/language-reference`"

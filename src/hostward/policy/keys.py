@@ -1,0 +1,76 @@
+"""The keys of a policy file: what each holds and means, in their canonical order.
+
+``document`` reads by these tables, ``formatting`` orders by them, the JSON Schema and the language reference are made
+from them. Nothing here parses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Holds(Enum):
+    """What the value of a key is."""
+
+    NAME = "a name"
+    MODE = "a mode"
+    GROUPS = "a mapping of names to label expressions or lists of prefixes"
+    SERVICES = "a mapping of names to ports"
+    NAMES = "a list of groups' names"
+    RULES = "a list of rules, each a line or NAME: line"
+    ASSERTIONS = "a list of assertions"
+    NETWORKS = "a mapping of names to networks"
+    PREFIXES = "a list of prefixes"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key; ``meaning`` is a line for people."""
+
+    holds: Holds
+    meaning: str
+
+
+_MODE = Key(
+    Holds.MODE, "`enforce` (the default), or `audit`: what would be denied passes and is reported as would-deny"
+)
+_GROUPS = Key(Holds.GROUPS, "NAME: a label expression such as `role=web and env=prod`, or a list of prefixes")
+_SERVICES = Key(Holds.SERVICES, "NAME: a port such as `tcp/5432`, or a list of ports")
+_ASSERTIONS = Key(
+    Holds.ASSERTIONS, "what must hold of the rules, `never …` or `always …`; proved before a change is made"
+)
+
+TENANT_KEYS: Mapping[str, Key] = {
+    "tenant": Key(Holds.NAME, "the tenant that this document describes"),
+    "mode": _MODE,
+    "groups": _GROUPS,
+    "services": _SERVICES,
+    "exports": Key(
+        Holds.NAMES,
+        "groups that other tenants may name; the platform may name every group, and its own may be named by all",
+    ),
+    "rules": Key(Holds.RULES, "the tenant's rules; their order never matters"),
+    "assertions": _ASSERTIONS,
+}
+
+PLATFORM_KEYS: Mapping[str, Key] = {
+    "mode": _MODE,
+    "networks": Key(
+        Holds.NETWORKS,
+        "address spaces, NAME: {pools: [PREFIX, …]}; the addresses of endpoints lie in pools; "
+        "by default one, `default`, with the pools 10.0.0.0/8, 100.64.0.0/10 and fd00::/8",
+    ),
+    "internal": Key(
+        Holds.PREFIXES,
+        "addresses that are neither an endpoint's nor the internet's; by default 172.16.0.0/12 and 192.168.0.0/16",
+    ),
+    "groups": _GROUPS,
+    "services": _SERVICES,
+    "rules": Key(Holds.RULES, "before every tenant's rules; tenants cannot override them"),
+    "baseline": Key(Holds.RULES, "rules behind the tenants', where no rule of a tenant speaks"),
+    "assertions": _ASSERTIONS,
+}
+
+NETWORK_KEYS: Mapping[str, Key] = {"pools": Key(Holds.PREFIXES, "where the addresses of this network's endpoints lie")}
