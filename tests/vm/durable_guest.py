@@ -1,4 +1,6 @@
-"""Runs in a guest that is reset under it: says what it found on its disk, then makes changes and says which are acknowledged.
+"""Runs in a guest that is stopped dead under it: says what its disk holds, makes changes, says which are acknowledged.
+
+It is loaded before the guest knows its disk, and waits for a word: from there on its memory is what each boot starts from.
 
 Controller and agent are the real ones, with their stores on the disk and mutual TLS between them; only the kernel's side of the
 enforcer is a model. Every line goes out after the call that it speaks of has returned, and not before.
@@ -11,7 +13,9 @@ import json
 import logging
 import os
 import sqlite3
+import subprocess
 import sys
+import time
 import traceback
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,8 +33,8 @@ from hostward.store.sqlite import SqliteStore
 from tests.unit.model_enforcer import ModelEnforcer
 from tests.vm.change_stream import HOST, digest, make_change
 
-# A word of the kernel's command line: nothing is synced, and the test outside has to notice.
-UNSYNCED = "hostward.unsynced"
+_PORT = Path("/dev/ttyS1")
+_BUSYBOX = "/bin/busybox"
 
 
 class UnsyncedStore(SqliteStore):
@@ -43,7 +47,7 @@ class UnsyncedStore(SqliteStore):
 
 def say(**record: Any) -> None:
     """A line to the world outside."""
-    with open("/dev/ttyS1", "w") as stream:
+    with _PORT.open("w") as stream:
         stream.write(json.dumps(record) + "\n")
 
 
@@ -98,12 +102,25 @@ async def _identity(server: ControllerServer, folder: Path) -> HostIdentity:
     return await join(f"127.0.0.1:{server.enrolment_address[1]}", token, HOST, folder)
 
 
-def main(state: Path) -> None:
+def mount(module: Path, state: Path) -> None:
+    """Meet the disk for the first time."""
+    subprocess.run([_BUSYBOX, "insmod", module], check=True)
+    subprocess.run([_BUSYBOX, "mount", "-t", "ext4", "/dev/vda", state.parent], check=True)
+    state.mkdir(mode=0o700, exist_ok=True)
+
+
+def main(module: Path, state: Path) -> None:
     """The guest's one program."""
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    with _PORT.open() as stream:
+        say(loaded=True)
+        order = json.loads(stream.readline())
+    time.clock_settime(time.CLOCK_REALTIME, order["time_s"])
     try:
+        mount(module, state)
+        say(mounted=True)
         say(found=found(state))
-        if UNSYNCED in Path("/proc/cmdline").read_text().split():
+        if order["unsynced"]:  # a negative control: the test outside has to notice
             controller_server.SqliteStore = UnsyncedStore  # type: ignore[misc]
             os.fsync = lambda _descriptor: None  # the agent's files, too
         asyncio.run(change(state))
@@ -113,4 +130,4 @@ def main(state: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -3,16 +3,18 @@
 QEMU's own cache modes cannot show this: whatever a guest wrote lies in this machine's page cache and outlives every reset
 of the guest. Here a write stays in memory until a flush, or a write with FUA, and ``cut_power`` drops of what was not
 flushed each 512-byte sector by the toss of a coin, in no order, as a drive does that reorders its cache. Served is what the
-NBD protocol calls fixed newstyle with simple replies, to one client.
+NBD protocol calls fixed newstyle with simple replies, to one client after the other.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
 import threading
 from enum import Enum
+from io import BufferedRWPair
 from pathlib import Path
 from random import Random
 from types import TracebackType
@@ -63,6 +65,7 @@ class VolatileDisk:
         self._listening.bind(str(address))
         self._listening.listen(1)
         self._client: socket.socket | None = None
+        self._left = False
         self._thread = threading.Thread(target=self._serve, name="volatile disk", daemon=True)
 
     def __enter__(self) -> VolatileDisk:
@@ -70,14 +73,13 @@ class VolatileDisk:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._left = True
         for end in (self._listening, self._client):
             if end is not None:
-                try:
+                with contextlib.suppress(OSError):  # the other side was first
                     end.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    pass  # the other side was first
-                end.close()
         self._thread.join()
+        self._listening.close()
         os.close(self._image)
 
     def cut_power(self) -> int:
@@ -93,15 +95,16 @@ class VolatileDisk:
             return lost
 
     def _serve(self) -> None:
-        try:
-            self._client, _ = self._listening.accept()
-            with self._client.makefile("rwb") as stream:
-                if self._negotiate(_Wire(stream)):
-                    self._transmit(_Wire(stream))
-        except (OSError, EOFError, ValueError):
-            pass  # QEMU was killed, or this disk is being left
+        while not self._left:
+            # QEMU was killed, or this disk is being left.
+            with contextlib.suppress(OSError, EOFError):
+                self._client, _ = self._listening.accept()
+                with self._client, self._client.makefile("rwb") as stream:
+                    wire = _Wire(stream)
+                    self._negotiate(wire)
+                    self._transmit(wire)
 
-    def _negotiate(self, wire: _Wire) -> bool:
+    def _negotiate(self, wire: _Wire) -> None:
         wire.send(_MAGIC + struct.pack(">H", _FIXED_NEWSTYLE | _NO_ZEROES))
         wire.take(4)
         while True:
@@ -113,13 +116,13 @@ class VolatileDisk:
             export = struct.pack(">HQH", 0, self._size, _EXPORT_FLAGS)
             wire.send(struct.pack(">QIII", _OPTION_REPLY_MAGIC, option, _REPLY_INFO, len(export)) + export)
             wire.send(struct.pack(">QIII", _OPTION_REPLY_MAGIC, option, _REPLY_ACK, 0))
-            return True
+            return
 
     def _transmit(self, wire: _Wire) -> None:
         while True:
             magic, flags, number, cookie, offset, length = _REQUEST.unpack(wire.take(_REQUEST.size))
             if magic != _REQUEST_MAGIC:
-                raise ValueError("the client lost its place in the stream")
+                raise EOFError("the client lost its place in the stream")
             command = Command(number)
             if command is Command.DISCONNECT:
                 return
@@ -152,15 +155,15 @@ class VolatileDisk:
 class _Wire:
     """Whole messages over a buffered socket."""
 
-    def __init__(self, stream: socket.SocketIO | object) -> None:
+    def __init__(self, stream: BufferedRWPair) -> None:
         self._stream = stream
 
     def take(self, length: int) -> bytes:
-        content: bytes = self._stream.read(length)  # type: ignore[attr-defined]
+        content = self._stream.read(length)
         if len(content) != length:
             raise EOFError
         return content
 
     def send(self, content: bytes) -> None:
-        self._stream.write(content)  # type: ignore[attr-defined]
-        self._stream.flush()  # type: ignore[attr-defined]
+        self._stream.write(content)
+        self._stream.flush()

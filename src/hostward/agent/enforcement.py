@@ -99,6 +99,13 @@ class Enforcement:
         digest = slice_digest(desired) if isinstance(message, Snapshot) else message.delta.digest
         if digest != message.digest or desired.revision != revision:
             return Nack(revision, NackReason.DIGEST, "the slice that arrived is not the slice that was meant")
+        if revision == self.revision and self._current is not None and digest != self.digest:
+            # A number stands for one state. Whoever says otherwise has lost a part of history and begun it anew.
+            detail = (
+                f"revision {revision} is in force here with other content; if the controller's database was copied "
+                "back, bring it back by `hostward controller restore`, else any change goes beyond it"
+            )
+            return Nack(revision, NackReason.OLD, detail)
         return await self._enforce(desired)
 
     async def _enforce(self, desired: HostSlice) -> Ack | Nack:

@@ -136,17 +136,20 @@ class Session:
         if hello.version != CHANNEL_VERSION:
             raise ChannelError(f"the agent speaks channel {hello.version}, this controller {CHANNEL_VERSION}")
         target = self._fleet.target
-        if target is not None and hello.revision > target.revision:
-            raise ChannelError(
-                f"the host enforces revision {hello.revision}, but history here ends at {target.revision}",
-                hint="this store is older than the host: restore the newer one",
-            )
+        head = 0 if target is None else target.revision
         view = self._view
         view.agent_version = hello.agent_version
         view.limits = hello.limits
-        view.nack = None
         view.statuses = hello.statuses
         view.enforced = hello.revision
+        if hello.revision > head:
+            # It would refuse everything that this history has; no number here may go up to its own by accident either.
+            ahead = f"the host enforces revision {hello.revision}, and history here ends at {head}"
+            hint = f"`hostward controller restore BACKUP --revision-at-least {hello.revision + 1}`"
+            view.nack = Nack(hello.revision, NackReason.OLD, f"{ahead}: {hint}")
+            self._fleet.progress()
+            raise ChannelError(ahead, hint=hint)
+        view.nack = None
         if target is not None and hello.revision == target.revision:
             slice_, digest = target.slice_for(self.host)
             if digest == hello.digest:
