@@ -2,8 +2,8 @@
 
 It is loaded before the guest knows its disk, and waits for a word: from there on its memory is what each boot starts from.
 
-Controller and agent are the real ones, with their stores on the disk and mutual TLS between them; only the kernel's side of the
-enforcer is a model. Every line goes out after the call that it speaks of has returned, and not before.
+Controller and agent are the real ones, with their stores on the disk and mutual TLS between them; only the kernel's side of
+the enforcer is a model. Every line goes out after the call that it speaks of has returned, and not before.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,6 +25,12 @@ def restore_controller(
 ) -> None:
     """Restore a backup, unless a controller runs on the state."""
     folder = _state(config, state)
+    if folder.exists() and folder.stat().st_uid != os.geteuid():
+        raise UsageError(
+            "another user owns the state, and could not read what is restored",
+            subject=str(folder),
+            hint=f"as the controller's user: setpriv --reuid {folder.owner()} --regid {folder.group()} --init-groups …",
+        )
     with contextlib.ExitStack() as held:
         held.enter_context(locked(folder))
         if (folder.parent / "lock").exists():  # of `hostward up`, whose folder holds the controller's

@@ -57,14 +57,14 @@ def back_up(state: Path, target: Path, now: datetime) -> Manifest:
         raise ConflictError("there is a file of this name", subject=str(target), hint="choose another name")
     if not target.parent.is_dir():
         raise StoreError("its folder does not exist", subject=str(target), hint=f"mkdir -p {target.parent}")
-    # Beside the state and not in /tmp: the copy is as secret, and as large, as the original.
-    complete_state = state / DATABASE_FILE
-    if not complete_state.exists():
+    database = state / DATABASE_FILE
+    if not database.exists() or not (state / AUTHORITY_FILE).exists():
         raise StoreError("there is no controller's state here", subject=str(state), hint="give --config or --state")
+    # Beside the state and not in /tmp: the copy is as secret, and as large, as the original.
     with TemporaryDirectory(dir=state, prefix=".backup-") as folder:
         copy = Path(folder, DATABASE_FILE)
-        copy_database(complete_state, copy)
-        schema, revision = check_database(copy, str(complete_state))
+        copy_database(database, copy)
+        schema, revision = check_database(copy, str(database))
         manifest = Manifest(schema, revision, now, hostward.__version__)
         write_backup(target, manifest, {DATABASE_FILE: copy, AUTHORITY_FILE: state / AUTHORITY_FILE})
     return manifest

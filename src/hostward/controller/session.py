@@ -141,15 +141,14 @@ class Session:
         view.agent_version = hello.agent_version
         view.limits = hello.limits
         view.statuses = hello.statuses
-        view.enforced = hello.revision
         if hello.revision > head:
-            # It would refuse everything that this history has; no number here may go up to its own by accident either.
+            # It would refuse all that this history has. Nor does its number count here: it acknowledged another history's.
             ahead = f"the host enforces revision {hello.revision}, and history here ends at {head}"
             hint = f"`hostward controller restore BACKUP --revision-at-least {hello.revision + 1}`"
             view.nack = Nack(hello.revision, NackReason.OLD, f"{ahead}: {hint}")
             self._fleet.progress()
             raise ChannelError(ahead, hint=hint)
-        view.nack = None
+        view.enforced, view.nack = hello.revision, None
         if target is not None and hello.revision == target.revision:
             slice_, digest = target.slice_for(self.host)
             if digest == hello.digest:

@@ -46,9 +46,11 @@ def copy_database(source: Path, target: Path) -> None:
         raise StoreError("there is no database", subject=str(source), hint="name the controller's state folder")
     try:
         os.close(os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-        with closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as present:
-            with closing(sqlite3.connect(target)) as copy:
-                present.backup(copy)
+        with (
+            closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as present,
+            closing(sqlite3.connect(target)) as copy,
+        ):
+            present.backup(copy)
     except (OSError, sqlite3.Error) as error:
         raise StoreError(f"cannot be copied: {error}", subject=str(source)) from error
     check_database(target, str(source))

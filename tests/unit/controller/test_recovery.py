@@ -288,7 +288,7 @@ def test_a_damaged_backup_is_refused_by_name_and_changes_nothing(tmp_path: Path,
     assert _content(state) == before
 
 
-class PowerLost(Exception):
+class PowerLostError(Exception):
     """Stands for the end of the machine in the middle of a call."""
 
 
@@ -303,7 +303,7 @@ def test_a_restore_that_is_interrupted_anywhere_is_the_old_state_or_the_new_one(
     def counted() -> None:
         left[0] -= 1
         if left[0] < 0:
-            raise PowerLost
+            raise PowerLostError
 
     def sync(path: Path) -> None:
         counted()
@@ -313,7 +313,7 @@ def test_a_restore_that_is_interrupted_anywhere_is_the_old_state_or_the_new_one(
         counted()
         return real_replace(path, target)
 
-    with monkeypatch.context() as patch, contextlib.suppress(PowerLost):
+    with monkeypatch.context() as patch, contextlib.suppress(PowerLostError):
         patch.setattr(recovery, "_sync_folder", sync)
         patch.setattr(Path, "replace", replace)
         restore(tmp_path / "backup", state, now(), Existing.REPLACE)
