@@ -153,6 +153,8 @@ class Session:
             slice_, digest = target.slice_for(self.host)
             if digest == hello.digest:
                 self._base, self._settled = slice_, target.revision
+            else:
+                view.enforced = 0  # until it answers: what it has under this number is unknown, or another history's
         self._wake.set()
         self._fleet.progress()
 

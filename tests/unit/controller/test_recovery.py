@@ -21,6 +21,7 @@ from hostward.agent.identity import load_identity
 from hostward.agent.join import join
 from hostward.agent.limits import Limits
 from hostward.controller import recovery
+from hostward.controller.host_view import Outcome
 from hostward.controller.recovery import LOST_MAX, Existing, back_up, complete_restore, restore
 from hostward.controller.server import ControllerServer, ControllerSettings
 from hostward.controller.service import Controller
@@ -164,6 +165,8 @@ def test_a_database_that_was_merely_copied_back_is_refused_and_restore_is_named(
             async with agent(server, tmp_path, enforcer):
                 assert "old: revision 5 is in force here with other content" in await refused(server)
                 assert "restore" in await refused(server)
+                outcome = controller.fleet.outcomes(5, [HOST])[HOST]
+                assert outcome.outcome is Outcome.REFUSED, outcome
                 assert slice_digest(enforcer.slice) == kept
         assert set(enforcer.enforced) == {1, 2, 3, 4, 5}
 
