@@ -55,8 +55,8 @@ class Initramfs:
             for name in kept:
                 self._take_one(Path(folder, name))
 
-    def take_modules(self, names: Iterable[str]) -> None:
-        """Kernel modules and those they need, to be loaded in the order of their names in ``/modules``."""
+    def take_modules(self, names: Iterable[str]) -> list[str]:
+        """Kernel modules and those they need, to be loaded in the order in which their files are returned."""
         _, modules = find_kernel()
         needs = dict(line.split(":") for line in (modules / "modules.dep").read_text().splitlines())
         by_name = {Path(path).name.partition(".")[0]: path for path in needs}
@@ -67,6 +67,7 @@ class Initramfs:
             ordered.update(dict.fromkeys([*reversed(needs[path].split()), path]))
         for order, path in enumerate(ordered):
             self.place(f"modules/{order:02}.ko", (modules / path).read_bytes())
+        return [f"/modules/{order:02}.ko" for order in range(len(ordered))]
 
     def place(self, name: str, content: str | bytes, mode: int = 0o644) -> None:
         """A file made for the guest."""

@@ -108,6 +108,13 @@ class Enforcement:
                 return Nack(revision, NackReason.DIGEST, "the delta that arrived is not the delta that was meant")
         if desired.revision != revision:
             return Nack(revision, NackReason.DIGEST, "the slice that arrived is of another revision than was said")
+        if revision == self.revision and self._current is not None and message.digest != self.digest:
+            # A number stands for one state. Whoever says otherwise has lost a part of history and begun it anew.
+            detail = (
+                f"revision {revision} is in force here with other content; if the controller's database was copied "
+                "back, bring it back by `hostward controller restore`, else any change goes beyond it"
+            )
+            return Nack(revision, NackReason.OLD, detail)
         return await self._enforce(desired, message.digest)
 
     async def _enforce(self, desired: HostSlice, digest: str) -> Ack | Nack:

@@ -62,7 +62,7 @@ def run_controller(path: Path) -> None:
         finally:
             await server.stop()
 
-    with _locked(settings.state):
+    with locked(settings.state):
         _run(run())
 
 
@@ -91,7 +91,7 @@ def run_agent(path: Path) -> None:
         message(f"agent of host {identity.host} ready, controller {config.controller}")
         await agent.run()
 
-    with _locked(config.state):
+    with locked(config.state):
         _run(run())
 
 
@@ -122,7 +122,7 @@ def run_up(policy: Sequence[Path], state: Path, api: Path, pins: Path, name: str
             await asyncio.gather(*tasks, return_exceptions=True)
             await server.stop()
 
-    with _locked(state):
+    with locked(state):
         _run(run())
 
 
@@ -189,7 +189,7 @@ def _run(work: Coroutine[object, object, None]) -> None:
 
 
 @contextlib.contextmanager
-def _locked(state: Path) -> Iterator[None]:
+def locked(state: Path) -> Iterator[None]:
     """One process for one state folder."""
     make_private_directory(state)
     with (state / "lock").open("w") as file:

@@ -26,17 +26,22 @@ app = typer.Typer(
 )
 endpoint_app = typer.Typer(no_args_is_help=True, help="Attach, label and release workloads.")
 host_app = typer.Typer(no_args_is_help=True, help="Hosts and their enrolment.")
+controller_app = typer.Typer()
 bench_app = typer.Typer(no_args_is_help=True, help="Benchmarks.")
 app.add_typer(policy_app, name="policy")
 app.add_typer(endpoint_app, name="endpoint")
 app.add_typer(host_app, name="host")
 app.add_typer(bench_app, name="bench")
+app.add_typer(controller_app, name="controller")
 
 _LAB_HELP = "A datacenter on this machine, from a YAML file."
 
 Server = Annotated[str, typer.Option(help="The controller's socket, e.g. unix:///run/hostward/api.sock.")]
 Output = Annotated[Format, typer.Option("--output", "-o", help="The form of the answer.")]
 Files = Annotated[list[Path], typer.Option("--file", "-f", help="A policy file, or a folder of *.yaml.")]
+
+ControllerFile = Annotated[Path | None, typer.Option("--config", help="TOML; see docs/reference/configuration.md")]
+ControllerState = Annotated[Path | None, typer.Option("--state", help="The state folder, in place of --config.")]
 
 
 def _show_version(wanted: bool) -> None:
@@ -362,12 +367,41 @@ def up(
     run_up(policy or [], state, socket, pins, name)
 
 
-@app.command()
-def controller(config: Annotated[Path, typer.Option(help="TOML; see docs/reference/configuration.md")]) -> None:
-    """Run a controller."""
+@controller_app.callback(invoke_without_command=True)
+def controller(context: typer.Context, config: ControllerFile = None) -> None:
+    """Run a controller; back its state up, and bring it back."""
+    if context.invoked_subcommand is not None:
+        return
+    if config is None:
+        raise UsageError("a controller needs its configuration", hint="hostward controller --config FILE")
     from hostward.cli.daemons import run_controller
 
     run_controller(config)
+
+
+@controller_app.command("backup")
+def controller_backup(file: Path, config: ControllerFile = None, state: ControllerState = None) -> None:
+    """Write the database and the CA to one file, while the controller runs or not. Whoever has it can be the controller."""
+    from hostward.cli.recovery import back_up_controller
+
+    back_up_controller(file, config, state)
+
+
+@controller_app.command("restore")
+def controller_restore(
+    file: Path,
+    config: ControllerFile = None,
+    state: ControllerState = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the state that is there.")] = False,
+    revision_at_least: Annotated[
+        int,
+        typer.Option(min=0, help="Larger than every revision that a host enforces, where the usual gap is too small."),
+    ] = 0,
+) -> None:
+    """Bring a backup back, as a new revision that every host takes. The controller must not run."""
+    from hostward.cli.recovery import restore_controller
+
+    restore_controller(file, config, state, force=force, revision_at_least=revision_at_least)
 
 
 @app.command()

@@ -29,7 +29,7 @@ class ChannelDesk:
         certificate = connection.transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
         try:
             host, serial, until = peer_of(certificate)
-            self._membership.check_certificate(host, serial)
+            await self._membership.adopt(host, serial, until)
             session = Session(connection, peer, host, serial, self._fleet, self._membership)
             self._fleet.enter(session)
         except HostwardError as error:

@@ -62,15 +62,26 @@ class Membership:
             return issued.pem
 
     def check_certificate(self, host: str, serial: str) -> HostRecord:
-        """The host that a verified certificate stands for, if it may have a channel now. Raises EnrolmentError."""
+        """The host that a verified certificate stands for, if it may have a channel now. Raises EnrolmentError.
+
+        An admitted host without serials came out of a backup, which does not know how it was renewed since: whichever
+        certificate it shows first becomes its own (``adopt``).
+        """
         record = self._ledger.state.hosts.get(host)
         if record is None:
             raise EnrolmentError("the host is not enrolled here", subject=host)
         if record.state is not HostState.ADMITTED:
             raise EnrolmentError(f"the host is {record.state.value}", subject=host)
-        if serial not in record.serials:
+        if record.serials and serial not in record.serials:
             raise EnrolmentError(f"certificate {serial} was replaced by a later one", subject=host)
         return record
+
+    async def adopt(self, host: str, serial: str, until: datetime) -> None:
+        """Hold a host that came out of a backup to the certificate it shows. Raises EnrolmentError."""
+        async with self._joining:
+            record = self.check_certificate(host, serial)
+            if not record.serials:
+                await self._ledger.put_host(replace(record, serials=(serial,), certificate_end=until))
 
     async def renew(self, host: str, serial: str, request: bytes) -> bytes:
         """A new certificate for a host whose channel stands on ``serial``, which stays valid until its own end."""

@@ -15,6 +15,7 @@ from hostward.controller.fleet import Fleet
 from hostward.controller.ledger import Ledger, utc_now
 from hostward.controller.listener import Listener
 from hostward.controller.membership import Membership
+from hostward.controller.recovery import DATABASE_FILE, complete_restore
 from hostward.controller.service import Controller
 from hostward.store.sqlite import SqliteStore
 
@@ -47,8 +48,9 @@ class ControllerServer:
         """Open the store and listen. Raises StoreError or OSError."""
         settings = self._settings
         make_private_directory(settings.state)
+        await asyncio.to_thread(complete_restore, settings.state)
         now = utc_now()
-        ledger = Ledger(await asyncio.to_thread(SqliteStore, settings.state / "controller.db"))
+        ledger = Ledger(await asyncio.to_thread(SqliteStore, settings.state / DATABASE_FILE))
         authority = open_authority(settings.state, now)
         server_file = authority.renew_server(now)
         membership = Membership(ledger, authority, utc_now, settings.certificate_life)

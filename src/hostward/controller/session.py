@@ -135,21 +135,25 @@ class Session:
         if hello.version != CHANNEL_VERSION:
             raise ChannelError(f"the agent speaks channel {hello.version}, this controller {CHANNEL_VERSION}")
         target = self._fleet.target
-        if target is not None and hello.revision > target.revision:
-            raise ChannelError(
-                f"the host enforces revision {hello.revision}, but history here ends at {target.revision}",
-                hint="this store is older than the host: restore the newer one",
-            )
+        head = 0 if target is None else target.revision
         view = self._view
         view.agent_version = hello.agent_version
         view.limits = hello.limits
-        view.nack = None
         view.statuses = hello.statuses
-        view.enforced = hello.revision
+        if hello.revision > head:
+            # It would refuse all that this history has. Nor does its number count here: it acknowledged another history's.
+            ahead = f"the host enforces revision {hello.revision}, and history here ends at {head}"
+            hint = f"`hostward controller restore BACKUP --revision-at-least {hello.revision + 1}`"
+            view.nack = Nack(hello.revision, NackReason.OLD, f"{ahead}: {hint}")
+            self._fleet.progress()
+            raise ChannelError(ahead, hint=hint)
+        view.enforced, view.nack = hello.revision, None
         if target is not None and hello.revision == target.revision:
             wanted = await asyncio.to_thread(target.slice_for, self.host)
             if wanted.digest == hello.digest:
                 self._base, self._settled = wanted, target.revision
+            else:
+                view.enforced = 0  # until it answers: what it has under this number is unknown, or another history's
         self._wake.set()
         self._fleet.progress()
 

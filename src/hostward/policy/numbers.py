@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Lock
 
 from hostward.errors import CapacityError
@@ -41,6 +41,13 @@ class Numbers:
     def from_plain(plain: Mapping[str, object]) -> Numbers:
         """The inverse of ``to_plain``."""
         return Numbers(**plain)  # type: ignore[arg-type]
+
+    def beyond(self, lost: int) -> Numbers:
+        """The same meanings, and new ones only behind the next ``lost`` numbers: those may stand for what was forgotten.
+
+        Networks keep theirs: a network's number decides nothing by itself, only the identities of its addresses do.
+        """
+        return replace(self, next_identity=self.next_identity + lost, next_decision=self.next_decision + lost)
 
 
 class Allocator:

@@ -42,7 +42,7 @@ class HostRecord:
     """An enrolled host.
 
     ``serials`` are the certificates that may open its channel, newest first: two while a renewal is under way, none
-    once the host is evicted.
+    once the host is evicted, and none after a restore until the host shows the one it has.
     """
 
     name: str

@@ -122,23 +122,20 @@ class SqliteStore:
             revision, policy_revision = _head(db)
             if revision != expected_revision:
                 raise conflict(expected_revision, revision)
-            revision += 1
-            if change.sources is not None:
-                policy_revision = revision
-                _write_policy(db, revision, change.sources)
-            db.execute(
-                "INSERT INTO revisions VALUES (?, ?, ?, ?, ?)",
-                (revision, change.time.isoformat(), change.author, change.summary, policy_revision),
-            )
-            _write_records(db, "endpoints", "id", change.endpoints)
-            _write_records(db, "hosts", "name", change.hosts)
-            _write_records(db, "retired", "address", change.retired)
-            if change.unconfirmed is not None:
-                record = msgspec.json.encode(change.unconfirmed)
-                db.execute("INSERT OR REPLACE INTO unconfirmed VALUES (1, ?)", (record,))
-            if change.numbers is not None:
-                db.execute("INSERT OR REPLACE INTO numbers VALUES (1, ?)", (change.numbers,))
-            return revision
+            _write_revision(db, revision + 1, policy_revision, change)
+            return revision + 1
+
+    def go_forward(self, revision: int, change: Change) -> None:
+        """Write ``change`` as ``revision``, anywhere above the head: what brings a backup back, and nothing else.
+
+        Join tokens go with it. Which of them were used since the backup is not known, and none may be used twice.
+        """
+        with self._transaction() as db:
+            head, policy_revision = _head(db)
+            if revision <= head:
+                raise conflict(revision - 1, head)
+            _write_revision(db, revision, policy_revision, change)
+            db.execute("DELETE FROM tokens")
 
     def revisions(self, limit: int) -> Sequence[RevisionRecord]:
         """See ``Store.revisions``."""
@@ -204,6 +201,25 @@ def _policy(db: sqlite3.Connection, policy_revision: int) -> dict[str, PolicySou
         "SELECT tenant, file, text FROM policies JOIN texts ON hash = text_hash WHERE revision = ?", (policy_revision,)
     )
     return {tenant: PolicySource(tenant, file, text) for tenant, file, text in rows}
+
+
+def _write_revision(db: sqlite3.Connection, revision: int, policy_revision: int, change: Change) -> None:
+    """One revision with all that it changes; ``policy_revision`` is whose text is in force if it brings none."""
+    if change.sources is not None:
+        policy_revision = revision
+        _write_policy(db, revision, change.sources)
+    db.execute(
+        "INSERT INTO revisions VALUES (?, ?, ?, ?, ?)",
+        (revision, change.time.isoformat(), change.author, change.summary, policy_revision),
+    )
+    _write_records(db, "endpoints", "id", change.endpoints)
+    _write_records(db, "hosts", "name", change.hosts)
+    _write_records(db, "retired", "address", change.retired)
+    if change.unconfirmed is not None:
+        record = msgspec.json.encode(change.unconfirmed)
+        db.execute("INSERT OR REPLACE INTO unconfirmed VALUES (1, ?)", (record,))
+    if change.numbers is not None:
+        db.execute("INSERT OR REPLACE INTO numbers VALUES (1, ?)", (change.numbers,))
 
 
 def _write_policy(db: sqlite3.Connection, revision: int, sources: Mapping[str, PolicySource]) -> None:
