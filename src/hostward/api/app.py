@@ -90,6 +90,35 @@ class Token(BaseModel):
     life_s: float = Field(3600.0, gt=0, le=7 * 86_400)
 
 
+class Mistake(BaseModel):
+    """One mistake in a policy file."""
+
+    file: str
+    line: int
+    column: int
+    message: str
+    hint: str
+
+
+class Refusal(BaseModel):
+    """The body of every error."""
+
+    what: str
+    subject: str
+    hint: str
+    problems: list[Mistake]
+
+
+_REFUSALS: dict[int | str, dict[str, object]] = {
+    400: {"model": Refusal, "description": "The request is malformed."},
+    401: {"model": Refusal, "description": "No token, or one that is wrong, expired or revoked."},
+    403: {"model": Refusal, "description": "Whoever asks may not do this."},
+    404: {"model": Refusal, "description": "There is no such object that the asker may see."},
+    409: {"model": Refusal, "description": "The object is not in the state that the request assumed."},
+    422: {"model": Refusal, "description": "The policy was refused."},
+}
+
+
 class NewAccessToken(BaseModel):
     """An API token to make."""
 
