@@ -13,7 +13,7 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import Annotated
 
-from fastapi import Depends, FastAPI, Query, Request
+from fastapi import Depends, FastAPI, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import AwareDatetime, BaseModel, Field
@@ -37,6 +37,10 @@ _STATUS = {AccessError: 403, NotFoundError: 404, ConflictError: 409, UsageError:
 
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
+
+
+# What the store can count to.
+RevisionNumber = Annotated[int, Path(ge=0, lt=2**63)]
 
 
 class Source(BaseModel):
@@ -130,7 +134,14 @@ class NewAccessToken(BaseModel):
 
 def make_app(controller: Controller) -> FastAPI:
     """The application for one controller."""
-    app = FastAPI(title="Hostward", version="1", docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json")
+    app = FastAPI(
+        title="Hostward",
+        version="1",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/v1/openapi.json",
+        responses=_REFUSALS,
+    )
 
     @app.exception_handler(HostwardError)
     async def refused(request: Request, error: HostwardError) -> JSONResponse:
@@ -201,7 +212,9 @@ def make_app(controller: Controller) -> FastAPI:
         return {}
 
     @app.post("/v1/rollback/{revision}")
-    async def rollback(revision: int, scope: Annotated[Scope, Depends(Asks(Action.ROLLBACK))]) -> dict[str, object]:
+    async def rollback(
+        revision: RevisionNumber, scope: Annotated[Scope, Depends(Asks(Action.ROLLBACK))]
+    ) -> dict[str, object]:
         return answer(await controller.rollback(revision, scope.principal.id), scope)
 
     @app.delete("/v1/tenants/{name}")
