@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import secrets
 from collections.abc import Collection
 from dataclasses import replace
 from datetime import timedelta
 
+from hostward.agent.join_token import hash_secret
 from hostward.controller.access.principal import Authentication, Principal, Role
 from hostward.controller.ledger import Clock, Ledger
 from hostward.errors import ConflictError, NotFoundError, UsageError
@@ -38,7 +38,7 @@ class AccessTokens:
             raise ConflictError("there is a token of this name", subject=name, hint="choose another; names stay used")
         text = PREFIX + secrets.token_urlsafe(32)
         now = self._clock()
-        record = AccessTokenRecord(name, _hash(text), role.value, tuple(sorted(set(tenants))), now + life)
+        record = AccessTokenRecord(name, hash_secret(text), role.value, tuple(sorted(set(tenants))), now + life)
         summary = f"{role.value}{''.join(f' {tenant}' for tenant in record.tenants)} until {record.expires.isoformat()}"
         entry = AuditEntry(now, author, "change-access", (f"token {name}",), summary, AuditResult.DONE)
         await self._ledger.put_access_token(record, entry)
@@ -63,12 +63,8 @@ class AccessTokens:
 
         Looked up by hash, so the time it takes says nothing about how much of a secret was right.
         """
-        wanted = _hash(text)
+        wanted = hash_secret(text)
         record = next((r for r in self._ledger.access_tokens.values() if r.secret_hash == wanted), None)
         if record is None or record.revoked or self._clock() >= record.expires:
             return None
         return Principal(record.name, Authentication.TOKEN, Role(record.role), frozenset(record.tenants))
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
