@@ -7,6 +7,7 @@ the class; nothing else may turn an error into text for an operator. This module
     ├── UsageError                    exit 2   the command line or a call was wrong
     ├── PolicyError                   exit 1   a policy file was refused; carries the places
     ├── CapacityError                 exit 1   a change would not fit; names what and by how much
+    ├── AccessError                   exit 1   whoever asks may not do this
     ├── NotFoundError                 exit 1
     ├── ConflictError                 exit 1   the object is not in the state that the call assumed
     ├── DeviceError                   exit 1   a network device cannot be, or no longer is, an endpoint's port
@@ -69,6 +70,10 @@ class PolicyError(HostwardError):
 
 class CapacityError(HostwardError):
     """A change would exceed a quota or the size of a kernel map; the state before it stays."""
+
+
+class AccessError(HostwardError):
+    """Whoever asks is known, and may not do this."""
 
 
 class NotFoundError(HostwardError):

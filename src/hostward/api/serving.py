@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import json
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from hostward.api.asking import PRINCIPAL, SocketDoor
+from hostward.controller.access import Principal
 from hostward.errors import ConflictError, UsageError
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ class RemoteApi:
     port: int
     certificate: Path
     key: Path
-    token: str
+    authenticate: Callable[[str], Principal | None]
 
 
 def read_token(path: Path) -> str:
@@ -60,11 +61,11 @@ def read_token(path: Path) -> str:
 @contextlib.asynccontextmanager
 async def serving(app: ASGIApp, path: Path, remote: RemoteApi | None = None) -> AsyncIterator[None]:
     """Serve ``app`` while the context is open. Raises OSError if an address cannot be had."""
-    servers = [(_Server(_config(app)), _private_socket(path))]
+    servers = [(_Server(_config(SocketDoor(app))), _private_socket(path))]
     if remote is not None:
         family = socket.AF_INET6 if ":" in remote.address else socket.AF_INET
         listening = socket.create_server((remote.address, remote.port), family=family)
-        config = _config(BearerGate(app, remote.token))
+        config = _config(BearerGate(app, remote.authenticate))
         config.ssl_certfile, config.ssl_keyfile = remote.certificate, remote.key
         servers.append((_Server(config), listening))
     tasks = [asyncio.create_task(server.serve(sockets=[listening])) for server, listening in servers]
@@ -78,23 +79,31 @@ async def serving(app: ASGIApp, path: Path, remote: RemoteApi | None = None) -> 
 
 
 class BearerGate:
-    """Lets only requests with the token through to ``app``; refusals are logged with the peer's address."""
+    """Lets only requests with a token that counts through to ``app``; refusals are logged with the peer's address."""
 
-    def __init__(self, app: ASGIApp, token: str) -> None:
+    def __init__(self, app: ASGIApp, authenticate: Callable[[str], Principal | None]) -> None:
         self._app = app
-        self._expected = f"Bearer {token}".encode()
+        self._authenticate = authenticate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
         if scope["type"] != "http":
             return
-        given = dict(scope["headers"]).get(b"authorization", b"")
-        if hmac.compare_digest(given, self._expected):
+        given = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
+        kind, _, token = given.partition(" ")
+        principal = self._authenticate(token) if kind == "Bearer" else None
+        if principal is not None:
+            scope[PRINCIPAL] = principal
             await self._app(scope, receive, send)
             return
         host, port = scope.get("client") or ("?", 0)
         log.warning("api: refused %s:%s: no valid token", host, port)
-        refusal = {"what": "the token is missing or wrong", "subject": "", "hint": _UNAUTHORIZED_HINT, "problems": []}
+        refusal = {
+            "what": "the token is missing, wrong, expired or revoked",
+            "subject": "",
+            "hint": _UNAUTHORIZED_HINT,
+            "problems": [],
+        }
         headers = [(b"content-type", b"application/json"), (b"www-authenticate", b"Bearer")]
         await send({"type": "http.response.start", "status": 401, "headers": headers})
         await send({"type": "http.response.body", "body": json.dumps(refusal).encode()})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 
 from hostward.controller.flow_changes import FlowChange, flow_changes
 from hostward.controller.host_view import HostOutcome
@@ -11,6 +12,8 @@ from hostward.errors import NotFoundError
 from hostward.policy import PolicySet
 from hostward.policy.subjects import every_rule
 from hostward.policy.syntax import Rule
+from hostward.store.audit import AuditRecord
+from hostward.store.records import AccessTokenRecord
 
 
 def outcome(host: HostOutcome) -> dict[str, object]:
@@ -111,6 +114,35 @@ async def objects(controller: Controller, kind: str) -> list[dict[str, object]]:
             f"there is nothing called {kind!r}", hint=f"choose one of {', '.join([*makers, 'revisions'])}"
         )
     return makers[kind](controller)
+
+
+def access_token(record: AccessTokenRecord, now: datetime) -> dict[str, object]:
+    """An API token, without anything to use it by."""
+    state = "revoked" if record.revoked else "expired" if now >= record.expires else "valid"
+    return {
+        "name": record.name,
+        "state": state,
+        "role": record.role,
+        "tenants": list(record.tenants),
+        "expires": record.expires.isoformat(),
+    }
+
+
+def audit_record(record: AuditRecord) -> dict[str, object]:
+    """One line of the audit log."""
+    entry = record.entry
+    return {
+        "name": str(record.number),
+        "time": entry.time.isoformat(),
+        "who": entry.who,
+        "action": entry.action,
+        "objects": list(entry.objects),
+        "summary": entry.summary,
+        "result": entry.result.value,
+        "revision_before": record.revision_before,
+        "revision_after": record.revision_after,
+        "hash": record.hash,
+    }
 
 
 def _tenants(controller: Controller) -> list[dict[str, object]]:

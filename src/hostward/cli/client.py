@@ -1,4 +1,4 @@
-"""The command line's way to a controller: HTTP over its Unix socket."""
+"""The command line's way to a controller: HTTP over its Unix socket, or over TLS with a token."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hostward.cli.logins import login_for
 from hostward.cli.progress import waiting
 from hostward.errors import ChannelError, HostwardError, PolicyError, Problem, UsageError
 
-DEFAULT_SOCKET = Path("/run/hostward/api.sock")
-_LOGIN_FILE = Path("~/.config/hostward/server").expanduser()
+_LOG_IN = "log in again with a token that counts: hostward login --server URL --token @FILE"
 
 
 class RefusedError(HostwardError):
@@ -23,37 +23,25 @@ class RefusedError(HostwardError):
         self.exit_status = 2 if status in (400, 422) and not subject else 1
 
 
-def server_address(given: str) -> Path:
-    """The socket to speak to: ``--server``, else HOSTWARD_SERVER, else the login, else the default. Raises UsageError."""
-    text = given or os.environ.get("HOSTWARD_SERVER", "")
-    if not text and _LOGIN_FILE.exists():
-        text = _LOGIN_FILE.read_text().strip()
-    if not text:
-        return DEFAULT_SOCKET
-    if text.startswith("http"):
-        raise UsageError(
-            "a controller is reached by its Unix socket so far",
-            subject=text,
-            hint="write unix:///run/hostward/api.sock",
-        )
-    return Path(text.removeprefix("unix://"))
-
-
-def remember(address: str) -> None:
-    """Make an address the default of later commands."""
-    server_address(address)
-    _LOGIN_FILE.parent.mkdir(parents=True, exist_ok=True)
-    _LOGIN_FILE.write_text(address + "\n")
-
-
 class Client:
-    """One controller."""
+    """One controller, over its Unix socket or over TLS."""
 
     def __init__(self, server: str) -> None:
         import httpx2
 
-        self._socket = server_address(server)
-        transport = httpx2.HTTPTransport(uds=str(self._socket))
+        login = login_for(server)
+        self._server = login.server
+        if login.remote:
+            import ssl
+
+            try:
+                trusted = ssl.create_default_context(cafile=login.ca or None)
+            except OSError as error:
+                raise UsageError(f"the CA cannot be read: {error}", subject=login.ca) from error
+            headers = {"Authorization": f"Bearer {login.token}"}
+            self._http = httpx2.Client(base_url=login.server, verify=trusted, timeout=60.0, headers=headers)
+            return
+        transport = httpx2.HTTPTransport(uds=login.server.removeprefix("unix://"))
         # Who asks, for the history; the socket alone decides whether they may.
         author = os.environ.get("SUDO_USER") or os.environ.get("USER") or "operator"
         headers = {"Hostward-Author": author} if re.fullmatch(r"[\w.@+-]{1,64}", author, re.ASCII) else {}
@@ -88,8 +76,8 @@ class Client:
     def _unreachable(self, error: Exception) -> ChannelError:
         return ChannelError(
             f"no controller answers: {error}",
-            subject=str(self._socket),
-            hint="start one with `hostward up` or `hostward controller`, or name its socket with --server",
+            subject=self._server,
+            hint="start one with `hostward up` or `hostward controller`, or name its socket or URL with --server",
         )
 
 
@@ -100,7 +88,8 @@ def _refused(status: int, body: Any) -> HostwardError:  # noqa: ANN401 (JSON)
         return UsageError("; ".join(map(_detail, parts)))
     if body["problems"]:
         return PolicyError(tuple(Problem(**problem) for problem in body["problems"]))
-    return RefusedError(body["what"], body["subject"], body["hint"], status)
+    hint = _LOG_IN if status == 401 else body["hint"]
+    return RefusedError(body["what"], body["subject"], hint, status)
 
 
 def _detail(part: Any) -> str:  # noqa: ANN401 (JSON)

@@ -32,7 +32,7 @@ class RemoteApiConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     port: _PortNumber
     certificate: Path
     key: Path
-    token_file: Path
+    token_file: Path | None = None
 
 
 class ControllerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

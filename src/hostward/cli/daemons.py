@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import hmac
 import logging
 import signal
 from collections.abc import Coroutine, Iterator, Sequence
@@ -25,6 +26,7 @@ from hostward.api.serving import RemoteApi, read_token, serving
 from hostward.cli.client import read_files
 from hostward.cli.configuration import AgentConfig, ControllerConfig, RemoteApiConfig, own_name, read_config
 from hostward.cli.output import message
+from hostward.controller.access import Authentication, Principal, Role
 from hostward.controller.server import ControllerServer, ControllerSettings
 from hostward.controller.service import Controller
 from hostward.datapath.kernel import open_enforcer
@@ -42,7 +44,7 @@ def join_host(controller: str, token: str, name: str, state: Path) -> None:
 def run_controller(path: Path) -> None:
     """Run a controller until SIGTERM or SIGINT."""
     config = read_config(path, ControllerConfig)
-    remote = _remote_api(config.api)
+    operator_token = read_token(config.api.token_file) if config.api and config.api.token_file else ""
     settings = ControllerSettings(
         config.state,
         config.address,
@@ -54,6 +56,7 @@ def run_controller(path: Path) -> None:
     async def run() -> None:
         server = ControllerServer(settings)
         controller = await server.start()
+        remote = _remote_api(config.api, controller, operator_token)
         try:
             async with serving(make_app(controller), config.socket, remote):
                 notify("READY=1")
@@ -160,11 +163,17 @@ def _agent(config: AgentConfig, identity: HostIdentity) -> Agent:
     return Agent(AgentSettings(config.controller, config.state, limits, config.repair_period_s), identity, enforcer)
 
 
-def _remote_api(config: RemoteApiConfig | None) -> RemoteApi | None:
+def _remote_api(config: RemoteApiConfig | None, controller: Controller, operator_token: str) -> RemoteApi | None:
+    """The API beyond this machine; the token in the configured file, if there is one, is a platform operator's."""
     if config is None:
         return None
-    token = read_token(config.token_file)
-    return RemoteApi(config.address, config.port, config.certificate, config.key, token)
+
+    def authenticate(token: str) -> Principal | None:
+        if operator_token and hmac.compare_digest(token.encode(), operator_token.encode()):
+            return Principal("token_file", Authentication.CONFIGURATION, Role.PLATFORM_OPERATOR)
+        return controller.access.authenticate(token)
+
+    return RemoteApi(config.address, config.port, config.certificate, config.key, authenticate)
 
 
 def _run(work: Coroutine[object, object, None]) -> None:

@@ -14,7 +14,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from hostward.cli.client import Client, read_files, read_sources, remember
+from hostward.cli import access
+from hostward.cli.client import Client, read_files, read_sources
 from hostward.cli.durations import parse_duration_s, parse_since
 from hostward.cli.output import Format, Kind, message, show, show_one, show_stream
 from hostward.cli.policy import app as policy_app
@@ -33,10 +34,14 @@ app.add_typer(endpoint_app, name="endpoint")
 app.add_typer(host_app, name="host")
 app.add_typer(bench_app, name="bench")
 app.add_typer(controller_app, name="controller")
+app.add_typer(access.access_app, name="access")
+app.add_typer(access.audit_app, name="audit")
+for _command in (access.login, access.logout, access.whoami):
+    app.command()(_command)
 
 _LAB_HELP = "A datacenter on this machine, from a YAML file."
 
-Server = Annotated[str, typer.Option(help="The controller's socket, e.g. unix:///run/hostward/api.sock.")]
+Server = Annotated[str, typer.Option(help="The controller: unix:///run/hostward/api.sock or https://HOST:PORT.")]
 Output = Annotated[Format, typer.Option("--output", "-o", help="The form of the answer.")]
 Files = Annotated[list[Path], typer.Option("--file", "-f", help="A policy file, or a folder of *.yaml.")]
 
@@ -340,13 +345,6 @@ def observe(
             show_stream(flows, output, flow_line)
     except KeyboardInterrupt:
         return
-
-
-@app.command()
-def login(server: Annotated[str, typer.Option()]) -> None:
-    """Remember which controller the commands speak to."""
-    remember(server)
-    message(f"later commands speak to {server}")
 
 
 @app.command()

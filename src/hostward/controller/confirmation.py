@@ -12,7 +12,7 @@ from datetime import timedelta
 
 from hostward.controller.ledger import Clock, Ledger
 from hostward.errors import ConflictError, HostwardError
-from hostward.store.records import Unconfirmed
+from hostward.store.records import AuditEntry, AuditResult, Unconfirmed
 
 log = logging.getLogger(__name__)
 
@@ -49,12 +49,14 @@ class Confirmation:
         if waiting is not None:
             self._timer = asyncio.create_task(self._return_in_time(waiting), name="confirm-within")
 
-    async def confirm(self) -> None:
+    async def confirm(self, author: str) -> None:
         """Keep the change. Raises ConflictError if none waits."""
         async with self._ledger.changing:
             if self._ledger.state.unconfirmed is None:
                 raise ConflictError("no change waits to be confirmed", hint="it may have gone back: `get revisions`")
-            await self._ledger.confirm()
+            objects = (f"revision {self._ledger.state.revision}",)
+            entry = AuditEntry(self._clock(), author, "confirm", objects, "confirmed", AuditResult.DONE)
+            await self._ledger.confirm(entry)
         self.stop()
 
     async def _return_in_time(self, waiting: Unconfirmed) -> None:

@@ -25,14 +25,33 @@ class FlowFilter:
     destination: str = ""
     verdict: str = ""
     since: datetime | None = None
+    tenants: frozenset[str] | None = None
+
+    def seen(self, flow: dict[str, object]) -> dict[str, object]:
+        """The flow as somebody who sees only ``tenants`` (None: all) is told it: without another tenant's names."""
+        if self.tenants is None:
+            return flow
+        return {**flow, "src": self._seen_side(flow["src"]), "dst": self._seen_side(flow["dst"])}
+
+    def _seen_side(self, side: object) -> object:
+        assert isinstance(side, dict)
+        assert self.tenants is not None
+        name = str(side.get("endpoint") or "")
+        if not name or name.partition("/")[0] in self.tenants:
+            return side
+        return {**side, "endpoint": None, "identity": None}
 
     def matches(self, flow: Mapping[str, object]) -> bool:
-        """Whether a flow, as ``describe`` made it, is wanted."""
+        """Whether a flow, as ``describe`` made it, is wanted. A flow belongs to the tenant whose endpoint met it."""
+        if self.tenants is not None and flow["tenant"] not in self.tenants:
+            return False
         if self.verdict and flow["verdict"] != self.verdict:
             return False
         if self.since is not None and datetime.fromisoformat(str(flow["time"])) < self.since:
             return False
-        sides = ((self.source, flow["src"]), (self.destination, flow["dst"]))
+        # Compared as it is shown: a filter must not be a way to ask for a hidden name.
+        shown = self.seen(dict(flow))
+        sides = ((self.source, shown["src"]), (self.destination, shown["dst"]))
         return all(not wanted or _is(wanted, side) for wanted, side in sides)
 
 
@@ -66,7 +85,7 @@ class Flows:
         """The newest matching flows, oldest first."""
         # From the newest backwards: a question about the last few flows does not look at all of them.
         found = list(islice((flow for flow in reversed(self._ring) if wanted.matches(flow)), limit))
-        return found[::-1]
+        return [wanted.seen(flow) for flow in found[::-1]]
 
     async def follow(self, wanted: FlowFilter) -> AsyncIterator[dict[str, object]]:
         """Matching flows from now on (from ``since``, if that is given).
@@ -80,7 +99,7 @@ class Flows:
             seen = self._came_so_far
             for flow in list(islice(reversed(self._ring), fresh))[::-1]:
                 if wanted.matches(flow):
-                    yield flow
+                    yield wanted.seen(flow)
             await came.wait()
 
 

@@ -10,8 +10,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from hostward.store.audit import AuditRecord
 from hostward.store.protocol import Store
-from hostward.store.records import Change, HostRecord, PolicySource, RevisionRecord, State, TokenRecord, successor
+from hostward.store.records import (
+    AccessTokenRecord,
+    AuditEntry,
+    Change,
+    HostRecord,
+    PolicySource,
+    RevisionRecord,
+    State,
+    TokenRecord,
+    successor,
+)
 
 Clock = Callable[[], datetime]
 
@@ -27,6 +38,7 @@ class Ledger:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._state = store.load()
+        self._access_tokens = {token.name: token for token in store.access_tokens()}
         # Held by whoever plans and commits, from the reading of the head to the commit: two plans never interleave.
         self.changing = asyncio.Lock()
 
@@ -53,14 +65,32 @@ class Ledger:
         await asyncio.to_thread(self._store.put_numbers, numbers)
         self._state = replace(self._state, numbers=numbers)
 
-    async def confirm(self) -> None:
+    async def confirm(self, audit: AuditEntry | None = None) -> None:
         """Forget what waits to be confirmed; ``changing`` is held."""
-        await asyncio.to_thread(self._store.confirm)
+        await asyncio.to_thread(self._store.confirm, audit)
         self._state = replace(self._state, unconfirmed=None)
 
-    async def put_token(self, token: TokenRecord) -> None:
+    async def put_token(self, token: TokenRecord, audit: AuditEntry | None = None) -> None:
         """Keep a join token."""
-        await asyncio.to_thread(self._store.put_token, token)
+        await asyncio.to_thread(self._store.put_token, token, audit)
+
+    @property
+    def access_tokens(self) -> Mapping[str, AccessTokenRecord]:
+        """Every API token by name."""
+        return self._access_tokens
+
+    async def put_access_token(self, token: AccessTokenRecord, audit: AuditEntry) -> None:
+        """Write an API token, new or changed."""
+        await asyncio.to_thread(self._store.put_access_token, token, audit)
+        self._access_tokens = {**self._access_tokens, token.name: token}
+
+    async def put_audit(self, entry: AuditEntry) -> None:
+        """Record a refusal."""
+        await asyncio.to_thread(self._store.put_audit, entry)
+
+    async def audit(self) -> Sequence[AuditRecord]:
+        """The audit log, oldest first."""
+        return await asyncio.to_thread(self._store.audit)
 
     async def redeem_token(self, secret_hash: str, host: str, now: datetime) -> TokenRecord:
         """Use up a join token. Raises EnrolmentError."""

@@ -14,7 +14,7 @@ from hostward.agent.join_token import JoinToken, check_host_name, hash_secret
 from hostward.controller.authority import Authority, Issued
 from hostward.controller.ledger import Clock, Ledger
 from hostward.errors import ConflictError, EnrolmentError, NotFoundError
-from hostward.store.records import HostRecord, HostState, TokenRecord
+from hostward.store.records import AuditEntry, AuditResult, HostRecord, HostState, TokenRecord
 
 TOKEN_LIFE = timedelta(hours=1)
 
@@ -29,12 +29,15 @@ class Membership:
         self._certificate_life = certificate_life
         self._joining = asyncio.Lock()
 
-    async def make_token(self, host: str = "", life: timedelta = TOKEN_LIFE) -> JoinToken:
+    async def make_token(self, host: str = "", life: timedelta = TOKEN_LIFE, author: str = "hostward") -> JoinToken:
         """A new join token, bound to ``host`` if that is given. Its secret is not kept and cannot be shown again."""
         if host:
             check_host_name(host)
         token = JoinToken(host, secrets.token_urlsafe(32), self.authority.pin)
-        await self._ledger.put_token(TokenRecord(hash_secret(token.secret), host, self.clock() + life))
+        now = self.clock()
+        objects = (f"host {host}",) if host else ()
+        entry = AuditEntry(now, author, "enrol-host", objects, "a join token was made", AuditResult.DONE)
+        await self._ledger.put_token(TokenRecord(hash_secret(token.secret), host, now + life), entry)
         return token
 
     async def join(self, host: str, secret: str, request: bytes) -> bytes:

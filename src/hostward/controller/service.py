@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 
+from hostward.controller.access.tokens import AccessTokens
 from hostward.controller.attachments import Attachments
 from hostward.controller.confirmation import Confirmation
 from hostward.controller.fleet import Fleet
@@ -28,6 +29,7 @@ from hostward.policy import (
     parse_sources,
     unsupported,
 )
+from hostward.policy.syntax import Assertion
 from hostward.store.records import HostState
 
 
@@ -39,6 +41,7 @@ class Controller:
         self.membership = membership
         self.fleet = fleet
         self.flows = Flows()
+        self.access = AccessTokens(ledger, membership.clock)
         self._publisher = Publisher(ledger, fleet, self.flows, membership.clock)
         self.attachments = Attachments(ledger, membership, fleet, self._publisher)
         self._confirmation = Confirmation(ledger, membership.clock, self._return_to)
@@ -92,9 +95,18 @@ class Controller:
     # -- policy
 
     async def apply(
-        self, sources: Iterable[tuple[str, bytes]], author: str, *, planned: int = 0, confirm_within_s: float = 0.0
+        self,
+        sources: Iterable[tuple[str, bytes]],
+        author: str,
+        *,
+        planned: int = 0,
+        confirm_within_s: float = 0.0,
+        own: frozenset[str] | None = None,
     ) -> Rollout:
-        """Replace the tenants that the files name. With ``planned``, only on exactly that revision."""
+        """Replace the tenants that the files name. With ``planned``, only on exactly that revision.
+
+        ``own`` are the tenants whose assertions the author may read (None: all); of others a refusal holds no text.
+        """
         async with self.ledger.changing:
             head = self.ledger.state.revision
             if planned and planned != head:
@@ -103,20 +115,20 @@ class Controller:
                 )
             self._confirmation.check_none_waits()
             new = await self.parse(sources)
-            await self._check_assertions(new)
+            await self._check_assertions(new, own)
             waits = self._confirmation.plan(head, confirm_within_s)
             revision = await self._publisher.commit(Plan(author, "apply", policies=new, unconfirmed=waits))
             self._confirmation.watch()
         return await self._publisher.rollout(revision)
 
-    async def delete_tenant(self, tenant: str, author: str) -> Rollout:
+    async def delete_tenant(self, tenant: str, author: str, own: frozenset[str] | None = None) -> Rollout:
         """Remove a tenant's policy: its endpoints are then denied everything but what the platform allows."""
         async with self.ledger.changing:
             self._confirmation.check_none_waits()
             if tenant not in self.policies.tenants:
                 raise NotFoundError("there is no such tenant", subject=tenant, hint="`hostward get tenants`")
             new = self.policies.merged(PolicySet(), without=[tenant])
-            await self._check_assertions(new)
+            await self._check_assertions(new, own)
             revision = await self._publisher.commit(Plan(author, f"delete tenant {tenant}", policies=new))
         return await self._publisher.rollout(revision)
 
@@ -129,9 +141,9 @@ class Controller:
             made = await self._publisher.commit(Plan(author, f"rollback to {revision}", policies=new))
         return await self._publisher.rollout(made)
 
-    async def confirm(self) -> None:
+    async def confirm(self, author: str) -> None:
         """Keep a change that was applied with a time limit. Raises ConflictError if none waits."""
-        await self._confirmation.confirm()
+        await self._confirmation.confirm(author)
 
     async def _return_to(self, revision: int) -> None:
         """Take back what was not confirmed. Assertions do not hold this up: what was in force is in force again."""
@@ -146,10 +158,15 @@ class Controller:
         sources = await self.ledger.policy_at(revision) if revision else {}
         return await asyncio.to_thread(parse_stored, sources.values())
 
-    async def _check_assertions(self, policies: PolicySet) -> None:
+    async def _check_assertions(self, policies: PolicySet, own: frozenset[str] | None = None) -> None:
         failed = [result for result in await self.check(policies) if not result.holds]
+        told = [result for result in failed if readable(policies, result.assertion, own)]
+        if told:
+            raise PolicyError(tuple(_failed(result) for result in told))
         if failed:
-            raise PolicyError(tuple(_failed(result) for result in failed))
+            raise ConflictError(
+                "an assertion that is not yours would no longer hold", hint="ask a platform operator which"
+            )
 
     # -- hosts
 
@@ -161,6 +178,11 @@ class Controller:
         if state is not HostState.ADMITTED:
             await self.fleet.close_host(host, f"the host is {state.value}")
         return await self._publisher.rollout(revision)
+
+
+def readable(policies: PolicySet, assertion: Assertion, own: frozenset[str] | None) -> bool:
+    """Whether an assertion is one of the tenants ``own``; None stands for everybody's."""
+    return own is None or any(assertion in policies.tenants[name].assertions for name in own & policies.tenants.keys())
 
 
 def _failed(result: AssertionResult) -> Problem:

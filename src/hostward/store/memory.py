@@ -8,7 +8,18 @@ from datetime import datetime
 from threading import Lock
 
 from hostward.errors import ConflictError, NotFoundError
-from hostward.store.records import Change, HostRecord, PolicySource, RevisionRecord, State, TokenRecord, successor
+from hostward.store.audit import AuditRecord, entry_of, successor_record
+from hostward.store.records import (
+    AccessTokenRecord,
+    AuditEntry,
+    Change,
+    HostRecord,
+    PolicySource,
+    RevisionRecord,
+    State,
+    TokenRecord,
+    successor,
+)
 from hostward.store.token_rules import check_redeemable
 
 
@@ -21,6 +32,8 @@ class MemoryStore:
         self._history: list[RevisionRecord] = []
         self._policies: dict[int, Mapping[str, PolicySource]] = {}
         self._tokens: dict[str, TokenRecord] = {}
+        self._access_tokens: dict[str, AccessTokenRecord] = {}
+        self._audit: list[AuditRecord] = []
 
     def load(self) -> State:
         """Read everything."""
@@ -34,12 +47,14 @@ class MemoryStore:
             if state.revision != expected_revision:
                 raise conflict(expected_revision, state.revision)
             number = state.revision + 1
+            policy_before = self._history[-1].policy_revision if self._history else 0
             if change.sources is not None:
                 self._policies[number] = dict(change.sources)
                 policy_revision = number
             else:
-                policy_revision = self._history[-1].policy_revision if self._history else 0
+                policy_revision = policy_before
             self._history.append(RevisionRecord(number, change.time, change.author, change.summary, policy_revision))
+            self._append(entry_of(change, self._policy(policy_before)), state.revision, number)
             self._state = successor(state, change)
             return number
 
@@ -53,7 +68,7 @@ class MemoryStore:
         with self._lock:
             if not 1 <= revision <= len(self._history):
                 raise no_such_revision(revision)
-            return self._policies.get(self._history[revision - 1].policy_revision, {})
+            return self._policy(self._history[revision - 1].policy_revision)
 
     def put_host(self, host: HostRecord) -> None:
         """See ``Store.put_host``."""
@@ -65,14 +80,16 @@ class MemoryStore:
         with self._lock:
             self._state = replace(self._state, numbers=numbers)
 
-    def confirm(self) -> None:
+    def confirm(self, audit: AuditEntry | None = None) -> None:
         """See ``Store.confirm``."""
         with self._lock:
+            self._append(audit, self._state.revision, self._state.revision)
             self._state = replace(self._state, unconfirmed=None)
 
-    def put_token(self, token: TokenRecord) -> None:
+    def put_token(self, token: TokenRecord, audit: AuditEntry | None = None) -> None:
         """See ``Store.put_token``."""
         with self._lock:
+            self._append(audit, self._state.revision, self._state.revision)
             self._tokens[token.secret_hash] = token
 
     def redeem_token(self, secret_hash: str, host: str, now: datetime) -> TokenRecord:
@@ -82,8 +99,36 @@ class MemoryStore:
             self._tokens[secret_hash] = token
             return token
 
+    def access_tokens(self) -> Sequence[AccessTokenRecord]:
+        """See ``Store.access_tokens``."""
+        with self._lock:
+            return tuple(self._access_tokens.values())
+
+    def put_access_token(self, token: AccessTokenRecord, audit: AuditEntry) -> None:
+        """See ``Store.put_access_token``."""
+        with self._lock:
+            self._append(audit, self._state.revision, self._state.revision)
+            self._access_tokens[token.name] = token
+
+    def put_audit(self, entry: AuditEntry) -> None:
+        """See ``Store.put_audit``."""
+        with self._lock:
+            self._append(entry, self._state.revision, self._state.revision)
+
+    def audit(self) -> Sequence[AuditRecord]:
+        """See ``Store.audit``."""
+        with self._lock:
+            return tuple(self._audit)
+
     def close(self) -> None:
         """Nothing to let go of."""
+
+    def _policy(self, policy_revision: int) -> Mapping[str, PolicySource]:
+        return self._policies.get(policy_revision, {})
+
+    def _append(self, entry: AuditEntry | None, before: int, after: int) -> None:
+        if entry is not None:
+            self._audit.append(successor_record(self._audit[-1] if self._audit else None, entry, before, after))
 
 
 def conflict(expected: int, head: int) -> ConflictError:

@@ -6,7 +6,17 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from hostward.store.records import Change, HostRecord, PolicySource, RevisionRecord, State, TokenRecord
+from hostward.store.audit import AuditRecord
+from hostward.store.records import (
+    AccessTokenRecord,
+    AuditEntry,
+    Change,
+    HostRecord,
+    PolicySource,
+    RevisionRecord,
+    State,
+    TokenRecord,
+)
 
 
 class Store(Protocol):
@@ -20,7 +30,7 @@ class Store(Protocol):
         ...
 
     def commit(self, expected_revision: int, change: Change) -> int:
-        """Write ``change`` as the next revision, in one transaction, and return its number.
+        """Write ``change`` as the next revision, with its audit record, in one transaction, and return its number.
 
         Raises ConflictError if the head is not ``expected_revision``: somebody else committed in between.
         """
@@ -42,12 +52,12 @@ class Store(Protocol):
         """Write the compiler's memory without making a revision: a slice that was made later allocated numbers."""
         ...
 
-    def confirm(self) -> None:
-        """Forget what waits to be confirmed, without making a revision."""
+    def confirm(self, audit: AuditEntry | None = None) -> None:
+        """Forget what waits to be confirmed, without making a revision; ``audit`` is written with it."""
         ...
 
-    def put_token(self, token: TokenRecord) -> None:
-        """Keep a new join token."""
+    def put_token(self, token: TokenRecord, audit: AuditEntry | None = None) -> None:
+        """Keep a new join token; ``audit`` is written with it."""
         ...
 
     def redeem_token(self, secret_hash: str, host: str, now: datetime) -> TokenRecord:
@@ -55,6 +65,22 @@ class Store(Protocol):
 
         Raises EnrolmentError if it is unknown, used, expired, or bound to another host; then it stays as it was.
         """
+        ...
+
+    def access_tokens(self) -> Sequence[AccessTokenRecord]:
+        """Every API token."""
+        ...
+
+    def put_access_token(self, token: AccessTokenRecord, audit: AuditEntry) -> None:
+        """Write an API token, new or changed, and ``audit`` with it."""
+        ...
+
+    def put_audit(self, entry: AuditEntry) -> None:
+        """Record what changed nothing: a refusal."""
+        ...
+
+    def audit(self) -> Sequence[AuditRecord]:
+        """The whole audit log, oldest first, as it stands there: whoever reads it verifies it."""
         ...
 
     def close(self) -> None:

@@ -66,6 +66,37 @@ class TokenRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class AccessTokenRecord:
+    """An API token. Only the hash of its text is kept. ``role`` and ``tenants`` mean nothing here."""
+
+    name: str
+    secret_hash: str
+    role: str
+    tenants: tuple[str, ...]
+    expires: datetime
+    revoked: bool = False
+
+
+class AuditResult(Enum):
+    """What became of a change."""
+
+    DONE = "done"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """What the audit log is to say of one change, done or refused. ``who`` tells how they were authenticated, too."""
+
+    time: datetime
+    who: str
+    action: str
+    objects: tuple[str, ...]
+    summary: str
+    result: AuditResult
+
+
+@dataclass(frozen=True, slots=True)
 class RevisionRecord:
     """One line of the append-only history. ``policy_revision`` is the revision whose policy text this one shares."""
 

@@ -20,8 +20,11 @@ import msgspec
 
 from hostward.errors import StoreError
 from hostward.model.endpoint import Endpoint
+from hostward.store.audit import AuditRecord, entry_of, successor_record
 from hostward.store.memory import conflict, no_such_revision
 from hostward.store.records import (
+    AccessTokenRecord,
+    AuditEntry,
     Change,
     HostRecord,
     PolicySource,
@@ -33,7 +36,9 @@ from hostward.store.records import (
 )
 from hostward.store.token_rules import check_redeemable
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+# A new file takes all of them in order; an existing one, those above its own version.
+_STEPS = {2: "schema.sql", 3: "schema_3_access.sql"}
 
 
 class SqliteStore:
@@ -62,16 +67,22 @@ class SqliteStore:
             self._db.execute("PRAGMA busy_timeout = 2000")
             (version,) = self._db.execute("PRAGMA user_version").fetchone()
             (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if version == 0 and tables == 0:
-            schema = files("hostward.store").joinpath("schema.sql").read_text(encoding="utf-8")
-            with self._errors_named():
-                self._db.executescript(f"BEGIN IMMEDIATE;\n{schema}\nPRAGMA user_version = {SCHEMA_VERSION};\nCOMMIT;")
-        elif version != SCHEMA_VERSION:
+        if (version == 0 and tables == 0) or version in _STEPS:
+            for target, name in _STEPS.items():
+                if target > version:
+                    self._step(name, target)
+        else:
             raise StoreError(
                 f"its schema is version {version}, this program writes version {SCHEMA_VERSION}",
                 subject=str(self._path),
                 hint="run the version of hostward that wrote it, or restore a backup",
             )
+
+    def _step(self, name: str, version: int) -> None:
+        """Take the file to ``version``, whole or not at all."""
+        script = files("hostward.store").joinpath(name).read_text(encoding="utf-8")
+        with self._errors_named():
+            self._db.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {version};\nCOMMIT;")
 
     @contextmanager
     def _errors_named(self) -> Iterator[None]:
@@ -122,6 +133,7 @@ class SqliteStore:
             revision, policy_revision = _head(db)
             if revision != expected_revision:
                 raise conflict(expected_revision, revision)
+            _append(db, entry_of(change, _policy(db, policy_revision)), revision, revision + 1)
             _write_revision(db, revision + 1, policy_revision, change)
             return revision + 1
 
@@ -134,6 +146,7 @@ class SqliteStore:
             head, policy_revision = _head(db)
             if revision <= head:
                 raise conflict(revision - 1, head)
+            _append(db, entry_of(change, _policy(db, policy_revision)), head, revision)
             _write_revision(db, revision, policy_revision, change)
             db.execute("DELETE FROM tokens")
 
@@ -164,14 +177,16 @@ class SqliteStore:
         with self._transaction() as db:
             db.execute("INSERT OR REPLACE INTO numbers VALUES (1, ?)", (numbers,))
 
-    def confirm(self) -> None:
+    def confirm(self, audit: AuditEntry | None = None) -> None:
         """See ``Store.confirm``."""
         with self._transaction() as db:
+            _append_without_revision(db, audit)
             db.execute("DELETE FROM unconfirmed")
 
-    def put_token(self, token: TokenRecord) -> None:
+    def put_token(self, token: TokenRecord, audit: AuditEntry | None = None) -> None:
         """See ``Store.put_token``."""
         with self._transaction() as db:
+            _append_without_revision(db, audit)
             db.execute("INSERT INTO tokens VALUES (?, ?)", (token.secret_hash, msgspec.json.encode(token)))
 
     def redeem_token(self, secret_hash: str, host: str, now: datetime) -> TokenRecord:
@@ -182,6 +197,30 @@ class SqliteStore:
             token = replace(check_redeemable(known, host, now), used_by=host)
             db.execute("UPDATE tokens SET record = ? WHERE secret_hash = ?", (msgspec.json.encode(token), secret_hash))
             return token
+
+    def access_tokens(self) -> Sequence[AccessTokenRecord]:
+        """See ``Store.access_tokens``."""
+        with self._transaction() as db:
+            rows = db.execute("SELECT record FROM access_tokens").fetchall()
+        return tuple(msgspec.json.decode(row, type=AccessTokenRecord) for (row,) in rows)
+
+    def put_access_token(self, token: AccessTokenRecord, audit: AuditEntry) -> None:
+        """See ``Store.put_access_token``."""
+        with self._transaction() as db:
+            _append_without_revision(db, audit)
+            record = msgspec.json.encode(token)
+            db.execute("INSERT OR REPLACE INTO access_tokens VALUES (?, ?)", (token.name, record))
+
+    def put_audit(self, entry: AuditEntry) -> None:
+        """See ``Store.put_audit``."""
+        with self._transaction() as db:
+            _append_without_revision(db, entry)
+
+    def audit(self) -> Sequence[AuditRecord]:
+        """See ``Store.audit``."""
+        with self._transaction() as db:
+            rows = db.execute("SELECT record FROM audit ORDER BY number").fetchall()
+        return tuple(msgspec.json.decode(row, type=AuditRecord) for (row,) in rows)
 
     def close(self) -> None:
         """Close the file."""
@@ -194,6 +233,19 @@ def _head(db: sqlite3.Connection) -> tuple[int, int]:
         "SELECT number, policy_revision FROM revisions ORDER BY number DESC LIMIT 1"
     ).fetchone()
     return row or (0, 0)
+
+
+def _append_without_revision(db: sqlite3.Connection, entry: AuditEntry | None) -> None:
+    if entry is not None:
+        revision, _ = _head(db)
+        _append(db, entry, revision, revision)
+
+
+def _append(db: sqlite3.Connection, entry: AuditEntry, before: int, after: int) -> None:
+    row = db.execute("SELECT record FROM audit ORDER BY number DESC LIMIT 1").fetchone()
+    last = msgspec.json.decode(row[0], type=AuditRecord) if row else None
+    record = successor_record(last, entry, before, after)
+    db.execute("INSERT INTO audit VALUES (?, ?)", (record.number, msgspec.json.encode(record)))
 
 
 def _policy(db: sqlite3.Connection, policy_revision: int) -> dict[str, PolicySource]:

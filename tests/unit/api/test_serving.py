@@ -20,9 +20,14 @@ from cryptography.x509.oid import NameOID
 from fastapi import FastAPI
 
 from hostward.api.serving import BearerGate, RemoteApi, read_token, serving
+from hostward.controller.access import Authentication, Principal, Role
 from hostward.errors import ConflictError, UsageError
 
 TOKEN = "t" * 40
+
+
+def _known(token: str) -> Principal | None:
+    return Principal("t", Authentication.TOKEN, Role.AUDITOR) if token == TOKEN else None
 
 
 def _app() -> FastAPI:
@@ -37,7 +42,7 @@ def _app() -> FastAPI:
 
 def _status(header: dict[str, str]) -> int:
     async def ask() -> int:
-        transport = httpx2.ASGITransport(app=BearerGate(_app(), TOKEN))
+        transport = httpx2.ASGITransport(app=BearerGate(_app(), _known))
         async with httpx2.AsyncClient(transport=transport, base_url="http://hostward") as client:
             return (await client.get("/", headers=header)).status_code
 
@@ -114,7 +119,7 @@ def _certificate(folder: Path) -> RemoteApi:
     (folder / "api.key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    return RemoteApi("127.0.0.1", port, folder / "api.crt", folder / "api.key", TOKEN)
+    return RemoteApi("127.0.0.1", port, folder / "api.crt", folder / "api.key", _known)
 
 
 def test_beyond_this_machine_there_is_tls_and_the_token(tmp_path: Path) -> None:

@@ -268,9 +268,9 @@ def test_an_unconfirmed_change_goes_back_by_itself_and_a_confirmed_one_stays(tmp
                 await asyncio.wait_for(controller.fleet.next_progress(), 5)
             assert controller.policies.tenants["acme"].source == ACME.decode()
             await controller.apply([("a.yaml", ACME.replace(b"80", b"82"))], "tester", confirm_within_s=60)
-            await controller.confirm()
+            await controller.confirm("tester")
             assert b"82" in controller.policies.tenants["acme"].source.encode()
             with pytest.raises(ConflictError, match="no change waits"):
-                await controller.confirm()
+                await controller.confirm("tester")
 
     asyncio.run(run())

@@ -1,0 +1,149 @@
+"""What somebody who sees only some tenants is shown: theirs whole; of others a verdict and a rule's id, no text, no name.
+
+A name of somebody else's and one that does not exist get the same answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from ipaddress import ip_address
+
+from hostward.controller.service import Controller
+from hostward.errors import NotFoundError, UsageError
+from hostward.model.endpoint import Endpoint
+from hostward.policy import Explanation, PolicySet
+from hostward.policy.subjects import every_rule
+
+Row = Mapping[str, object]
+
+ANOTHERS = "another tenant's"
+
+
+def owner(name: str) -> str:
+    """The tenant in the name of a rule, a group or an endpoint."""
+    return name.partition("/")[0]
+
+
+def find_endpoint(controller: Controller, name: str, own: frozenset[str] | None) -> Endpoint:
+    """An endpoint that may be seen. Raises NotFoundError and UsageError."""
+    if own is None:
+        return controller.attachments.find(name)
+    found = [e for e in controller.endpoints.values() if e.tenant in own and name in (e.id, e.name)]
+    if not found:
+        raise NotFoundError("there is no such endpoint", subject=name, hint="`hostward get endpoints`")
+    if len(found) > 1:
+        raise UsageError(f"it may be {' or '.join(e.id for e in found)}", subject=name, hint="write tenant/name")
+    return found[0]
+
+
+def rows(found: list[dict[str, object]], own: frozenset[str] | None) -> list[dict[str, object]]:
+    """The rows of objects that belong to tenants."""
+    return found if own is None else [row for row in found if row.get("tenant", row["name"]) in own]
+
+
+def revisions(found: list[dict[str, object]], own: frozenset[str] | None, me: str) -> list[dict[str, object]]:
+    """History: of others' revisions only that there was one, and when."""
+    if own is None:
+        return found
+    return [row if row["author"] == me else {**row, "author": "", "summary": ""} for row in found]
+
+
+def hosts(
+    controller: Controller, outcomes: list[dict[str, object]], own: frozenset[str] | None
+) -> list[dict[str, object]]:
+    """A rollout's hosts: those that carry an endpoint of the tenants."""
+    if own is None:
+        return outcomes
+    carrying = {endpoint.host for endpoint in controller.endpoints.values() if endpoint.tenant in own}
+    return [row for row in outcomes if row["host"] in carrying]
+
+
+def plan(answer: dict[str, object], policies: PolicySet, own: frozenset[str] | None) -> dict[str, object]:
+    """A plan's flows and changes. ``failing`` is the caller's: texts do not tell their owner."""
+    if own is None:
+        return answer
+    flows, changes = answer["flows"], answer["changes"]
+    assert isinstance(changes, list)
+    shown = None
+    if isinstance(flows, list):
+        shown = [
+            flow
+            for flow in flows
+            if (owner(flow["from"]) in own or owner(flow["to"]) in own)
+            and all(_public(policies, str(flow[side]), own) for side in ("from", "to"))
+        ]
+    return {**answer, "flows": shown, "changes": [change for change in changes if owner(change["rule"]) in own]}
+
+
+def _public(policies: PolicySet, name: str, own: frozenset[str]) -> bool:
+    """Whether a group's name is no secret: one's own, the platform's, an exported one; or no group at all."""
+    tenant, slash, group = name.partition("/")
+    if not slash or tenant in own or tenant == "platform":
+        return True
+    policy = policies.tenants.get(tenant)
+    return policy is not None and group in policy.exports
+
+
+def question(
+    controller: Controller, policies: PolicySet, source: str, destination: str, own: frozenset[str] | None
+) -> tuple[str, str]:
+    """Both parties of a question, unambiguous among what may be asked about. Raises NotFoundError and UsageError."""
+    if own is None:
+        return source, destination
+    (a, mine_a), (b, mine_b) = (_party(controller, policies, text, own) for text in (source, destination))
+    if not (mine_a or mine_b):
+        raise UsageError(
+            "one side of the question has to be yours", subject=f"{source} to {destination}", hint="name your endpoint"
+        )
+    return a, b
+
+
+def _party(controller: Controller, policies: PolicySet, text: str, own: frozenset[str]) -> tuple[str, bool]:
+    kind, _, name = text.partition(":") if text.startswith(("endpoint:", "group:")) else ("", "", text)
+    if not kind and name == "internet":
+        return text, False
+    if not kind:
+        try:
+            address = str(ip_address(name))
+        except ValueError:
+            pass
+        else:
+            mine = (e for e in controller.endpoints.values() if e.tenant in own)
+            return text, any(address == str(ip_address(a)) for e in mine for a in e.addresses)
+    found: list[tuple[str, bool]] = []
+    if kind != "group":
+        mine = (e for e in controller.endpoints.values() if e.tenant in own)
+        found += [(f"endpoint:{e.id}", True) for e in mine if name in (e.id, e.name)]
+    if kind != "endpoint":
+        tenant, slash, group = name.rpartition("/")
+        for policy in (policies.effective_platform, *policies.tenants.values()):
+            visible = policy.name in own or (slash and group in policy.exports)
+            if visible and group in policy.groups and (not slash or policy.name == tenant):
+                found.append((f"group:{policy.name}/{group}", policy.name in own))
+    if not found:
+        raise NotFoundError(
+            f"there is no endpoint and no group {text!r}", hint="`hostward get endpoints` and `get groups`"
+        )
+    if len(found) > 1:
+        raise UsageError(f"{text!r} may be {' or '.join(name for name, _ in found)}", hint="say which")
+    return found[0]
+
+
+def explanation(answer: Explanation, policies: PolicySet, own: frozenset[str] | None) -> Explanation:
+    """An answer with the texts of one's own rules only, and with no name of another's endpoint."""
+    if own is None:
+        return answer
+    texts = {
+        rule.id: rule.text for name in own & policies.tenants.keys() for rule in every_rule(policies.tenants[name])
+    }
+    lost = tuple(replace(rule, text=texts.get(rule.rule, "")) for rule in answer.lost)
+    cases = {tuple((key, _case(key, value, own)) for key, value in case.items()): None for case in answer.cases}
+    text = "; ".join(texts[rule] for rule in answer.rules if rule in texts)
+    return replace(answer, text=text, lost=lost, cases=tuple(dict(case) for case in cases))
+
+
+def _case(key: str, value: str, own: frozenset[str]) -> str:
+    if key not in ("from", "to") or "/" not in value or owner(value) in own or owner(value) == "platform":
+        return value
+    return ANOTHERS

@@ -1,0 +1,233 @@
+"""The API for several people: each sees and changes only their own, and every refusal of a change is on record."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from tests.unit.model_enforcer import ModelEnforcer
+
+from hostward.agent.daemon import Agent, AgentSettings
+from hostward.agent.join import join
+from hostward.agent.join_token import parse_join_token
+from hostward.agent.limits import Limits
+from hostward.api.app import make_app
+from hostward.api.asking import Asks, SocketDoor
+from hostward.api.serving import BearerGate
+from hostward.controller.server import ControllerServer, ControllerSettings
+from hostward.store.audit import verify
+
+ACME = "tenant: acme\ngroups: {web: role=web}\nrules: [allow internet to web on tcp/80]\n"
+BETA = """tenant: beta
+groups: {db: role=db, secret: role=hidden}
+exports: [db]
+rules:
+  - allow tenant acme/web to db on tcp/5432
+assertions: [never internet to db]
+"""
+SECRETS = ("role=db", "role=hidden", "secret", "tcp/5432", "beta/db-1", "never internet")
+
+
+@dataclass
+class Site:
+    app: FastAPI
+    server: ControllerServer
+
+    async def ask(self, token: str, method: str, path: str, body: object = None) -> tuple[int, Any]:
+        """Over the socket without a token, else over what TLS callers reach."""
+        app = BearerGate(self.app, self.server.controller.access.authenticate) if token else SocketDoor(self.app)
+        headers = {"Authorization": f"Bearer {token}"} if token else {"Hostward-Author": "root"}
+        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://hostward") as client:
+            answer = await client.request(method, path, json=body, headers=headers)
+            return answer.status_code, answer.text if path.startswith("/v1/flows") else answer.json()
+
+    async def token(self, name: str, role: str, *tenants: str) -> str:
+        body = {"name": name, "role": role, "tenants": tenants}
+        status, answer = await self.ask("", "POST", "/v1/access/tokens", body)
+        assert status == 200, answer
+        return str(answer["token"])
+
+
+def sources(*texts: str) -> dict[str, object]:
+    return {"sources": [{"file": "beta.yaml", "text": text} for text in texts]}
+
+
+@contextlib.asynccontextmanager
+async def site(folder: Path) -> AsyncIterator[Site]:
+    server = ControllerServer(ControllerSettings(folder / "controller", "127.0.0.1", 0, 0))
+    controller = await server.start()
+    address = "{}:{}".format(*server.enrolment_address)
+    identity = await join(
+        address, parse_join_token(str(await controller.membership.make_token("h1"))), "h1", folder / "h1"
+    )
+    settings = AgentSettings("{}:{}".format(*server.channel_address), folder / "h1", Limits())
+    agent = asyncio.create_task(Agent(settings, identity, ModelEnforcer()).run())
+    try:
+        while "h1" not in controller.fleet.connected():
+            await asyncio.wait_for(controller.fleet.next_progress(), 5)
+        here = Site(make_app(controller), server)
+        assert (await here.ask("", "POST", "/v1/apply", sources(ACME, BETA)))[0] == 200
+        for number, (tenant, name, role) in enumerate((("acme", "web-1", "web"), ("beta", "db-1", "db"))):
+            body = {"tenant": tenant, "name": name, "labels": {"role": role}, "device": f"v{number}"}
+            body |= {"mac": f"02:00:00:00:01:0{number}", "addresses": [f"10.0.1.{number}"]}
+            status, answer = await here.ask("", "POST", "/v1/endpoints", body)
+            assert status == 200, answer
+        yield here
+    finally:
+        agent.cancel()
+        await asyncio.gather(agent, return_exceptions=True)
+        await server.stop()
+
+
+def test_every_operation_asks_for_an_action(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with site(tmp_path) as here:
+            routes = {
+                (method, route.path): [d.call for d in route.dependant.dependencies if isinstance(d.call, Asks)]
+                for route in here.app.routes
+                if isinstance(route, APIRoute)
+                for method in route.methods
+            }
+            assert {key for key, asked in routes.items() if len(asked) != 1} == set()
+            document = here.app.openapi()["paths"]
+            assert {(m.upper(), path) for path, item in document.items() for m in item} <= routes.keys() | {
+                (m, p.replace(":path", "")) for m, p in routes
+            }
+            # Straight to the application, past both doors: nobody is nobody.
+            async with httpx2.AsyncClient(
+                transport=httpx2.ASGITransport(app=here.app), base_url="http://hostward"
+            ) as client:
+                assert (await client.get("/v1/whoami")).status_code == 403
+
+    asyncio.run(run())
+
+
+def test_a_tenants_people_see_only_their_own(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with site(tmp_path) as here:
+            acme = await here.token("a", "tenant-viewer", "acme")
+            seen = []
+            for kind in ("tenants", "groups", "identities", "endpoints", "rules", "revisions"):
+                status, answer = await here.ask(acme, "GET", f"/v1/objects/{kind}")
+                assert (status, bool(answer)) == (200, True), kind
+                seen.append(str(answer))
+            status, answer = await here.ask(acme, "POST", "/v1/plan", sources(ACME.replace("80", "81")))
+            assert status == 200
+            assert [change["rule"] for change in answer["changes"]] != []
+            seen.append(str(answer))
+            question = {"source": "acme/web-1", "destination": "beta/db", "port": "tcp/5432"}
+            status, answer = await here.ask(acme, "POST", "/v1/explain", question)
+            assert status == 200
+            seen.append(str(answer).replace("'beta/", "'"))
+            status, answer = await here.ask(acme, "GET", "/v1/flows")
+            assert (status, answer) == (200, "")
+            leaked = [(secret, text) for secret in SECRETS for text in seen if secret in text]
+            assert leaked == []
+            # The control: the operator is told all of it.
+            whole = str([await here.ask("", "GET", f"/v1/objects/{kind}") for kind in ("groups", "rules", "endpoints")])
+            assert [secret for secret in SECRETS[:-1] if secret not in whole] == []
+            for path in ("/v1/objects/hosts", "/v1/audit", "/v1/access/tokens"):
+                assert (await here.ask(acme, "GET", path))[0] == 403
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("DELETE", "/v1/tenants/{}", None),
+        ("DELETE", "/v1/endpoints/{}/db-1", None),
+        ("PATCH", "/v1/endpoints/{}/db-1", {"labels": {"role": "x"}}),
+        ("POST", "/v1/explain", {"source": "web-1", "destination": "{}/secret", "port": "tcp/1"}),
+        ("POST", "/v1/explain", {"source": "web-1", "destination": "{}/db-1", "port": "tcp/1"}),
+        ("POST", "/v1/apply", {"sources": [{"file": "f", "text": "tenant: {}\n"}]}),
+    ],
+)
+def test_forbidden_and_missing_look_alike(tmp_path: Path, method: str, path: str, body: object) -> None:
+    async def run() -> None:
+        async with site(tmp_path) as here:
+            acme = await here.token("a", "tenant-editor", "acme")
+            answers = []
+            for name in ("beta", "none"):
+                named = None if body is None else json.loads(json.dumps(body).replace("{}", name))
+                status, answer = await here.ask(acme, method, path.replace("{}", name), named)
+                assert status in (403, 404), answer
+                answers.append((status, str(answer).replace(name, "NAME")))
+            assert answers[0] == answers[1]
+
+    asyncio.run(run())
+
+
+def test_an_editor_changes_their_own_and_nothing_else(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with site(tmp_path) as here:
+            acme = await here.token("a", "tenant-editor", "acme")
+            ledger = here.server.controller.ledger
+            before = ledger.state.revision
+            strong = "platform:\n  rules: [allow any to any]\n"
+            taken = {"tenant": "acme", "name": "w2", "device": "v1", "addresses": ["10.0.1.9"]}
+            refused = [
+                ("POST", "/v1/apply", sources(ACME, BETA), 403),
+                ("POST", "/v1/apply", sources(strong), 403),
+                ("POST", "/v1/plan", sources(BETA), 403),
+                ("POST", "/v1/apply", sources(ACME) | {"confirm_within_s": 60}, 403),
+                ("POST", "/v1/rollback/1", None, 403),
+                ("POST", "/v1/confirm", None, 403),
+                ("POST", "/v1/tokens", {}, 403),
+                ("POST", "/v1/hosts/h1/evicted", None, 403),
+                ("POST", "/v1/access/tokens", {"name": "b", "role": "platform-operator"}, 403),
+                ("POST", "/v1/endpoints", taken | {"tenant": "beta"}, 403),
+                ("POST", "/v1/endpoints", taken, 409),
+            ]
+            for method, path, body, expected in refused:
+                status, answer = await here.ask(acme, method, path, body)
+                assert status == expected, (path, answer)
+                assert "db-1" not in str(answer)
+            assert ledger.state.revision == before
+            log = await ledger.audit()
+            mine = [r.entry for r in log if r.entry.who == "token:a"]
+            assert len(mine) == len(refused) - 1  # a plan is no change
+            assert {entry.result.value for entry in mine} == {"refused"}
+            status, answer = await here.ask(acme, "POST", "/v1/apply", sources(ACME.replace("80", "81")))
+            assert status == 200, answer
+            assert (await here.ask(acme, "PATCH", "/v1/endpoints/web-1", {"labels": {"x": "y"}}))[0] == 200
+            log = await ledger.audit()
+            last = log[-1]
+            assert (last.entry.who, last.entry.objects) == ("token:a", ("endpoint acme/web-1",))
+            assert (last.revision_before, last.revision_after) == (before + 1, before + 2)
+            assert log[-2].entry.objects == ("tenant acme",)
+            assert (await ledger.revisions(1))[0].author == "token:a"
+            auditor = await here.token("aud", "auditor")
+            status, answer = await here.ask(auditor, "GET", "/v1/audit/verify")
+            assert (status, answer["head"]) == (200, verify(await ledger.audit()))
+            assert (await here.ask(auditor, "POST", "/v1/apply", sources(ACME)))[0] == 403
+            assert (await here.ask("", "DELETE", "/v1/access/tokens/a"))[0] == 200
+            assert (await here.ask(acme, "GET", "/v1/whoami"))[0] == 401
+
+    asyncio.run(run())
+
+
+def test_a_header_names_nobody_beyond_the_socket(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with site(tmp_path) as here:
+            token = await here.token("a", "tenant-viewer", "acme")
+            app = BearerGate(here.app, here.server.controller.access.authenticate)
+            headers = {"Authorization": f"Bearer {token}", "Hostward-Author": "root"}
+            async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://h") as client:
+                assert (await client.get("/v1/whoami", headers=headers)).json() == {
+                    "name": "token:a",
+                    "role": "tenant-viewer",
+                    "tenants": ["acme"],
+                }
+            assert (await here.ask("", "GET", "/v1/whoami"))[1]["name"] == "socket:root"
+
+    asyncio.run(run())
