@@ -20,6 +20,7 @@ from pydantic import AwareDatetime, BaseModel, Field
 
 from hostward.api import views
 from hostward.controller.flows import FlowFilter
+from hostward.controller.proofs import FailingAssertions
 from hostward.controller.publisher import Rollout
 from hostward.controller.service import Controller
 from hostward.errors import ConflictError, HostwardError, NotFoundError, PolicyError, UsageError
@@ -47,6 +48,9 @@ class Apply(BaseModel):
     sources: list[Source]
     planned: int = 0
     confirm_within_s: float = Field(0.0, ge=0, le=86_400)
+    allow_failing: bool = False
+    no_breaking: bool = False
+    observed_within_s: float = Field(3_600.0, gt=0, le=7 * 86_400)
 
 
 class Question(BaseModel):
@@ -119,13 +123,18 @@ def make_app(controller: Controller) -> FastAPI:
     async def apply(body: Apply, author: Author = OPERATOR) -> dict[str, object]:
         return answer(
             await controller.apply(
-                _pairs(body.sources), author, planned=body.planned, confirm_within_s=body.confirm_within_s
+                _pairs(body.sources),
+                author,
+                planned=body.planned,
+                confirm_within_s=body.confirm_within_s,
+                assertions=_failing(body.allow_failing),
+                unbroken_within_s=body.observed_within_s if body.no_breaking else 0.0,
             )
         )
 
     @app.post("/v1/plan")
     async def plan(body: Apply) -> dict[str, object]:
-        return await views.plan(controller, await controller.parse(_pairs(body.sources)))
+        return await views.plan(controller, await controller.parse(_pairs(body.sources)), body.observed_within_s)
 
     @app.post("/v1/confirm")
     async def confirm() -> dict[str, object]:
@@ -133,12 +142,12 @@ def make_app(controller: Controller) -> FastAPI:
         return {}
 
     @app.post("/v1/rollback/{revision}")
-    async def rollback(revision: int, author: Author = OPERATOR) -> dict[str, object]:
-        return answer(await controller.rollback(revision, author))
+    async def rollback(revision: int, allow_failing: bool = False, author: Author = OPERATOR) -> dict[str, object]:
+        return answer(await controller.rollback(revision, author, _failing(allow_failing)))
 
     @app.delete("/v1/tenants/{name}")
-    async def delete_tenant(name: str, author: Author = OPERATOR) -> dict[str, object]:
-        return answer(await controller.delete_tenant(name, author))
+    async def delete_tenant(name: str, allow_failing: bool = False, author: Author = OPERATOR) -> dict[str, object]:
+        return answer(await controller.delete_tenant(name, author, _failing(allow_failing)))
 
     @app.post("/v1/explain")
     async def explain(body: Question) -> dict[str, object]:
@@ -207,6 +216,10 @@ def make_app(controller: Controller) -> FastAPI:
         return StreamingResponse(lines(), media_type="application/x-ndjson")
 
     return app
+
+
+def _failing(allowed: bool) -> FailingAssertions:
+    return FailingAssertions.ALLOW if allowed else FailingAssertions.BLOCK
 
 
 def _pairs(sources: list[Source]) -> list[tuple[str, bytes]]:

@@ -18,6 +18,7 @@ from hostward.controller.fleet import Fleet
 from hostward.controller.flows import Flows
 from hostward.controller.host_view import HostOutcome
 from hostward.controller.ledger import Clock, Ledger
+from hostward.controller.observed import Observed, Owners
 from hostward.controller.publication import Publication
 from hostward.errors import CapacityError, HostwardError
 from hostward.model.endpoint import Endpoint
@@ -57,16 +58,19 @@ class Plan:
     hosts: Mapping[str, HostRecord] | None = None
     retired: Mapping[str, RetiredAddress | None] | None = None
     unconfirmed: Unconfirmed | None = None
+    allowed_failing: tuple[str, ...] = ()
 
 
 class Publisher:
     """Moves the head. Call from the event loop's thread; compiling itself happens in another."""
 
-    def __init__(self, ledger: Ledger, fleet: Fleet, flows: Flows, clock: Clock) -> None:
+    def __init__(self, ledger: Ledger, fleet: Fleet, flows: Flows, observed: Observed, clock: Clock) -> None:
         self._ledger = ledger
         self._fleet = fleet
         self._clock = clock
         self._flows = flows
+        self._observed = observed
+        self._owners: Owners = {}
         self._clockwork: asyncio.Task[None] | None = None
         self._by_address: Mapping[tuple[str, str], Endpoint] = {}
         self.policies = PolicySet()
@@ -107,6 +111,7 @@ class Publisher:
             hosts=dict(plan.hosts or {}),
             retired={**self._acknowledged(), **(plan.retired or {})},
             unconfirmed=plan.unconfirmed,
+            allowed_failing=plan.allowed_failing,
             numbers=numbers,
         )
         revision = await self._ledger.commit(change)
@@ -160,6 +165,7 @@ class Publisher:
 
     def _publish(self, publication: Publication) -> None:
         compiled = publication.compiled
+        self._owners = compiled.of_address
         self._by_address = {key: endpoint for key, (endpoint, _) in compiled.of_address.items()}
         self._fleet.publish(publication)
         if self._clockwork is not None and self._clockwork is not asyncio.current_task():
@@ -180,6 +186,7 @@ class Publisher:
 
     def _on_events(self, host: str, batch: Events) -> None:
         self._flows.add(host, batch, self._by_address)
+        self._observed.add(batch, self._owners)
 
 
 def parse_stored(sources: Iterable[PolicySource]) -> PolicySet:

@@ -39,7 +39,10 @@ class MemoryStore:
                 policy_revision = number
             else:
                 policy_revision = self._history[-1].policy_revision if self._history else 0
-            self._history.append(RevisionRecord(number, change.time, change.author, change.summary, policy_revision))
+            record = RevisionRecord(
+                number, change.time, change.author, change.summary, policy_revision, change.allowed_failing
+            )
+            self._history.append(record)
             self._state = successor(state, change)
             return number
 

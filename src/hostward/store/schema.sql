@@ -12,7 +12,8 @@ CREATE TABLE revisions (
     time TEXT NOT NULL,
     author TEXT NOT NULL,
     summary TEXT NOT NULL,
-    policy_revision INTEGER NOT NULL
+    policy_revision INTEGER NOT NULL,
+    allowed_failing TEXT NOT NULL DEFAULT '[]' -- JSON: assertions that did not hold, and were allowed not to
 );
 CREATE TABLE endpoints (id TEXT PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE hosts (name TEXT PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID;

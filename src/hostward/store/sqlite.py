@@ -33,7 +33,9 @@ from hostward.store.records import (
 )
 from hostward.store.token_rules import check_redeemable
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+# What leads from a version to the next, for files that an older Hostward wrote.
+_STEPS = {2: "ALTER TABLE revisions ADD COLUMN allowed_failing TEXT NOT NULL DEFAULT '[]'"}
 
 
 class SqliteStore:
@@ -66,6 +68,10 @@ class SqliteStore:
             schema = files("hostward.store").joinpath("schema.sql").read_text(encoding="utf-8")
             with self._errors_named():
                 self._db.executescript(f"BEGIN IMMEDIATE;\n{schema}\nPRAGMA user_version = {SCHEMA_VERSION};\nCOMMIT;")
+        elif version in _STEPS:
+            with self._errors_named():
+                steps = ";\n".join(_STEPS[step] for step in range(version, SCHEMA_VERSION))
+                self._db.executescript(f"BEGIN IMMEDIATE;\n{steps};\nPRAGMA user_version = {SCHEMA_VERSION};\nCOMMIT;")
         elif version != SCHEMA_VERSION:
             raise StoreError(
                 f"its schema is version {version}, this program writes version {SCHEMA_VERSION}",
@@ -127,8 +133,15 @@ class SqliteStore:
                 policy_revision = revision
                 _write_policy(db, revision, change.sources)
             db.execute(
-                "INSERT INTO revisions VALUES (?, ?, ?, ?, ?)",
-                (revision, change.time.isoformat(), change.author, change.summary, policy_revision),
+                "INSERT INTO revisions VALUES (?, ?, ?, ?, ?, ?)",
+                (
+                    revision,
+                    change.time.isoformat(),
+                    change.author,
+                    change.summary,
+                    policy_revision,
+                    msgspec.json.encode(change.allowed_failing).decode(),
+                ),
             )
             _write_records(db, "endpoints", "id", change.endpoints)
             _write_records(db, "hosts", "name", change.hosts)
@@ -145,8 +158,15 @@ class SqliteStore:
         with self._transaction() as db:
             rows = db.execute("SELECT * FROM revisions ORDER BY number DESC LIMIT ?", (max(limit, 0),)).fetchall()
         return tuple(
-            RevisionRecord(number, datetime.fromisoformat(time), author, summary, policy_revision)
-            for number, time, author, summary, policy_revision in rows
+            RevisionRecord(
+                number,
+                datetime.fromisoformat(time),
+                author,
+                summary,
+                policy_revision,
+                msgspec.json.decode(allowed, type=tuple[str, ...]),
+            )
+            for number, time, author, summary, policy_revision, allowed in rows
         )
 
     def policy_at(self, revision: int) -> Mapping[str, PolicySource]:

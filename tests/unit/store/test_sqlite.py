@@ -65,3 +65,17 @@ def test_history_cannot_be_rewritten(tmp_path):
     with pytest.raises(sqlite3.IntegrityError, match="append-only"):
         store._db.execute("DELETE FROM policies")
     store.close()
+
+
+def test_a_file_of_the_version_before_is_brought_up_with_its_history(tmp_path):
+    store = SqliteStore(tmp_path / "s.db")
+    store.commit(0, CHANGE)
+    store.close()
+    with sqlite3.connect(tmp_path / "s.db") as db:
+        db.execute("ALTER TABLE revisions DROP COLUMN allowed_failing")
+        db.execute("PRAGMA user_version = 2")
+    db.close()
+    again = SqliteStore(tmp_path / "s.db")
+    assert [(r.number, r.author, r.allowed_failing) for r in again.revisions(9)] == [(1, "root", ())]
+    again.commit(1, CHANGE)
+    again.close()
