@@ -19,6 +19,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import AwareDatetime, BaseModel, Field
 
 from hostward.api import views
+from hostward.api.learning import learning_routes
 from hostward.controller.flows import FlowFilter
 from hostward.controller.proofs import FailingAssertions
 from hostward.controller.publisher import Rollout
@@ -193,6 +194,8 @@ def make_app(controller: Controller) -> FastAPI:
     @app.post("/v1/hosts/{name}/{state}")
     async def move_host(name: str, state: HostState, author: Author = OPERATOR) -> dict[str, object]:
         return answer(await controller.move_host(name, state, author))
+
+    app.include_router(learning_routes(controller))
 
     @app.get("/v1/flows")
     async def flows(

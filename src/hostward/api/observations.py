@@ -18,7 +18,7 @@ def impact(found: FlowImpact) -> dict[str, object]:
     lists = {"broken": found.broken, "opened": found.opened, "would_deny": found.would_deny}
     return {
         "window_s": found.window_s,
-        "known_since": _time(found.known_since),
+        "known_since": time_text(found.known_since),
         "seen": found.seen,
         "evicted": found.evicted,
         **{name: [_impact(one) for one in flows[:LISTED]] for name, flows in lists.items()},
@@ -38,8 +38,8 @@ def flow(seen: ObservedFlow) -> dict[str, object]:
         "from": _party(seen.source),
         "to": _party(seen.destination),
         "port": port_text(seen.protocol, seen.port),
-        "first_seen": _time(seen.first_seen),
-        "last_seen": _time(seen.last_seen),
+        "first_seen": time_text(seen.first_seen),
+        "last_seen": time_text(seen.last_seen),
         "openings": seen.openings,
         "packets": seen.packets,
         "bytes": seen.bytes,
@@ -66,5 +66,6 @@ def _party(party: Party) -> dict[str, object]:
     return {"name": str(party), "endpoint": party.endpoint or None, "ip": party.address, "prefix": party.prefix or None}
 
 
-def _time(moment: datetime) -> str:
+def time_text(moment: datetime) -> str:
+    """A time as the API writes it."""
     return moment.isoformat().replace("+00:00", "Z")

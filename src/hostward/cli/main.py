@@ -16,6 +16,7 @@ import typer
 
 from hostward.cli.client import Client, read_files, read_sources, remember
 from hostward.cli.durations import parse_duration_s, parse_since
+from hostward.cli.learn import learn
 from hostward.cli.output import Format, Kind, message, show, show_one, show_stream
 from hostward.errors import HostwardError, UsageError
 
@@ -401,6 +402,9 @@ def observe(
             show_stream(flows, output, flow_line)
     except KeyboardInterrupt:
         return
+
+
+app.command()(learn)
 
 
 @app.command()
