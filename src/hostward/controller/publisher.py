@@ -10,7 +10,7 @@ import json
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from hostward.agent.limits import Limits, excesses
 from hostward.agent.messages import Events
@@ -172,12 +172,13 @@ class Publisher:
             self._clockwork.cancel()
         self._clockwork = None
         if compiled.next_change is not None:
-            wait = compiled.next_change - self._clock()
-            self._clockwork = asyncio.create_task(self._recompile_after(wait), name="until")
+            self._clockwork = asyncio.create_task(self._recompile_at(compiled.next_change), name="until")
 
-    async def _recompile_after(self, wait: timedelta) -> None:
+    async def _recompile_at(self, moment: datetime) -> None:
         """A rule's `until` has come: a revision made by the clock."""
-        await asyncio.sleep(max(0.0, wait.total_seconds()))
+        # The timer's clock is not the one that rules speak of: that may have been set back meanwhile.
+        while (left_s := (moment - self._clock()).total_seconds()) > 0:  # noqa: ASYNC110 (time has no event)
+            await asyncio.sleep(left_s)
         try:
             async with self._ledger.changing:
                 await self.commit(Plan("hostward", "a rule's time ended"))
