@@ -62,6 +62,11 @@ class Cover:
                 chosen.setdefault(name, set()).add(endpoint)
         return {name: frozenset(ids) for name, ids in chosen.items()}, frozenset(nobody)
 
+    def used_by(self, rules: Iterable[str]) -> tuple[tuple[str, str], ...]:
+        """The groups made that rules name, with their expressions."""
+        words = {word.strip(",") for rule in rules for word in rule.split()}
+        return tuple((name, expression) for name, expression in self.proposed.items() if name in words)
+
     def _propose(self, endpoint: str, talked: frozenset[str]) -> str | None:
         """A group for one of the endpoint's labels: if it can be one that only those who talked hold, and many of them."""
         labels = self.endpoints[endpoint].labels

@@ -11,19 +11,22 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from ipaddress import ip_address, ip_network
 
-from hostward.errors import PolicyError
 from hostward.model.endpoint import Endpoint
 from hostward.model.observed import ObservedFlow, Party
 from hostward.policy.document import PLATFORM, PolicySet, TenantPolicy, parse_sources
+from hostward.policy.grammar import parse_rule
 from hostward.policy.group_cover import Cover, members_of, most_specific
 from hostward.policy.insertion import NewRule, insert
 from hostward.policy.port_names import port_text, ports_text
 from hostward.policy.sightings import Lack, Sighting, flows_of, sighted, tenant_of
-from hostward.policy.syntax import Network
+from hostward.policy.syntax import Action, Network, PortRange, Side
 
 # More single outside addresses than this are the internet, or the internal network around them.
 ADDRESSES_MAX = 8
 PIECES_MAX = 12
+# Nobody reviews more lines at once; what is left is learned again when these are in force.
+PROPOSALS_MAX = 200
+NOTES_MAX = 100
 _NAMED = 3
 
 
@@ -84,58 +87,63 @@ def learn(
 ) -> Lesson:
     """What the tenant's policy lacks for the flows that passed, and with ``include_denied`` for those that did not."""
     attached = list(endpoints)
+    policy = policies.tenants.get(tenant, TenantPolicy(tenant))
     found = sighted(policies, tenant, attached, flows_of(tenant, flows), now)
     lacking = [sighting for sighting in found if sighting.lack is Lack.RULE]
     wanted = [sighting for sighting in lacking if include_denied or sighting.flow.verdict != "deny"]
     learner = _Learner(policies, attached, tenant, propose_groups=propose_groups)
     learner.take(wanted)
-    before = policies.tenants[tenant].source if tenant in policies.tenants else ""
-    rules = learner.rules()
-    groups = tuple(learner.cover.proposed.items())
-    notes = [*learner.notes, *_notes(found)]
-    after = before
+    notes: list[str] = []
+    rules, ended = _unwritten(policy, learner.rules())
+    notes += [
+        f"a rule of the file that has ended says it already, give that a later end: {rule.text}" for rule in ended
+    ]
+    if len(rules) > PROPOSALS_MAX:
+        rules.sort(key=lambda rule: (-len(rule.flows), rule.text))
+        notes.append(
+            f"{len(rules) - PROPOSALS_MAX} more rules were learned: apply these {PROPOSALS_MAX}, and learn again"
+        )
+        rules = sorted(rules[:PROPOSALS_MAX], key=lambda rule: rule.text)
+    groups = learner.cover.used_by(rule.text for rule in rules)
+    lines = [NewRule(rule.text, rule.comments) for rule in rules]
+    after = insert(policy.source or f"tenant: {tenant}\n", groups, lines) if rules else policy.source
     if rules:
-        base = before or f"tenant: {tenant}\n"
-        rules, ended = _fitting(base, groups, rules)
-        notes += [
-            f"a rule of the file that has ended says it already; give that one a later end: {e.text}" for e in ended
-        ]
-        learner.told.update(flow for rule in ended for flow in rule.flows)
-        after = _written(base, groups, rules) if rules else before
-    if rules:
-        notes += _still_lacking(policies, attached, tenant, after, [one.flow for one in wanted], now, learner.told)
+        taught = [flow for rule in rules for flow in rule.flows]
+        notes += _still_lacking(policies, attached, tenant, after, taught, now)
+    notes += [*learner.notes, *_notes(found)]
     return Lesson(
         tenant,
-        before,
+        policy.source,
         after,
-        rules,
+        tuple(rules),
         groups,
-        tuple(dict.fromkeys(notes)),
+        _shortened(tuple(dict.fromkeys(notes))),
         sum(one.lack is Lack.NOTHING for one in found),
         len(lacking) - len(wanted),
     )
 
 
-def _written(base: str, groups: Sequence[tuple[str, str]], rules: Sequence[ProposedRule]) -> str:
-    return insert(base, groups, [NewRule(rule.text, rule.comments) for rule in rules])
+def _shortened(notes: tuple[str, ...]) -> tuple[str, ...]:
+    """So many that a person reads them: a port scan that the platform denies is one note a port."""
+    if len(notes) <= NOTES_MAX:
+        return notes
+    return (*notes[:NOTES_MAX], f"{len(notes) - NOTES_MAX} more such notes are left out")
 
 
-def _fitting(
-    base: str, groups: Sequence[tuple[str, str]], rules: tuple[ProposedRule, ...]
-) -> tuple[tuple[ProposedRule, ...], tuple[ProposedRule, ...]]:
-    """The rules that the file can take, and those that an ended rule of it says already: no rule may stand twice."""
-    if _parses(_written(base, groups, rules)):
-        return rules, ()
-    fit = {rule for rule in rules if _parses(_written(base, groups, [rule]))}
-    return tuple(rule for rule in rules if rule in fit), tuple(rule for rule in rules if rule not in fit)
+def _unwritten(policy: TenantPolicy, rules: Iterable[ProposedRule]) -> tuple[list[ProposedRule], list[ProposedRule]]:
+    """The rules that the file does not hold yet, and those that an ended one of it says: no rule may stand twice."""
+    held = {_effect(rule.source, rule.destination, rule.ports) for rule in policy.rules if rule.action is Action.ALLOW}
+    new: list[ProposedRule] = []
+    ended: list[ProposedRule] = []
+    for rule in rules:
+        line = parse_rule(rule.text)
+        (ended if _effect(line.source, line.destination, line.ports) in held else new).append(rule)
+    return new, ended
 
 
-def _parses(text: str) -> bool:
-    try:
-        parse_sources([("learned", text.encode())])
-    except PolicyError:
-        return False
-    return True
+def _effect(source: Side, destination: Side, ports: Iterable[PortRange]) -> tuple[frozenset[object], ...]:
+    sides = (source.peers, source.excluded, destination.peers, destination.excluded)
+    return (*(frozenset(map(str, side)) for side in sides), frozenset(ports))
 
 
 class _Learner:
@@ -159,7 +167,6 @@ class _Learner:
         self.cover = Cover(members_of(policy, endpoints), own, taken, propose_groups)
         self._drafts: dict[tuple[str, str], _Draft] = {}
         self.notes: list[str] = []
-        self.told: set[ObservedFlow] = set()
 
     def take(self, sightings: Sequence[Sighting]) -> None:
         """Collect what is to be allowed, service by service."""
@@ -201,10 +208,7 @@ class _Learner:
 
         chosen, nobody = self.cover.choose(frozenset(map(end, found)))
         for endpoint in sorted(nobody):
-            self._tell(
-                f"{endpoint} is in no group of {self._tenant}: add one, or let --propose-groups do it",
-                [one for one in found if end(one) == endpoint],
-            )
+            self.notes.append(f"{endpoint} is in no group of {self._tenant}: add one, or let --propose-groups do it")
         for name, endpoints in chosen.items():
             yield name, [one for one in found if end(one) in endpoints]
 
@@ -220,7 +224,7 @@ class _Learner:
                     continue
                 name = self._foreign(party)
                 if name is None:
-                    self._tell(_unexported(party), [one])
+                    self.notes.append(_unexported(party))
                 else:
                     peers.setdefault(name, []).append(one)
             peers.update(self._outside(outside, outbound=outbound))
@@ -288,10 +292,6 @@ class _Learner:
                 port = port_text(pairs[0].flow.protocol, pairs[0].flow.port)
                 draft.wider[f"{len(talked)} of {len(members)} members of {name} talked on {port}"] = None
 
-    def _tell(self, note: str, pairs: Sequence[Sighting]) -> None:
-        self.notes.append(note)
-        self.told.update(one.flow for one in pairs)
-
 
 def _unexported(party: Party) -> str:
     tenant = tenant_of(party)
@@ -320,12 +320,10 @@ def _still_lacking(
     text: str,
     flows: Sequence[ObservedFlow],
     now: datetime,
-    told: set[ObservedFlow],
 ) -> Iterator[str]:
     """Proves the proposals: with them in force, no flow that they were learned from may lack a rule of this tenant."""
     learned = policies.merged(parse_sources([(f"{tenant}.yaml", text.encode())]))
-    asked = [flow for flow in flows if flow not in told]
-    for one in sighted(learned, tenant, endpoints, asked, now):
+    for one in sighted(learned, tenant, endpoints, flows, now):
         if one.lack is not Lack.NOTHING:
             flow = f"{one.flow.source} → {one.flow.destination} {port_text(one.flow.protocol, one.flow.port)}"
             yield f"the proposals do not open {flow}: {one.lack.value} ({', '.join(one.rules)})"

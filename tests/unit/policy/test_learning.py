@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -10,7 +11,7 @@ from tests.unit.policy.build import NOW, endpoint, policies
 from hostward.model.endpoint import Endpoint
 from hostward.model.observed import ObservedFlow, Party
 from hostward.policy import PolicySet
-from hostward.policy.learning import Lesson, learn
+from hostward.policy.learning import NOTES_MAX, PROPOSALS_MAX, Lesson, learn
 
 ENDS = [
     endpoint("acme/web-1", "10.0.0.1", role="web"),
@@ -162,6 +163,24 @@ def test_scattered_ports_become_one_range_that_says_so() -> None:
     lesson = learned(policies(AUDITED), *(flow("acme/web-1", "acme/db-1", 30_000 + 2 * n) for n in range(40)))
     assert texts(lesson) == ["allow web to db on tcp/30000-30078"]
     assert "40 of the ports in tcp/30000-30078" in lesson.rules[0].wider
+
+
+def test_no_more_is_proposed_or_noted_than_a_person_reads() -> None:
+    groups = "".join(f"  g{n}: role=r{n}\n" for n in range(PROPOSALS_MAX + 5))
+    ends = [endpoint(f"acme/e{n}", f"10.1.{n // 250}.{n % 250 + 1}", role=f"r{n}") for n in range(PROPOSALS_MAX + 5)]
+    ends.append(endpoint("acme/db-1", "10.0.0.3", role="db"))
+    db = party("acme/db-1")
+    flows = [
+        replace(flow("acme/web-1", "acme/db-1", 80), source=Party(e.id, e.addresses[0]), destination=db)
+        for e in ends[:-1]
+    ]
+    scan = [flow("acme/db-1", "203.0.113.9", port) for port in range(1, NOTES_MAX + 20)]
+    guard = "platform:\n  rules: [guard: deny any to internet]\n"
+    lesson = learned(policies(AUDITED + groups, guard), *flows, *scan, ends=ends)
+    assert len(lesson.rules) == PROPOSALS_MAX
+    assert lesson.notes[0] == "5 more rules were learned: apply these 200, and learn again"
+    assert lesson.notes[-1] == "20 more such notes are left out"
+    assert len(lesson.notes) == NOTES_MAX + 1
 
 
 def test_icmp_is_learned_by_its_type() -> None:
