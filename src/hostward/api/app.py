@@ -20,9 +20,11 @@ from pydantic import AwareDatetime, BaseModel, Field
 
 from hostward.api import views, visibility
 from hostward.api.asking import ACTION, PRINCIPAL, Asks
+from hostward.api.learning import add_learning
 from hostward.controller.access import Action, Principal, Role, Scope
 from hostward.controller.access.decision import CHANGES
 from hostward.controller.flows import FlowFilter
+from hostward.controller.proofs import FailingAssertions
 from hostward.controller.publisher import Rollout
 from hostward.controller.service import Controller, readable
 from hostward.errors import AccessError, ConflictError, HostwardError, NotFoundError, PolicyError, UsageError
@@ -56,6 +58,9 @@ class Apply(BaseModel):
     sources: list[Source]
     planned: int = 0
     confirm_within_s: float = Field(0.0, ge=0, le=86_400)
+    allow_failing: bool = False
+    no_breaking: bool = False
+    observed_within_s: float = Field(3_600.0, gt=0, le=7 * 86_400)
 
 
 class Question(BaseModel):
@@ -193,18 +198,19 @@ def make_app(controller: Controller) -> FastAPI:
             planned=body.planned,
             confirm_within_s=body.confirm_within_s,
             own=scope.tenants,
+            assertions=_failing(body.allow_failing),
+            unbroken_within_s=body.observed_within_s if body.no_breaking else 0.0,
         )
         return answer(rollout, scope)
 
     @app.post("/v1/plan")
     async def plan(body: Apply, scope: Annotated[Scope, Depends(Asks(Action.PLAN))]) -> dict[str, object]:
         policies = await parse(body.sources, scope)
-        made = visibility.plan(await views.plan(controller, policies), policies, scope.tenants)
-        if scope.tenants is not None:
-            results = await controller.check(policies)
-            told = [r.assertion for r in results if not r.holds and readable(policies, r.assertion, scope.tenants)]
-            made["failing"] = [assertion.text for assertion in told]
-        return made
+        failing = await controller.failing(policies)
+        told = [f for f in failing if readable(policies, f.result.assertion, scope.tenants)]
+        impact = visibility.impact(await controller.impact(policies, body.observed_within_s), scope.tenants)
+        made = await views.plan(controller, policies, told, impact)
+        return visibility.plan(made, policies, scope.tenants)
 
     @app.post("/v1/confirm")
     async def confirm(scope: Annotated[Scope, Depends(Asks(Action.CONFIRM))]) -> dict[str, object]:
@@ -213,17 +219,23 @@ def make_app(controller: Controller) -> FastAPI:
 
     @app.post("/v1/rollback/{revision}")
     async def rollback(
-        revision: RevisionNumber, scope: Annotated[Scope, Depends(Asks(Action.ROLLBACK))]
+        revision: RevisionNumber,
+        scope: Annotated[Scope, Depends(Asks(Action.ROLLBACK))],
+        allow_failing: bool = False,
     ) -> dict[str, object]:
-        return answer(await controller.rollback(revision, scope.principal.id), scope)
+        rollout = await controller.rollback(revision, scope.principal.id, _failing(allow_failing))
+        return answer(rollout, scope)
 
     @app.delete("/v1/tenants/{name}")
     async def delete_tenant(
-        name: str, scope: Annotated[Scope, Depends(Asks(Action.DELETE_TENANT))]
+        name: str,
+        scope: Annotated[Scope, Depends(Asks(Action.DELETE_TENANT))],
+        allow_failing: bool = False,
     ) -> dict[str, object]:
         if not scope.holds(name):
             raise NotFoundError("there is no such tenant", subject=name, hint="`hostward get tenants`")
-        return answer(await controller.delete_tenant(name, scope.principal.id, scope.tenants), scope)
+        rollout = await controller.delete_tenant(name, scope.principal.id, scope.tenants, _failing(allow_failing))
+        return answer(rollout, scope)
 
     @app.post("/v1/explain")
     async def explain(body: Question, scope: Annotated[Scope, Depends(Asks(Action.EXPLAIN))]) -> dict[str, object]:
@@ -310,6 +322,8 @@ def make_app(controller: Controller) -> FastAPI:
     ) -> dict[str, object]:
         return answer(await controller.move_host(name, state, scope.principal.id), scope)
 
+    add_learning(app, controller)
+
     @app.get("/v1/flows")
     async def flows(
         scope: Annotated[Scope, Depends(Asks(Action.READ_FLOWS))],
@@ -366,6 +380,10 @@ def make_app(controller: Controller) -> FastAPI:
         return {"head": verify(records, head), "records": len(records)}
 
     return app
+
+
+def _failing(allowed: bool) -> FailingAssertions:
+    return FailingAssertions.ALLOW if allowed else FailingAssertions.BLOCK
 
 
 def _pairs(sources: list[Source]) -> list[tuple[str, bytes]]:

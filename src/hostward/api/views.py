@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import datetime
 
+from hostward.api import observations
 from hostward.controller.flow_changes import FlowChange, flow_changes
+from hostward.controller.flow_impact import FlowImpact
 from hostward.controller.host_view import HostOutcome
+from hostward.controller.proofs import FailingAssertion
 from hostward.controller.service import Controller
 from hostward.errors import NotFoundError
 from hostward.policy import PolicySet
@@ -26,15 +30,18 @@ def outcome(host: HostOutcome) -> dict[str, object]:
     }
 
 
-async def plan(controller: Controller, policies: PolicySet) -> dict[str, object]:
-    """What applying would change: flows between groups, the rules that come and go, and assertions that would fail."""
+async def plan(
+    controller: Controller, policies: PolicySet, failing: Sequence[FailingAssertion], impact: FlowImpact
+) -> dict[str, object]:
+    """What applying would change: flows between groups, flows that were seen, assertions that would fail, and the text."""
     flows = await asyncio.to_thread(flow_changes, controller.policies, policies, controller.membership.now)
-    failing = [result.assertion.text for result in await controller.check(policies) if not result.holds]
     return {
         "revision": controller.ledger.state.revision,
         "flows": None if flows is None else [_flow_change(change) for change in flows],
         "changes": _text_changes(controller.policies, policies),
-        "failing": failing,
+        "failing": [found.result.assertion.text for found in failing],
+        "failing_assertions": [observations.failing(found) for found in failing],
+        "observed": observations.impact(impact),
     }
 
 
@@ -106,6 +113,7 @@ async def objects(controller: Controller, kind: str) -> list[dict[str, object]]:
                 "time": r.time.isoformat(),
                 "author": r.author,
                 "summary": r.summary,
+                "allowed_failing": list(r.allowed_failing),
             }
             for r in await controller.ledger.revisions(1_000)
         ]

@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from ipaddress import ip_address
 
+from hostward.controller.flow_impact import FlowImpact, Impact
 from hostward.controller.service import Controller
 from hostward.errors import NotFoundError, UsageError
 from hostward.model.endpoint import Endpoint
+from hostward.model.observed import ObservedFlow
 from hostward.policy import Explanation, PolicySet
 from hostward.policy.subjects import every_rule
 
@@ -60,7 +62,7 @@ def hosts(
 
 
 def plan(answer: dict[str, object], policies: PolicySet, own: frozenset[str] | None) -> dict[str, object]:
-    """A plan's flows and changes. ``failing`` is the caller's: texts do not tell their owner."""
+    """A plan's flows between groups and its changes; assertions and observed flows are the caller's to leave out."""
     if own is None:
         return answer
     flows, changes = answer["flows"], answer["changes"]
@@ -74,6 +76,30 @@ def plan(answer: dict[str, object], policies: PolicySet, own: frozenset[str] | N
             and all(_public(policies, str(flow[side]), own) for side in ("from", "to"))
         ]
     return {**answer, "flows": shown, "changes": [change for change in changes if owner(change["rule"]) in own]}
+
+
+def impact(found: FlowImpact, own: frozenset[str] | None) -> FlowImpact:
+    """What a change means for flows that were seen: of those with an end of one's own, both ends' names if both are."""
+    if own is None:
+        return found
+
+    def told(changes: tuple[Impact, ...]) -> tuple[Impact, ...]:
+        return tuple(replace(one, flow=_told(one.flow, own)) for one in changes if _mine(one.flow, own))
+
+    broken, opened, would_deny = told(found.broken), told(found.opened), told(found.would_deny)
+    return replace(found, seen=0, broken=broken, opened=opened, would_deny=would_deny)
+
+
+def _mine(flow: ObservedFlow, own: frozenset[str]) -> bool:
+    return any(end.endpoint and owner(end.endpoint) in own for end in (flow.source, flow.destination))
+
+
+def _told(flow: ObservedFlow, own: frozenset[str]) -> ObservedFlow:
+    source, destination = (
+        end if not end.endpoint or owner(end.endpoint) in own else replace(end, endpoint=ANOTHERS)
+        for end in (flow.source, flow.destination)
+    )
+    return replace(flow, source=source, destination=destination)
 
 
 def _public(policies: PolicySet, name: str, own: frozenset[str]) -> bool:

@@ -17,6 +17,7 @@ import typer
 from hostward.cli import access
 from hostward.cli.client import Client, read_files, read_sources
 from hostward.cli.durations import parse_duration_s, parse_since
+from hostward.cli.learn import learn
 from hostward.cli.output import Format, Kind, message, show, show_one, show_stream
 from hostward.cli.policy import app as policy_app
 from hostward.errors import HostwardError, UsageError
@@ -43,6 +44,10 @@ _LAB_HELP = "A datacenter on this machine, from a YAML file."
 
 Server = Annotated[str, typer.Option(help="The controller: unix:///run/hostward/api.sock or https://HOST:PORT.")]
 Output = Annotated[Format, typer.Option("--output", "-o", help="The form of the answer.")]
+Within = Annotated[str, typer.Option(help="How far back flows that were seen are looked at, e.g. 1h or 30m.")]
+AllowFailing = Annotated[
+    bool, typer.Option("--allow-failing", help="Commit although assertions fail; history records which, and who.")
+]
 Files = Annotated[list[Path], typer.Option("--file", "-f", help="A policy file, or a folder of *.yaml.")]
 
 ControllerFile = Annotated[Path | None, typer.Option("--config", help="TOML; see docs/reference/configuration.md")]
@@ -88,6 +93,11 @@ def apply(
     file: Files,
     confirm_within: Annotated[str, typer.Option(help="Roll back unless confirmed in this time, e.g. 90s or 5m.")] = "",
     planned: Annotated[int, typer.Option(help="Only if this revision is still the newest.")] = 0,
+    no_breaking: Annotated[
+        bool, typer.Option("--no-breaking", help="Only if no flow that was seen passing would be denied.")
+    ] = False,
+    observed_within: Within = "1h",
+    allow_failing: AllowFailing = False,
     server: Server = "",
     output: Output = Format.TABLE,
 ) -> None:
@@ -96,6 +106,9 @@ def apply(
         "sources": read_sources(file),
         "confirm_within_s": parse_duration_s(confirm_within) if confirm_within else 0.0,
         "planned": planned,
+        "allow_failing": allow_failing,
+        "no_breaking": no_breaking,
+        "observed_within_s": parse_duration_s(observed_within),
     }
     _report(Client(server).call("POST", "/v1/apply", body), output)
 
@@ -104,11 +117,13 @@ def apply(
 def plan(
     file: Files,
     detailed_exitcode: Annotated[bool, typer.Option(help="Exit with 3 when there are changes.")] = False,
+    observed_within: Within = "1h",
     server: Server = "",
     output: Output = Format.TABLE,
 ) -> None:
     """Show what applying would change."""
-    answer = Client(server).call("POST", "/v1/plan", {"sources": read_sources(file)})
+    body = {"sources": read_sources(file), "observed_within_s": parse_duration_s(observed_within)}
+    answer = Client(server).call("POST", "/v1/plan", body)
     if output in (Format.JSON, Format.YAML):
         show_one(answer, output)
     else:
@@ -119,18 +134,19 @@ def plan(
 
 def _print_plan(answer: dict[str, Any]) -> None:
     """Flows first: they are what a change is about. The text comes last."""
+    from hostward.cli.plan_text import coverage, now_utc, plan_lines
+
     if answer["flows"] is None:
         message("too many groups and rules to show flows; the rules that change:")
-    for flow in answer["flows"] or ():
-        rules = f"  ({', '.join(flow['rules'])})" if flow["rules"] else ""
-        print(f"{flow['from']} → {flow['to']} on {flow['ports']}: {flow['before']} → {flow['after']}{rules}")
-    for change in answer["changes"]:
-        sign = {"add": "+", "remove": "-", "edit": "~"}[change["change"]]
-        print(f"{sign} {change['kind']} {change['rule']}: {change['text']}")
-    for text in answer["failing"]:
-        print(f"! the assertion would fail: {text}")
+    now = now_utc()
+    for line in plan_lines(answer, now):
+        print(line)
+    for line in coverage(answer["observed"], now):
+        message(line)
     flows = "" if answer["flows"] is None else f"{len(answer['flows'])} flows and "
     message(f"{flows}{len(answer['changes'])} names change from revision {answer['revision']}")
+    if answer["changes"]:
+        message(f"`hostward apply --planned {answer['revision']}` makes this change, and no other")
 
 
 @app.command()
@@ -141,19 +157,31 @@ def confirm(server: Server = "") -> None:
 
 
 @app.command()
-def rollback(revision: int, server: Server = "", output: Output = Format.TABLE) -> None:
+def rollback(
+    revision: int, allow_failing: AllowFailing = False, server: Server = "", output: Output = Format.TABLE
+) -> None:
     """Commit the policy of an earlier revision again."""
-    _report(Client(server).call("POST", f"/v1/rollback/{revision}"), output)
+    _report(Client(server).call("POST", f"/v1/rollback/{revision}{_allowing(allow_failing)}"), output)
+
+
+def _allowing(failing: bool) -> str:
+    return "?allow_failing=true" if failing else ""
 
 
 @app.command()
-def delete(kind: str, name: str, server: Server = "", output: Output = Format.TABLE) -> None:
+def delete(
+    kind: str,
+    name: str,
+    allow_failing: AllowFailing = False,
+    server: Server = "",
+    output: Output = Format.TABLE,
+) -> None:
     """Delete a tenant's policy: `hostward delete tenant acme`."""
     if kind != "tenant":
         raise UsageError(
             "only a tenant can be deleted", subject=kind, hint="`hostward endpoint remove` releases a workload"
         )
-    _report(Client(server).call("DELETE", f"/v1/tenants/{name}"), output)
+    _report(Client(server).call("DELETE", f"/v1/tenants/{name}{_allowing(allow_failing)}"), output)
 
 
 @app.command()
@@ -345,6 +373,9 @@ def observe(
             show_stream(flows, output, flow_line)
     except KeyboardInterrupt:
         return
+
+
+app.command()(learn)
 
 
 @app.command()

@@ -10,7 +10,7 @@ import json
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from hostward.agent.limits import Limits
 from hostward.agent.messages import Events
@@ -20,6 +20,7 @@ from hostward.controller.fleet import Fleet
 from hostward.controller.flows import Flows
 from hostward.controller.host_view import HostOutcome
 from hostward.controller.ledger import Clock, Ledger
+from hostward.controller.observed import Observed
 from hostward.controller.publication import Publication
 from hostward.errors import HostwardError
 from hostward.model.endpoint import Endpoint
@@ -61,16 +62,18 @@ class Plan:
     hosts: Mapping[str, HostRecord] | None = None
     retired: Mapping[str, RetiredAddress | None] | None = None
     unconfirmed: Unconfirmed | None = None
+    allowed_failing: tuple[str, ...] = ()
 
 
 class Publisher:
     """Moves the head. Call from the event loop's thread; compiling itself happens in another."""
 
-    def __init__(self, ledger: Ledger, fleet: Fleet, flows: Flows, clock: Clock) -> None:
+    def __init__(self, ledger: Ledger, fleet: Fleet, flows: Flows, observed: Observed, clock: Clock) -> None:
         self._ledger = ledger
         self._fleet = fleet
         self._clock = clock
         self._flows = flows
+        self._observed = observed
         self._clockwork: asyncio.Task[None] | None = None
         self.policies = PolicySet()
         self._head: Publication | None = None
@@ -117,6 +120,7 @@ class Publisher:
                 hosts=dict(plan.hosts or {}),
                 retired={**self._acknowledged(), **(plan.retired or {})},
                 unconfirmed=plan.unconfirmed,
+                allowed_failing=plan.allowed_failing,
                 numbers=await asyncio.to_thread(self._new_numbers),
             )
             revision = await self._ledger.commit(change)
@@ -196,12 +200,13 @@ class Publisher:
             self._clockwork.cancel()
         self._clockwork = None
         if compiled.next_change is not None:
-            wait = compiled.next_change - self._clock()
-            self._clockwork = asyncio.create_task(self._recompile_after(wait), name="until")
+            self._clockwork = asyncio.create_task(self._recompile_at(compiled.next_change), name="until")
 
-    async def _recompile_after(self, wait: timedelta) -> None:
+    async def _recompile_at(self, moment: datetime) -> None:
         """A rule's `until` has come: a revision made by the clock."""
-        await asyncio.sleep(max(0.0, wait.total_seconds()))
+        # The timer's clock is not the one that rules speak of: that may have been set back meanwhile.
+        while (left_s := (moment - self._clock()).total_seconds()) > 0:  # noqa: ASYNC110 (time has no event)
+            await asyncio.sleep(left_s)
         try:
             async with self._ledger.changing:
                 await self.commit(Plan("hostward", "a rule's time ended"))
@@ -213,6 +218,7 @@ class Publisher:
             known = self._head.compiled.of_address
             places = {(event.network, a) for event in batch.events for a in (event.source, event.destination)}
             self._flows.add(host, batch, {place: known[place][0] for place in places if place in known})
+            self._observed.add(batch, known)
 
 
 def parse_stored(sources: Iterable[PolicySource]) -> PolicySet:

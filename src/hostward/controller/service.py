@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 
 from hostward.controller.access.tokens import AccessTokens
 from hostward.controller.attachments import Attachments
 from hostward.controller.confirmation import Confirmation
 from hostward.controller.fleet import Fleet
+from hostward.controller.flow_impact import FlowImpact, Sightings, flow_impact, refuse_breaking
 from hostward.controller.flows import Flows
 from hostward.controller.ledger import Ledger
 from hostward.controller.membership import Membership
+from hostward.controller.observed import Observed
+from hostward.controller.proofs import FailingAssertion, FailingAssertions, described, failing, permit
 from hostward.controller.publisher import Plan, Publisher, Rollout, parse_stored
-from hostward.errors import ConflictError, NotFoundError, PolicyError, Problem
+from hostward.errors import ConflictError, NotFoundError, PolicyError
 from hostward.model.endpoint import Endpoint
 from hostward.policy import (
     AssertionResult,
@@ -30,7 +34,7 @@ from hostward.policy import (
     unsupported,
 )
 from hostward.policy.syntax import Assertion
-from hostward.store.records import HostState
+from hostward.store.records import HostState, Unconfirmed
 
 
 class Controller:
@@ -42,7 +46,8 @@ class Controller:
         self.fleet = fleet
         self.flows = Flows()
         self.access = AccessTokens(ledger, membership.clock)
-        self._publisher = Publisher(ledger, fleet, self.flows, membership.clock)
+        self.observed = Observed(membership.now)
+        self._publisher = Publisher(ledger, fleet, self.flows, self.observed, membership.clock)
         self.attachments = Attachments(ledger, membership, fleet, self._publisher)
         self._confirmation = Confirmation(ledger, membership.clock, self._return_to)
 
@@ -81,6 +86,23 @@ class Controller:
         endpoints = self._publisher.published_endpoints()
         return await asyncio.to_thread(check, policies, endpoints, self.membership.now)
 
+    async def failing(self, policies: PolicySet) -> tuple[FailingAssertion, ...]:
+        """The assertions that would not hold, and which of them do not hold now."""
+        after = await self.check(policies)
+        before = () if all(result.holds for result in after) else await self.check(self.policies)
+        return failing(after, before)
+
+    def sightings(self, within_s: float) -> Sightings:
+        """The flows observed in the last ``within_s`` seconds."""
+        since = self.membership.now - timedelta(seconds=within_s)
+        seen = self.observed
+        return Sightings(seen.flows(since), within_s, seen.since, seen.evicted_since(since))
+
+    async def impact(self, policies: PolicySet, within_s: float) -> FlowImpact:
+        """What a change to ``policies`` means for the flows observed in the last ``within_s`` seconds."""
+        endpoints, now = self._publisher.published_endpoints(), self.membership.now
+        return await asyncio.to_thread(flow_impact, self.policies, policies, endpoints, self.sightings(within_s), now)
+
     async def explain(self, source: str, destination: str, port: str, policies: PolicySet | None = None) -> Explanation:
         """Why a flow is allowed or denied, under the committed policies or others."""
         endpoints = self._publisher.published_endpoints()
@@ -102,10 +124,14 @@ class Controller:
         planned: int = 0,
         confirm_within_s: float = 0.0,
         own: frozenset[str] | None = None,
+        assertions: FailingAssertions = FailingAssertions.BLOCK,
+        unbroken_within_s: float = 0.0,
     ) -> Rollout:
-        """Replace the tenants that the files name. With ``planned``, only on exactly that revision.
+        """Replace the tenants that the files name, all of them or none.
 
-        ``own`` are the tenants whose assertions the author may read (None: all); of others a refusal holds no text.
+        With ``planned``, only on exactly that revision; with ``unbroken_within_s``, only if no flow that was observed in
+        so many last seconds would be denied. ``own`` are the tenants whose assertions and endpoints the author may read
+        (None: all); of others a refusal holds neither text nor name.
         """
         async with self.ledger.changing:
             head = self.ledger.state.revision
@@ -115,30 +141,37 @@ class Controller:
                 )
             self._confirmation.check_none_waits()
             new = await self.parse(sources)
-            await self._check_assertions(new, own)
+            if unbroken_within_s:
+                refuse_breaking(await self.impact(new, unbroken_within_s), own)
             waits = self._confirmation.plan(head, confirm_within_s)
-            revision = await self._publisher.commit(Plan(author, "apply", policies=new, unconfirmed=waits))
+            revision = await self._commit_policies(author, "apply", new, assertions, own, waits)
             self._confirmation.watch()
         return await self._publisher.rollout(revision)
 
-    async def delete_tenant(self, tenant: str, author: str, own: frozenset[str] | None = None) -> Rollout:
+    async def delete_tenant(
+        self,
+        tenant: str,
+        author: str,
+        own: frozenset[str] | None = None,
+        assertions: FailingAssertions = FailingAssertions.BLOCK,
+    ) -> Rollout:
         """Remove a tenant's policy: its endpoints are then denied everything but what the platform allows."""
         async with self.ledger.changing:
             self._confirmation.check_none_waits()
             if tenant not in self.policies.tenants:
                 raise NotFoundError("there is no such tenant", subject=tenant, hint="`hostward get tenants`")
             new = self.policies.merged(PolicySet(), without=[tenant])
-            await self._check_assertions(new, own)
-            revision = await self._publisher.commit(Plan(author, f"delete tenant {tenant}", policies=new))
+            revision = await self._commit_policies(author, f"delete tenant {tenant}", new, assertions, own)
         return await self._publisher.rollout(revision)
 
-    async def rollback(self, revision: int, author: str) -> Rollout:
+    async def rollback(
+        self, revision: int, author: str, assertions: FailingAssertions = FailingAssertions.BLOCK
+    ) -> Rollout:
         """Commit the policy text of an earlier revision as a new one; endpoints and hosts stay as they are."""
         async with self.ledger.changing:
             self._confirmation.check_none_waits()
             new = await self._policies_at(revision)
-            await self._check_assertions(new)
-            made = await self._publisher.commit(Plan(author, f"rollback to {revision}", policies=new))
+            made = await self._commit_policies(author, f"rollback to {revision}", new, assertions)
         return await self._publisher.rollout(made)
 
     async def confirm(self, author: str) -> None:
@@ -158,15 +191,32 @@ class Controller:
         sources = await self.ledger.policy_at(revision) if revision else {}
         return await asyncio.to_thread(parse_stored, sources.values())
 
-    async def _check_assertions(self, policies: PolicySet, own: frozenset[str] | None = None) -> None:
-        failed = [result for result in await self.check(policies) if not result.holds]
-        told = [result for result in failed if readable(policies, result.assertion, own)]
-        if told:
-            raise PolicyError(tuple(_failed(result) for result in told))
-        if failed:
+    async def _commit_policies(
+        self,
+        author: str,
+        summary: str,
+        policies: PolicySet,
+        assertions: FailingAssertions,
+        own: frozenset[str] | None = None,
+        waits: Unconfirmed | None = None,
+    ) -> int:
+        """Prove and commit; the caller holds ``Ledger.changing``. What was allowed to fail stands in history."""
+        found = await self.failing(policies)
+        told = [failed for failed in found if readable(policies, failed.result.assertion, own)]
+        allowed = permit(told, assertions)
+        if len(told) < len(found):
+            # Nobody answers for an assertion that he may not even read.
             raise ConflictError(
                 "an assertion that is not yours would no longer hold", hint="ask a platform operator which"
             )
+        plan = Plan(
+            author,
+            described(summary, allowed),
+            policies=policies,
+            unconfirmed=waits,
+            allowed_failing=allowed,
+        )
+        return await self._publisher.commit(plan)
 
     # -- hosts
 
@@ -183,9 +233,3 @@ class Controller:
 def readable(policies: PolicySet, assertion: Assertion, own: frozenset[str] | None) -> bool:
     """Whether an assertion is one of the tenants ``own``; None stands for everybody's."""
     return own is None or any(assertion in policies.tenants[name].assertions for name in own & policies.tenants.keys())
-
-
-def _failed(result: AssertionResult) -> Problem:
-    place = result.assertion.place
-    message = f"the assertion does not hold: {result.assertion.text}"
-    return Problem(place.file, place.line, place.column, message, f"counter-example: {result.counter_example}")

@@ -53,7 +53,10 @@ class MemoryStore:
                 policy_revision = number
             else:
                 policy_revision = policy_before
-            self._history.append(RevisionRecord(number, change.time, change.author, change.summary, policy_revision))
+            record = RevisionRecord(
+                number, change.time, change.author, change.summary, policy_revision, change.allowed_failing
+            )
+            self._history.append(record)
             self._append(entry_of(change, self._policy(policy_before)), state.revision, number)
             self._state = successor(state, change)
             return number

@@ -98,13 +98,17 @@ class AuditEntry:
 
 @dataclass(frozen=True, slots=True)
 class RevisionRecord:
-    """One line of the append-only history. ``policy_revision`` is the revision whose policy text this one shares."""
+    """One line of the append-only history. ``policy_revision`` is the revision whose policy text this one shares.
+
+    ``allowed_failing`` are the assertions that did not hold, and that the author committed it with all the same.
+    """
 
     number: int
     time: datetime
     author: str
     summary: str
     policy_revision: int
+    allowed_failing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +158,7 @@ class Change:
 
     ``sources`` and ``numbers``, where given, replace what was there whole. ``endpoints``, ``hosts`` and ``retired`` name
     only what changes (``None``: it is removed), so that a commit costs what it changes, not what the store holds.
-    ``unconfirmed``, where given, is what the store then waits for.
+    ``unconfirmed``, where given, is what the store then waits for. ``allowed_failing`` goes into history.
     """
 
     time: datetime
@@ -166,6 +170,7 @@ class Change:
     retired: Mapping[str, RetiredAddress | None] = field(default_factory=dict)
     unconfirmed: Unconfirmed | None = None
     numbers: bytes | None = None
+    allowed_failing: tuple[str, ...] = ()
 
 
 def successor(state: State, change: Change) -> State:

@@ -155,8 +155,15 @@ class SqliteStore:
         with self._transaction() as db:
             rows = db.execute("SELECT * FROM revisions ORDER BY number DESC LIMIT ?", (max(limit, 0),)).fetchall()
         return tuple(
-            RevisionRecord(number, datetime.fromisoformat(time), author, summary, policy_revision)
-            for number, time, author, summary, policy_revision in rows
+            RevisionRecord(
+                number,
+                datetime.fromisoformat(time),
+                author,
+                summary,
+                policy_revision,
+                msgspec.json.decode(allowed, type=tuple[str, ...]),
+            )
+            for number, time, author, summary, policy_revision, allowed in rows
         )
 
     def policy_at(self, revision: int) -> Mapping[str, PolicySource]:
@@ -261,8 +268,15 @@ def _write_revision(db: sqlite3.Connection, revision: int, policy_revision: int,
         policy_revision = revision
         _write_policy(db, revision, change.sources)
     db.execute(
-        "INSERT INTO revisions VALUES (?, ?, ?, ?, ?)",
-        (revision, change.time.isoformat(), change.author, change.summary, policy_revision),
+        "INSERT INTO revisions VALUES (?, ?, ?, ?, ?, ?)",
+        (
+            revision,
+            change.time.isoformat(),
+            change.author,
+            change.summary,
+            policy_revision,
+            msgspec.json.encode(change.allowed_failing).decode(),
+        ),
     )
     _write_records(db, "endpoints", "id", change.endpoints)
     _write_records(db, "hosts", "name", change.hosts)

@@ -2,6 +2,7 @@
 
 import sqlite3
 from datetime import UTC, datetime
+from importlib.resources import files
 
 import pytest
 
@@ -65,3 +66,15 @@ def test_history_cannot_be_rewritten(tmp_path):
     with pytest.raises(sqlite3.IntegrityError, match="append-only"):
         store._db.execute("DELETE FROM policies")
     store.close()
+
+
+def test_a_file_of_the_version_before_is_brought_up_with_its_history(tmp_path):
+    with sqlite3.connect(tmp_path / "s.db") as db:
+        db.executescript(files("hostward.store").joinpath("schema.sql").read_text(encoding="utf-8"))
+        db.execute("INSERT INTO revisions VALUES (1, '2026-11-01T00:00:00+00:00', 'root', 'apply', 0)")
+        db.execute("PRAGMA user_version = 2")
+    db.close()
+    again = SqliteStore(tmp_path / "s.db")
+    assert [(r.number, r.author, r.allowed_failing) for r in again.revisions(9)] == [(1, "root", ())]
+    again.commit(1, CHANGE)
+    again.close()

@@ -79,6 +79,15 @@ def test_history_is_newest_first_and_shares_policy_text(store):
     assert store.policy_at(3) == {}
 
 
+def test_history_keeps_what_was_allowed_to_fail(store):
+    store.commit(0, change(allowed_failing=("acme: never internet to db", "acme: always a to b")))
+    store.commit(1, change())
+    assert [r.allowed_failing for r in store.revisions(2)] == [
+        (),
+        ("acme: never internet to db", "acme: always a to b"),
+    ]
+
+
 @pytest.mark.parametrize("number", [0, 2, -1])
 def test_an_unknown_revision_is_named(store, number):
     store.commit(0, change(sources={"acme": ACME}))
