@@ -19,7 +19,7 @@ from hostward.model.slice import HostSlice
 from hostward.policy import SliceDelta
 
 # Grows when a message changes its meaning; both sides refuse another number.
-CHANNEL_VERSION = 1
+CHANNEL_VERSION = 2
 # A slice of 100,000 peers is some 4 MB; anything far beyond is not a slice.
 MESSAGE_LIMIT_BYTES = 64 * 1024 * 1024
 

@@ -254,7 +254,7 @@ class KernelEnforcer:
             if attached.ifindex is not None and devices.find_ifindex(port) != attached.ifindex:
                 reason = f"the device {port.device} is not there"
             state = EndpointState.DETACHED if reason or attached.ifindex is None else EndpointState.ENFORCED
-            flows, _ = self._core.read_usage(self._programmer.slots[name])
+            flows, *_ = self._core.read_usage(self._programmer.slots[name])
             result[name] = EndpointStatus(state, reason, self.revision, flows)
         return result
 
@@ -300,12 +300,14 @@ class KernelEnforcer:
     def counters(self) -> Counters:
         """See ``Enforcer``."""
         by_reason: dict[tuple[str, str], int] = {}
-        lost = 0
+        lost = suppressed = 0
         for name, slot in self._programmer.slots.items():
             for number, packets in self._core.read_reasons(slot):
                 by_reason[name, _core.reason_word(number) or str(number)] = packets
-            lost += self._core.read_usage(slot)[1]
-        return Counters(self._programmer.counts(), by_reason, lost)
+            _, events_lost, answers_suppressed = self._core.read_usage(slot)
+            lost += events_lost
+            suppressed += answers_suppressed
+        return Counters(self._programmer.counts(), by_reason, lost, suppressed)
 
     def close(self) -> None:
         """See ``Enforcer``: descriptors go with the objects, and what is pinned keeps deciding."""

@@ -39,6 +39,7 @@ from hostward.datapath.tables import (
     PolicyBlock,
     Ref,
     Tables,
+    kernel_decision,
     policy_index,
 )
 from hostward.model.slice import HostSlice, LocalEndpoint, PrefixKey, TableKey
@@ -161,7 +162,7 @@ class Programmer:
         layout = change.layout
         slots: dict[int, int] = {}
         for number, decision in desired.decisions.items():
-            key = KernelDecision(number, decision.verdict, decision.log)
+            key = kernel_decision(decision)
             if key not in layout.decisions:
                 layout.decisions[key] = layout.decision_space.allocate()
                 change.decisions.append((layout.decisions[key], key))
@@ -411,7 +412,7 @@ class Programmer:
             layout.peer_space.free(index)
             for table in layout.tables.values():
                 table.refs.pop(index, None)
-        keep = {KernelDecision(d.number, d.verdict, d.log) for d in layout.slice.decisions.values()}
+        keep = {kernel_decision(decision) for decision in layout.slice.decisions.values()}
         for decision in [decision for decision in layout.decisions if decision not in keep]:
             slot = layout.decisions.pop(decision)
             packets, count_bytes = self._tables.read_count(slot)

@@ -406,8 +406,10 @@ class Compiled:
         return Row(number_of(f"{classes.class_set.id}|{cells}"), classes.class_set.id, tuple(cells))
 
     def _decision(self, outcome: Outcome) -> int:
-        number = self._allocator.decision(f"{outcome.verdict}|{','.join(outcome.rules)}|{int(outcome.log)}")
-        self._decisions[number] = Decision(number, outcome.verdict, outcome.rules, outcome.log)
+        rejecting = "|reject" if outcome.reject else ""
+        key = f"{outcome.verdict}|{','.join(outcome.rules)}|{int(outcome.log)}{rejecting}"
+        number = self._allocator.decision(key)
+        self._decisions[number] = Decision(number, outcome.verdict, outcome.rules, outcome.log, outcome.reject)
         return number
 
     def _addresses(

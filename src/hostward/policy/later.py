@@ -9,7 +9,6 @@ from hostward.policy.syntax import PeerKind, Rule
 
 _OPTIONS = {
     "keep": "'keep' is not enforced yet",
-    "reject": "'reject' is not enforced yet: the packets are dropped silently",
     "inspect": "'inspect=' is not enforced yet: there is no inspector",
     "limit": "'limit=' is not enforced yet",
     "by_process": "'by process' is not enforced yet",

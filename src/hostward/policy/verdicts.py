@@ -60,6 +60,11 @@ class Outcome:
         """Whether a deciding rule asks for a log."""
         return any(instance.rule.options.log for instance in self.deciding)
 
+    @property
+    def reject(self) -> bool:
+        """Whether the sender is answered: only of a denial, and only if the rule that decided asks for it."""
+        return self.verdict == DENY and any(instance.rule.options.reject for instance in self.deciding)
+
 
 def instances(policies: PolicySet, subjects: Subjects, now: datetime) -> tuple[list[Instance], datetime | None]:
     """Every rule in force at ``now``, and the next moment at which one ceases to be."""
