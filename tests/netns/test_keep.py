@@ -24,7 +24,7 @@ pytestmark = pytest.mark.netns
 
 
 def slice_of(pair: Pair, revision: int, cell: int, *, peer_of_a: int = 300) -> HostSlice:
-    """What is decided about `a` opening port 80 at `b`. Decisions that no cell names are not in it, as from the compiler."""
+    """What is decided about `a` opening port 80 at `b`; as from the compiler, every decision is some cell's."""
     base = pair.slice(revision, peer_of_a=peer_of_a)
     decisions = {
         **base.decisions,

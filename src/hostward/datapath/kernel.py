@@ -111,7 +111,9 @@ class KernelEnforcer:
 
     def inspect_device(self, port: Port) -> DeviceFacts:
         """See ``Enforcer``."""
-        return devices.inspect(port)
+        facts = devices.inspect(port)
+        devices.refuse_uplink(port)
+        return facts
 
     def enforce(self, desired: HostSlice) -> Mapping[str, EndpointStatus]:
         """See ``Enforcer``."""

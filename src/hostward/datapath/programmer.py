@@ -216,10 +216,11 @@ class Programmer:
         before, after = PrefixIndex(old.addresses), PrefixIndex(desired.addresses)
         indices: dict[tuple[int | None, int | None], int] = {}
         for key, (was, becomes) in differing.items():
-            if was is not None:
-                change.epochs.add(key[0])
             # A prefix that comes or goes had, or will have, the meaning of the next shorter one.
             pair = (before.shorter(key) if was is None else was, after.shorter(key) if becomes is None else becomes)
+            # Flows with whom it was until now are decided anew; an unknown peer had none.
+            if was is not None or pair[0] in self._layout.peers:
+                change.epochs.add(key[0])
             if pair not in indices:
                 indices[pair] = layout.peer_space.allocate()
                 change.meaning[indices[pair]] = pair[1]

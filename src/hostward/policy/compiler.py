@@ -181,7 +181,7 @@ class Compiled:
         networks = {endpoint.network: self._allocator.network(endpoint.network) for endpoint in local}
         tenants = frozenset(endpoint.tenant for endpoint in local)
         regions = self._regions(tenants)
-        outside = 0
+        outside = 1 << self.subjects.host.index
         for region in regions.values():
             outside |= 0 if region is None else 1 << region.index
         endpoints: dict[str, LocalEndpoint] = {}

@@ -13,7 +13,7 @@ from ipaddress import ip_network
 
 from hostward.errors import CapacityError
 from hostward.model.endpoint import Endpoint
-from hostward.model.slice import IDENTITY_INTERNAL, IDENTITY_INTERNET
+from hostward.model.slice import IDENTITY_HOST, IDENTITY_INTERNAL, IDENTITY_INTERNET
 from hostward.policy.document import PLATFORM, PlatformPolicy, Policy, PolicySet
 from hostward.policy.numbers import Allocator
 from hostward.policy.prefixes import PrefixSet
@@ -28,6 +28,7 @@ class Region(Enum):
     ENDPOINT = "endpoint"
     INTERNET = "internet"
     INTERNAL = "internal"
+    HOST = "host"  # the machine under the endpoint: which addresses are its own, only it knows
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ class Subjects:
         self._telling = PrefixSet(map(ip_network, set(_telling_prefixes(policies))))
         self.internet = self.outside(Region.INTERNET, frozenset())
         self.internal = self.outside(Region.INTERNAL, frozenset())
+        self.host = self.outside(Region.HOST, frozenset())
 
     def __getitem__(self, index: int) -> Subject:
         return self._list[index]
@@ -151,6 +153,8 @@ class Subjects:
             return IDENTITY_INTERNET
         if region is Region.INTERNAL and not prefixes:
             return IDENTITY_INTERNAL
+        if region is Region.HOST:
+            return IDENTITY_HOST
         names = ",".join(sorted(f"{owner}/{name}" for owner, name in groups))
         return self._allocator.identity(f"{region.value}|{network}|{tenant}|{names}|{','.join(sorted(prefixes))}")
 
@@ -174,6 +178,8 @@ class Subjects:
             return self.all
         if peer.kind is PeerKind.INTERNET:
             return self._bits.get(("region", Region.INTERNET.value), 0)
+        if peer.kind is PeerKind.HOST:
+            return self._bits.get(("region", Region.HOST.value), 0)
         if peer.kind is PeerKind.OWN:
             return self._bits.get(("tenant", own), 0)
         if peer.kind is PeerKind.GROUP:
