@@ -13,7 +13,7 @@
 
 #include <linux/types.h>
 
-#define HW_ABI_VERSION 4
+#define HW_ABI_VERSION 5
 
 enum hw_direction {
 	HW_EGRESS = 0,	/* from the workload */
@@ -127,11 +127,18 @@ struct hw_cell {
 	__u32 padding;
 };
 
+enum hw_decision_flag {
+	HW_DECISION_REJECT = 1, /* of a denial: the sender is answered, see answer.h */
+	HW_DECISION_KEEP = 2,	/* of an allowance: what it opens outlives its revocation */
+	HW_DECISION_KEEPS = 4,	/* of a denial: flows that a revoked HW_DECISION_KEEP opened go on */
+};
+
 struct hw_decision {
 	__u32 number; /* the rule's 32-bit number, never reused for another meaning */
 	__u8 verdict; /* enum hw_verdict */
 	__u8 log;
-	__u8 padding[2];
+	__u8 flags; /* enum hw_decision_flag */
+	__u8 padding;
 };
 
 /* The port space of one protocol (or the types of ICMP and the numbers of other protocols), cut into classes. */
@@ -230,7 +237,8 @@ struct hw_flow {
 	__u32 place;	/* of the endpoint's ring: the only one that is this flow's, whatever keys others still carry */
 	__u8 verdict;
 	__u8 port_class; /* ICMP: type of the request */
-	__u8 padding[18];
+	__u8 kept;	 /* decided by a HW_DECISION_KEEP */
+	__u8 padding[17];
 };
 _Static_assert(sizeof(struct hw_flow) == 128, "two lines of the cache");
 
@@ -240,11 +248,17 @@ struct hw_ring_place {
 	__u32 used;
 };
 
+/* Answers of one endpoint that may be on their way to its other program at once; a power of two. */
+#define HW_ANSWER_TICKETS 64
 struct hw_usage {
 	__u64 flows;		/* now in the table */
 	__u64 cursor;		/* the ring's next place to examine */
 	__u64 event_arrival_ns; /* theoretical arrival time of the bucket (GCRA, ITU-T I.371) */
 	__u64 events_lost;
+	__u64 answer_arrival_ns; /* of the answers' own bucket */
+	__u64 answers;		 /* sent */
+	__u64 answers_suppressed;
+	__u32 tickets[HW_ANSWER_TICKETS]; /* of answers on their way; 0: none */
 };
 
 struct hw_count {

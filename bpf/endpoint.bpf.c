@@ -96,6 +96,7 @@ struct hw_abi {
 	enum hw_reason reason;
 	enum hw_event_kind event_kind;
 	enum hw_flow_state flow_state;
+	enum hw_decision_flag decision_flag;
 };
 
 const volatile struct hw_abi *const hw_abi_types = 0;

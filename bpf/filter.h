@@ -5,6 +5,7 @@
 
 #include <linux/pkt_cls.h>
 
+#include "answer.h"
 #include "arp.h"
 #include "dhcp.h"
 #include "flow.h"
@@ -72,6 +73,7 @@ __noinline int insert_flow(const struct hw_packet *p, const struct hw_answer *a)
 	flow.state = HW_OPENER_BIT(p->direction);
 	flow.verdict = a->verdict;
 	flow.port_class = p->port;
+	flow.kept = a->flags & HW_DECISION_KEEP;
 	flow.place = p->place;
 	if (p->direction == HW_EGRESS) {
 		flow.packets[HW_EGRESS] = 1;
@@ -146,8 +148,13 @@ __noinline int open_flow(struct __sk_buff *skb, struct hw_packet *p, const struc
 			return report_opening(skb, p, &a);
 		}
 	}
+	/* Only here, where it would be denied: a RST of the datapath's own passes whatever the policy says. */
+	if (p->tcp_flags & HW_TCP_RST && is_own_answer(skb, p))
+		return TC_ACT_OK;
 	account_denial(skb, p, &a);
-	return a.verdict == HW_VERDICT_WOULD_DENY ? TC_ACT_OK : TC_ACT_SHOT;
+	if (a.verdict == HW_VERDICT_WOULD_DENY)
+		return TC_ACT_OK;
+	return rejects(&a) ? answer_denied(skb, p) : TC_ACT_SHOT;
 }
 
 /* Decides a flow anew because a stamp differs. True if it may go on. */
@@ -163,11 +170,15 @@ static __always_inline bool renew_flow(struct hw_packet *p, struct hw_flow *flow
 		port = bpf_ntohs(opener == HW_EGRESS ? p->key.remote_port : p->key.local_port);
 	p->opener = opener;
 	decide(p, endpoint->network, port, a);
-	if (!is_allowed(a))
+	if (is_allowed(a)) {
+		flow->verdict = a->verdict;
+		flow->kept = a->flags & HW_DECISION_KEEP;
+	} else if (!flow->kept || a->reason != HW_REASON_POLICY || !(a->flags & HW_DECISION_KEEPS)) {
 		return false;
+	}
+	/* A kept flow refers to the denial that spares it, so that the old decision's place can be given away. */
 	flow->decision = a->decision;
 	flow->number = a->number;
-	flow->verdict = a->verdict;
 	flow->revision = a->revision;
 	flow->peer = a->peer;
 	flow->epoch = p->epoch;
@@ -175,9 +186,12 @@ static __always_inline bool renew_flow(struct hw_packet *p, struct hw_flow *flow
 	return true;
 }
 
+/* The first two are what becomes of the packet. */
 enum hw_revisit {
-	HW_REVISIT_DENIED, /* the policy in force does not allow the flow any more; it was ended and reported */
-	HW_REVISIT_ENDED,  /* the packet is decided as if the flow were not there */
+	/* the policy in force does not allow the flow any more; it was ended and reported */
+	HW_REVISIT_DENIED = TC_ACT_SHOT,
+	HW_REVISIT_REJECTED = TC_ACT_REDIRECT, /* the same, and the sender is answered */
+	HW_REVISIT_ENDED = 0x100,	       /* the packet is decided as if the flow were not there */
 	HW_REVISIT_RENEWED,
 };
 
@@ -199,7 +213,7 @@ __noinline int revisit_flow(struct __sk_buff *skb, struct hw_packet *p, struct h
 	if (!renew_flow(p, flow, endpoint, &a)) {
 		end_flow(&p->key, flow, p->now_ns);
 		account_denial(skb, p, &a);
-		return HW_REVISIT_DENIED;
+		return rejects(&a) ? answer_denied(skb, p) : HW_REVISIT_DENIED;
 	}
 	return HW_REVISIT_RENEWED;
 }
@@ -378,7 +392,7 @@ static __always_inline int filter(struct __sk_buff *skb, const enum hw_direction
 	case HW_L4_ICMP_ERROR:
 		if (!own_address(&p, p.key.local, p.family))
 			return deny_for(skb, &p, direction == HW_EGRESS ? HW_REASON_IP_SPOOF : HW_REASON_NOT_ADDRESSED);
-		if (!error_is_related(skb, &p))
+		if (!error_is_related(skb, &p) && !is_own_answer(skb, &p))
 			return deny_for(skb, &p, HW_REASON_ICMP_UNRELATED);
 		return TC_ACT_OK;
 	}
@@ -389,7 +403,7 @@ static __always_inline int filter(struct __sk_buff *skb, const enum hw_direction
 		int outcome = revisit_flow(skb, &p, flow, endpoint);
 
 		if (outcome != HW_REVISIT_RENEWED)
-			return outcome == HW_REVISIT_ENDED ? open_flow(skb, &p, endpoint) : TC_ACT_SHOT;
+			return outcome == HW_REVISIT_ENDED ? open_flow(skb, &p, endpoint) : outcome;
 	}
 	reason = advance_flow(&p, flow);
 	if (reason)

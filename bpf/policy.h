@@ -22,6 +22,7 @@ struct hw_answer {
 	__u32 identity;
 	__u8 verdict;
 	__u8 reason;
+	__u8 flags; /* of the decision: enum hw_decision_flag */
 };
 
 static __always_inline __u32 *find_peer4(const __u8 address[4], __be32 network)
@@ -153,6 +154,7 @@ static __always_inline void decide(struct hw_packet *p, __u32 network, __u16 por
 	if (!decision)
 		return;
 	a->number = decision->number;
+	a->flags = decision->flags;
 	if (decision->verdict == HW_VERDICT_ALLOW || decision->verdict == HW_VERDICT_WOULD_DENY) {
 		a->verdict = decision->verdict;
 		a->reason = decision->verdict == HW_VERDICT_ALLOW ? HW_REASON_NONE : HW_REASON_POLICY;

@@ -34,15 +34,15 @@ static __always_inline void count_reason(__u32 slot, __u8 reason)
 }
 
 /* Generic cell rate algorithm (ITU-T I.371): one word of state, advanced by compare-and-swap. */
-static __always_inline bool take_token(struct hw_usage *usage, const struct hw_endpoint *endpoint, __u64 now_ns)
+static __always_inline bool take_token(__u64 *arrival_ns, const struct hw_endpoint *endpoint, __u64 now_ns)
 {
-	__u64 arrival = *(volatile __u64 *)&usage->event_arrival_ns;
+	__u64 arrival = *(volatile __u64 *)arrival_ns;
 	__u64 next = (arrival > now_ns ? arrival : now_ns) + endpoint->event_interval_ns;
 
 	if (next > now_ns + endpoint->event_burst_ns)
 		return false;
 	/* Losing the race costs one event of a flood; it is counted as lost. */
-	return __sync_val_compare_and_swap(&usage->event_arrival_ns, arrival, next) == arrival;
+	return __sync_val_compare_and_swap(arrival_ns, arrival, next) == arrival;
 }
 
 static __always_inline void count_lost_event(struct hw_usage *usage)
@@ -55,7 +55,7 @@ static __always_inline struct hw_event *take_event(__u32 slot, struct hw_usage *
 {
 	struct hw_endpoint *endpoint = bpf_map_lookup_elem(&hw_endpoints, &slot);
 
-	if (!endpoint || !take_token(usage, endpoint, ticks()))
+	if (!endpoint || !take_token(&usage->event_arrival_ns, endpoint, ticks()))
 		return NULL;
 	return bpf_ringbuf_reserve(&hw_events, sizeof(struct hw_event), 0);
 }

@@ -25,6 +25,7 @@ class Party:
     network: str
     address: str
     endpoint: Endpoint | None
+    machine: bool = False  # the one under the endpoint: its address says nothing about it
 
     @property
     def tenant(self) -> str:
@@ -39,6 +40,7 @@ class Answer:
     rules: tuple[str, ...]
     log: bool
     spoken: bool
+    reject: bool = False
 
 
 def party(endpoints: Iterable[Endpoint], network: str, address: str) -> Party:
@@ -60,10 +62,12 @@ class Oracle:
 
     def is_unknown(self, who: Party) -> bool:
         pools = [pool for pools in self.platform.networks.values() for pool in pools]
-        return who.endpoint is None and _in_any(who.address, pools)
+        return who.endpoint is None and not who.machine and _in_any(who.address, pools)
 
     def is_internet(self, who: Party) -> bool:
-        return who.endpoint is None and not self.is_unknown(who) and not _in_any(who.address, self.platform.internal)
+        if who.endpoint is not None or who.machine:
+            return False
+        return not self.is_unknown(who) and not _in_any(who.address, self.platform.internal)
 
     def policy(self, owner: str) -> Policy | None:
         return self.platform if owner == PLATFORM else self.policies.tenants.get(owner)
@@ -99,6 +103,8 @@ class Oracle:
             return True
         if peer.kind is PeerKind.INTERNET:
             return self.is_internet(who)
+        if peer.kind is PeerKind.HOST:
+            return who.machine
         if peer.kind is PeerKind.OWN:
             return who.endpoint is not None and who.tenant == own
         if peer.kind is PeerKind.PREFIX:
@@ -120,7 +126,7 @@ class Oracle:
         return self.in_label_group(who, owner, name)
 
     def in_prefixes(self, who: Party, prefixes: Sequence[object], *, grants: bool) -> bool:
-        if grants and who.endpoint is not None:
+        if who.machine or (grants and who.endpoint is not None):
             return False
         return _in_any(who.address, prefixes)
 
@@ -215,7 +221,8 @@ class Oracle:
 
 
 def _by(verdict: list[str], rules: list[Rule], spoken: bool) -> Answer:
-    return Answer(verdict[0], tuple(r.id for r in rules), any(r.options.log for r in rules), spoken)
+    reject = verdict[0] == "deny" and any(r.options.reject for r in rules)
+    return Answer(verdict[0], tuple(r.id for r in rules), any(r.options.log for r in rules), spoken, reject)
 
 
 def _in_any(address: str, prefixes: Iterable[object]) -> bool:

@@ -21,6 +21,7 @@ DECISIONS = {
     2: Decision(2, "allow", ("t/one",)),
     3: Decision(3, "would-deny", ("t/two",)),
     4: Decision(4, "allow", ("t/three",), log=True),
+    5: Decision(5, "deny", ("t/four",), reject=True),
 }
 
 

@@ -73,7 +73,7 @@ _expressions = st.one_of(
 
 def _peers(platform: bool) -> st.SearchStrategy[str]:
     common = [
-        st.sampled_from(("any", "any", "internet", "own")),
+        st.sampled_from(("any", "any", "internet", "own", "host")),
         st.sampled_from((*LABEL_GROUPS, *PREFIX_GROUPS)),
         st.sampled_from((*LABEL_GROUPS, *LABEL_GROUPS)),
         st.sampled_from(PREFIXES),
@@ -106,7 +106,9 @@ def rule_lines(draw: Any, owner: str = "acme", platform: bool = False) -> str:
     if draw(st.booleans()):
         line += " on " + ", ".join(draw(st.lists(st.sampled_from(PORTS), min_size=1, max_size=2, unique=True)))
     options = ["", "", " log", " until 2026-12-01T00:00Z", " until 2026-11-01T00:00Z"]
-    return line + draw(st.sampled_from([*options, " audit", " audit log"] if action == "deny" else options))
+    return line + draw(
+        st.sampled_from([*options, " audit", " audit log", " reject", " audit reject"] if action == "deny" else options)
+    )
 
 
 @st.composite

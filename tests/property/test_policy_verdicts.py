@@ -7,11 +7,12 @@ from ipaddress import ip_address, ip_network
 from hypothesis import HealthCheck, given, settings
 
 from hostward.model.endpoint import Endpoint
-from hostward.model.slice import IDENTITY_UNKNOWN, HostSlice
+from hostward.model.slice import IDENTITY_HOST, IDENTITY_UNKNOWN, HostSlice
 from hostward.policy import Numbers, compile_policy
 from tests.property.oracle import Answer, Oracle, Party, party
 from tests.property.strategies import HOSTS, NOW, OUTSIDE_ADDRESSES, PACKETS, POOL_ADDRESSES, World, worlds
 
+MACHINE = "host"  # in place of a remote address: which ones are the machine's, the agent says
 EXAMPLES = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
@@ -21,6 +22,9 @@ def walk(slice_: HostSlice, endpoint: Endpoint, local: str, remote: str, directi
     """What a host decides; None where the remote address is unknown to it."""
     attached = slice_.endpoints[endpoint.id]
     identity = attached.addresses[str(ip_address(local))]
+    if remote == MACHINE:
+        row = slice_.rows[slice_.tables[identity, direction][IDENTITY_HOST]]
+        return slice_.decisions[row.cells[slice_.class_sets[row.class_set].class_of(protocol, port)]]
     parsed = ip_address(remote)
     containing = [
         (prefix, peer)
@@ -41,7 +45,8 @@ def agrees(answer: Answer, decision, where: str) -> None:
         assert answer.verdict == "deny", f"{where}: unknown to the host, but {answer}"
         assert not answer.spoken, f"{where}: unknown to the host, though a rule speaks: {answer}"
     else:
-        assert (decision.verdict, decision.rules, decision.log) == (answer.verdict, answer.rules, answer.log), where
+        given_answer = (decision.verdict, decision.rules, decision.log, decision.reject)
+        assert given_answer == (answer.verdict, answer.rules, answer.log, answer.reject), where
 
 
 def packets(world: World):
@@ -51,6 +56,7 @@ def packets(world: World):
             for remote in (*POOL_ADDRESSES, *OUTSIDE_ADDRESSES):
                 if ip_address(remote).version == version:
                     yield endpoint, local, remote
+            yield endpoint, local, MACHINE
 
 
 @given(worlds())
@@ -61,7 +67,11 @@ def test_slices_decide_as_the_oracle(world: World) -> None:
     slices = {host: compiled.slice_for(host, 7) for host in HOSTS}
     for endpoint, local, remote in packets(world):
         mine = Party(endpoint.network, local, endpoint)
-        peer = party(world.endpoints, endpoint.network, remote)
+        peer = (
+            Party(endpoint.network, "", None, machine=True)
+            if remote == MACHINE
+            else party(world.endpoints, endpoint.network, remote)
+        )
         for protocol, port in PACKETS:
             for direction, pair in (("egress", (mine, peer)), ("ingress", (peer, mine))):
                 answer = oracle.decide(*pair, protocol, port)

@@ -23,6 +23,8 @@ TESTS = (
     "tests/netns/test_isolation.py",
     "tests/netns/test_verdicts.py",
     "tests/netns/test_flow_states.py",
+    "tests/netns/test_reject.py",
+    "tests/netns/test_keep.py",
 )
 # Each has its twin on clsact, or asserts what only a tcx link can do.
 NEED_TCX = {
@@ -34,6 +36,13 @@ NEED_TCX = {
     "tests/netns/test_tampering.py::test_a_deleted_qdisc_is_mended[tcx]",
     "tests/netns/test_tampering.py::test_a_device_made_anew_under_its_old_name_is_closed_and_filtered[tcx]",
     "tests/netns/test_tampering.py::test_what_a_device_in_another_namespace_lets_through[tcx]",
+    "tests/netns/test_keep.py::test_a_kept_stream_goes_on_and_nothing_new_opens[tcx]",
+    *(
+        f"tests/netns/test_reject.py::{test}[{family}-{side}-tcx]"
+        for test in ("test_a_rejected_connection_is_refused_at_once", "test_a_rejected_datagram_brings_an_icmp_error")
+        for family in (4, 6)
+        for side in ("egress", "ingress")
+    ),
 }
 # Some six minutes where two processors are free for it; measured 350 s to 750 s on a busy machine.
 GUEST_LIMIT_S = 1_500

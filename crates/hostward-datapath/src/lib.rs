@@ -27,6 +27,7 @@ pub use port::Direction;
 pub use port::Hook;
 pub use port::Port;
 pub use tables::Datapath;
+pub use tables::Decision;
 pub use tables::EndpointConfig;
 pub use tables::PolicyBlock;
 pub use tables::PrefixEntry;

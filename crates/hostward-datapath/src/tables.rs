@@ -14,6 +14,7 @@ use libbpf_rs::MapCore as _;
 use libbpf_rs::MapFlags;
 use libbpf_rs::MapHandle;
 use zerocopy::FromBytes;
+use zerocopy::FromZeros as _;
 use zerocopy::IntoBytes as _;
 
 use crate::Capacity;
@@ -58,6 +59,9 @@ pub struct PolicyBlock {
     /// The address; all zeros for a block that is not used.
     pub address: [u8; 16],
 }
+
+/// A decision: number, verdict, log, flags (`enum hw_decision_flag`).
+pub type Decision = (u32, u8, bool, u8);
 
 /// (network, address, prefix length within the family, peer index).
 pub type PrefixEntry = (u32, [u8; 16], u32, u32);
@@ -265,31 +269,30 @@ impl Datapath {
     ///
     /// # Errors
     /// It lies beyond the capacity.
-    pub fn write_decision(&self, slot: u32, number: u32, verdict: u8, log: bool) -> Result<()> {
+    pub fn write_decision(&self, slot: u32, decision: Decision) -> Result<()> {
         let processors = libbpf_rs::num_possible_cpus().map_err(libbpf("count", "processors"))?;
         let zero = vec![vec![0; size_of::<abi::Count>()]; processors];
         self.maps
             .get("hw_counts")
             .update_percpu(&slot.to_ne_bytes(), &zero, MapFlags::ANY)
             .map_err(libbpf("clear", "hw_counts"))?;
-        let value = abi::Decision { number, verdict, log: u8::from(log), padding: [0; 2] };
-        self.maps.write_array("hw_decisions", slot, &[value])
+        self.maps.write_array("hw_decisions", slot, &[decision_value(decision)])
     }
 
     /// Whether a decision is the one given.
     ///
     /// # Errors
     /// It lies beyond the capacity.
-    pub fn holds_decision(&self, slot: u32, number: u32, verdict: u8, log: bool) -> Result<bool> {
+    pub fn holds_decision(&self, slot: u32, decision: Decision) -> Result<bool> {
         let held: Option<abi::Decision> = self.maps.read("hw_decisions", &slot)?;
-        Ok(held.is_some_and(|held| (held.number, held.verdict, held.log != 0) == (number, verdict, log)))
+        Ok(held.is_some_and(|held| held == decision_value(decision)))
     }
 
-    /// Reads decisions back: (slot, number, verdict, log) of those that are written.
+    /// Reads decisions back, with their slots: those that are written.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn read_decisions(&self) -> Result<Vec<(u32, u32, u8, bool)>> {
+    pub fn read_decisions(&self) -> Result<Vec<(u32, Decision)>> {
         let map = self.maps.get("hw_decisions");
         let mut found = Vec::new();
         for (key, value) in
@@ -298,7 +301,7 @@ impl Datapath {
             if let (Ok(slot), Ok(decision)) = (u32::read_from_bytes(&key), abi::Decision::read_from_bytes(&value))
                 && decision.verdict != 0
             {
-                found.push((slot, decision.number, decision.verdict, decision.log != 0));
+                found.push((slot, (decision.number, decision.verdict, decision.log != 0, decision.flags)));
             }
         }
         Ok(found)
@@ -344,10 +347,10 @@ impl Datapath {
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn read_usage(&self, slot: u32) -> Result<(u64, u64)> {
+    pub fn read_usage(&self, slot: u32) -> Result<(u64, u64, u64)> {
         let usage: abi::Usage =
             self.maps.read("hw_usage", &slot)?.ok_or_else(|| invalid("hw_usage", format!("no slot {slot}")))?;
-        Ok((usage.flows, usage.events_lost))
+        Ok((usage.flows, usage.events_lost, usage.answers_suppressed))
     }
 
     /// Writes a policy block. Only one that no endpoint's active word names.
@@ -455,11 +458,7 @@ impl Datapath {
     pub fn clear_slot(&self, slot: u32) -> Result<()> {
         self.remove_flows("hw_flows4", |key: &abi::Flow4Key| key.slot_protocol >> 8 == slot)?;
         self.remove_flows("hw_flows6", |key: &abi::FlowKey| key.slot == slot)?;
-        self.maps.write_array(
-            "hw_usage",
-            slot,
-            &[abi::Usage { flows: 0, cursor: 0, event_arrival_ns: 0, events_lost: 0 }],
-        )?;
+        self.maps.write_array("hw_usage", slot, &[abi::Usage::new_zeroed()])?;
         let denial = abi::Denial::read_from_bytes(&[0; size_of::<abi::Denial>()])
             .map_err(|_| invalid("hw_denials", "another layout"))?;
         self.maps.write_array("hw_denials", slot * 80, &[denial; 80])?;
@@ -489,6 +488,10 @@ impl Datapath {
     pub fn drain_events(&self, limit: usize) -> Result<Vec<abi::Event>> {
         self.events.drain(limit)
     }
+}
+
+fn decision_value((number, verdict, log, flags): Decision) -> abi::Decision {
+    abi::Decision { number, verdict, log: u8::from(log), flags, padding: 0 }
 }
 
 fn endpoint_value(config: &EndpointConfig) -> abi::Endpoint {

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use hostward_datapath::Capacity;
+use hostward_datapath::Decision;
 use hostward_datapath::Direction;
 use hostward_datapath::EndpointConfig;
 use hostward_datapath::Hook;
@@ -182,15 +183,15 @@ impl Datapath {
         self.inner.read_cells(first, count).map_err(refused)
     }
 
-    fn write_decision(&self, slot: u32, number: u32, verdict: u8, log: bool) -> PyResult<()> {
-        self.inner.write_decision(slot, number, verdict, log).map_err(refused)
+    fn write_decision(&self, slot: u32, decision: Decision) -> PyResult<()> {
+        self.inner.write_decision(slot, decision).map_err(refused)
     }
 
-    fn holds_decision(&self, slot: u32, number: u32, verdict: u8, log: bool) -> PyResult<bool> {
-        self.inner.holds_decision(slot, number, verdict, log).map_err(refused)
+    fn holds_decision(&self, slot: u32, decision: Decision) -> PyResult<bool> {
+        self.inner.holds_decision(slot, decision).map_err(refused)
     }
 
-    fn read_decisions(&self) -> PyResult<Vec<(u32, u32, u8, bool)>> {
+    fn read_decisions(&self) -> PyResult<Vec<(u32, Decision)>> {
         self.inner.read_decisions().map_err(refused)
     }
 
@@ -202,7 +203,7 @@ impl Datapath {
         self.inner.read_reasons(slot).map_err(refused)
     }
 
-    fn read_usage(&self, slot: u32) -> PyResult<(u64, u64)> {
+    fn read_usage(&self, slot: u32) -> PyResult<(u64, u64, u64)> {
         self.inner.read_usage(slot).map_err(refused)
     }
 

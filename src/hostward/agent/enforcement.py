@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,9 @@ from typing import TypeVar
 import msgspec
 
 from hostward.agent.last_good import keep_staged, load_last_good, stage_last_good
+from hostward.agent.machine import with_machine
 from hostward.agent.messages import Ack, Delta, Nack, NackReason, Snapshot
+from hostward.datapath.devices import machine_addresses
 from hostward.datapath.enforcer import DeviceFacts, EndpointStatus, Enforcer
 from hostward.errors import CapacityError, DatapathError, HostwardError, StoreError
 from hostward.model.endpoint import Port
@@ -42,9 +44,20 @@ class Health:
 class Enforcement:
     """Enforces what the channel brings."""
 
-    def __init__(self, enforcer: Enforcer, directory: Path) -> None:
+    def __init__(
+        self,
+        enforcer: Enforcer,
+        directory: Path,
+        machine: Callable[[Iterable[str]], frozenset[str]] = machine_addresses,
+    ) -> None:
+        """``machine`` says which addresses are the machine's in its own namespace and the given ones."""
         self._enforcer = enforcer
         self._directory = directory
+        self._machine = machine
+        # What the enforcer was last given, as it was sent, and the machine's addresses in it. The enforcer's thread's own.
+        self._given: tuple[HostSlice, frozenset[str]] | None = None
+        # The machine's addresses as last read, and in which namespaces. The same thread's.
+        self._read: tuple[frozenset[str], frozenset[str]] | None = None
         # One thread: the enforcer takes one caller at a time, and system calls must not hold up the channel.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="enforcer")
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="last-good")
@@ -75,7 +88,7 @@ class Enforcement:
                     self._enforcer.revision,
                 )
                 return
-            self.statuses = await self._call(lambda: self._enforcer.enforce(kept))
+            self.statuses = await self._call(lambda: self._give(kept))
             self._current, self._digest = kept, slice_digest(kept)
             log.info("enforcing revision %d from disk", kept.revision)
         except HostwardError as error:
@@ -123,7 +136,7 @@ class Enforcement:
             # Disk and kernel both make their callers wait: side by side.
             staging = self._disk.submit(stage_last_good, self._directory, desired)
             try:
-                statuses = self._enforcer.enforce(desired)
+                statuses = self._give(desired)
                 took_s = time.perf_counter() - start
             finally:
                 wait([staging])
@@ -151,6 +164,34 @@ class Enforcement:
         self._thread.submit(self._enforcer.settle)
         return Ack(desired.revision, took_s, self.statuses)
 
+    def _give(self, desired: HostSlice) -> Mapping[str, EndpointStatus]:
+        machine = self._machine_of(desired)
+        statuses = self._enforcer.enforce(with_machine(desired, machine))
+        self._given = (desired, machine)
+        return statuses
+
+    def _machine_of(self, desired: HostSlice, *, anew: bool = False) -> frozenset[str]:
+        """The machine's addresses where the slice's ports are; ``anew`` reads them though they were read before.
+
+        Reading takes some milliseconds, which a revision should not wait for: ``look_after`` does it every other second.
+        """
+        namespaces = frozenset(endpoint.port.netns for endpoint in desired.endpoints.values())
+        if anew or self._read is None or self._read[0] != namespaces:
+            self._read = (namespaces, self._machine(namespaces) if desired.networks else frozenset())
+        return self._read[1]
+
+    def _follow_machine(self) -> list[str]:
+        """Enforce the same revision anew where the machine's addresses have changed."""
+        if self._given is None:
+            return []
+        desired, before = self._given
+        now = self._machine_of(desired, anew=True)
+        if now == before:
+            return []
+        self._give(desired)
+        came, went = sorted(now - before), sorted(before - now)
+        return [f"the machine's addresses changed: {', '.join([f'+{a}' for a in came] + [f'-{a}' for a in went])}"]
+
     async def inspect(self, port: Port) -> DeviceFacts:
         """Look at a device. Raises DeviceError."""
         return await self._call(lambda: self._enforcer.inspect_device(port))
@@ -159,7 +200,7 @@ class Enforcement:
         """Compare the kernel with the slice in force, mend it, and read the states."""
 
         def repair_and_read() -> Health:
-            repairs = self._enforcer.repair()
+            repairs = [*self._follow_machine(), *self._enforcer.repair()]
             return Health(self._enforcer.statuses(), repairs, self._enforcer.counters().events_lost)
 
         health = await self._call(repair_and_read)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,35 @@ def inspect(port: Port) -> DeviceFacts:
     kind = str(link.get("linkinfo", {}).get("info_kind", ""))
     _refuse(port, kind)
     return _veth_peer(link) if kind == "veth" else DeviceFacts("tap", "", ())
+
+
+def machine_addresses(namespaces: Iterable[str] = ()) -> frozenset[str]:
+    """Every address of global scope in the machine's own network namespace and in the given ones."""
+    return frozenset(
+        str(ip_address(address["local"]))
+        for netns in {"", *namespaces}
+        for link in _ip(netns, "address", "show", "scope", "global")
+        for address in link.get("addr_info", ())
+        if address.get("local")
+    )
+
+
+def refuse_uplink(port: Port) -> None:
+    """Raise DeviceError for a device by which the machine itself is reached: filtered, it would cut the machine off."""
+    carried = [
+        str(address["local"])
+        for link in _ip(port.netns, "address", "show", "scope", "global", "dev", port.device)
+        for address in link.get("addr_info", ())
+        if address.get("local")
+    ]
+    if any(_ip(port.netns, family, "route", "show", "default", "dev", port.device) for family in ("-4", "-6")):
+        carried.append("the default route")
+    if carried:
+        raise DeviceError(
+            f"it carries the machine's own {', '.join(carried)}: as a workload's port it would cut the machine off",
+            subject=port.device,
+            hint="name the workload's own port; if it is this one, move what it carries to a bridge or another device",
+        )
 
 
 def _refuse(port: Port, kind: str) -> None:

@@ -38,12 +38,14 @@ class Counters:
     """Exact totals since the datapath was loaded.
 
     ``by_rule`` maps a decision's number to (packets, bytes); ``by_reason`` maps (endpoint id, reason) to packets denied;
-    ``events_lost`` counts flow events that a quota or a full ring kept from being reported.
+    ``events_lost`` counts flow events that a quota or a full ring kept from being reported; ``answers_suppressed`` packets
+    that a rule rejects and that nobody was told of, because the endpoint's quota of answers was used up or no answer fits.
     """
 
     by_rule: Mapping[int, tuple[int, int]]
     by_reason: Mapping[tuple[str, str], int]
     events_lost: int
+    answers_suppressed: int = 0
 
 
 class Enforcer(Protocol):

@@ -111,7 +111,9 @@ class KernelEnforcer:
 
     def inspect_device(self, port: Port) -> DeviceFacts:
         """See ``Enforcer``."""
-        return devices.inspect(port)
+        facts = devices.inspect(port)
+        devices.refuse_uplink(port)
+        return facts
 
     def enforce(self, desired: HostSlice) -> Mapping[str, EndpointStatus]:
         """See ``Enforcer``."""
@@ -254,7 +256,7 @@ class KernelEnforcer:
             if attached.ifindex is not None and devices.find_ifindex(port) != attached.ifindex:
                 reason = f"the device {port.device} is not there"
             state = EndpointState.DETACHED if reason or attached.ifindex is None else EndpointState.ENFORCED
-            flows, _ = self._core.read_usage(self._programmer.slots[name])
+            flows, *_ = self._core.read_usage(self._programmer.slots[name])
             result[name] = EndpointStatus(state, reason, self.revision, flows)
         return result
 
@@ -300,12 +302,14 @@ class KernelEnforcer:
     def counters(self) -> Counters:
         """See ``Enforcer``."""
         by_reason: dict[tuple[str, str], int] = {}
-        lost = 0
+        lost = suppressed = 0
         for name, slot in self._programmer.slots.items():
             for number, packets in self._core.read_reasons(slot):
                 by_reason[name, _core.reason_word(number) or str(number)] = packets
-            lost += self._core.read_usage(slot)[1]
-        return Counters(self._programmer.counts(), by_reason, lost)
+            _, events_lost, answers_suppressed = self._core.read_usage(slot)
+            lost += events_lost
+            suppressed += answers_suppressed
+        return Counters(self._programmer.counts(), by_reason, lost, suppressed)
 
     def close(self) -> None:
         """See ``Enforcer``: descriptors go with the objects, and what is pinned keeps deciding."""

@@ -12,6 +12,8 @@ from hostward.model.slice import ClassSet
 # enum hw_verdict of bpf/abi.h.
 _VERDICT_NUMBERS = {"allow": 1, "deny": 2, "would-deny": 3}
 _VERDICT_WORDS = {number: word for word, number in _VERDICT_NUMBERS.items()}
+# enum hw_decision_flag.
+_REJECT, _KEEP, _KEEPS = 1, 2, 4
 # Where ICMP types, ICMPv6 types and IP protocol numbers stand in the block for others.
 _OTHER_BASES = (0, 256, 512)
 
@@ -80,18 +82,20 @@ class KernelTables:
         """See ``Tables``."""
         if decision.verdict not in _VERDICT_NUMBERS:
             raise DatapathError("a decision has no such verdict", subject=decision.verdict)
-        self._core.write_decision(slot, decision.number, _VERDICT_NUMBERS[decision.verdict], decision.log)
+        self._core.write_decision(slot, _decision_fields(decision))
 
     def read_decisions(self) -> Mapping[int, KernelDecision]:
         """See ``Tables``."""
         found: dict[int, KernelDecision] = {}
-        for slot, number, verdict, log in self._core.read_decisions():
-            found[slot] = KernelDecision(number, _VERDICT_WORDS[verdict], log)
+        for slot, (number, verdict, log, flags) in self._core.read_decisions():
+            found[slot] = KernelDecision(
+                number, _VERDICT_WORDS[verdict], log, bool(flags & _REJECT), bool(flags & _KEEP), bool(flags & _KEEPS)
+            )
         return found
 
     def holds_decision(self, slot: int, decision: KernelDecision) -> bool:
         """See ``Tables``."""
-        return self._core.holds_decision(slot, decision.number, _VERDICT_NUMBERS[decision.verdict], decision.log)
+        return self._core.holds_decision(slot, _decision_fields(decision))
 
     def read_count(self, slot: int) -> tuple[int, int]:
         """See ``Tables``."""
@@ -124,6 +128,11 @@ class KernelTables:
     def clear_slot(self, slot: int) -> None:
         """See ``Tables``."""
         self._core.clear_slot(slot)
+
+
+def _decision_fields(decision: KernelDecision) -> tuple[int, int, bool, int]:
+    flags = decision.reject * _REJECT | decision.keep * _KEEP | decision.keeps * _KEEPS
+    return (decision.number, _VERDICT_NUMBERS[decision.verdict], decision.log, flags)
 
 
 def _endpoint_fields(config: EndpointConfig) -> tuple[list[int], int, int, int, int]:

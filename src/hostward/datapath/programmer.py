@@ -39,6 +39,7 @@ from hostward.datapath.tables import (
     PolicyBlock,
     Ref,
     Tables,
+    kernel_decision,
     policy_index,
 )
 from hostward.model.slice import HostSlice, LocalEndpoint, PrefixKey, TableKey
@@ -161,7 +162,7 @@ class Programmer:
         layout = change.layout
         slots: dict[int, int] = {}
         for number, decision in desired.decisions.items():
-            key = KernelDecision(number, decision.verdict, decision.log)
+            key = kernel_decision(decision)
             if key not in layout.decisions:
                 layout.decisions[key] = layout.decision_space.allocate()
                 change.decisions.append((layout.decisions[key], key))
@@ -215,10 +216,11 @@ class Programmer:
         before, after = PrefixIndex(old.addresses), PrefixIndex(desired.addresses)
         indices: dict[tuple[int | None, int | None], int] = {}
         for key, (was, becomes) in differing.items():
-            if was is not None:
-                change.epochs.add(key[0])
             # A prefix that comes or goes had, or will have, the meaning of the next shorter one.
             pair = (before.shorter(key) if was is None else was, after.shorter(key) if becomes is None else becomes)
+            # Flows with whom it was until now are decided anew; an unknown peer had none.
+            if was is not None or pair[0] in self._layout.peers:
+                change.epochs.add(key[0])
             if pair not in indices:
                 indices[pair] = layout.peer_space.allocate()
                 change.meaning[indices[pair]] = pair[1]
@@ -411,7 +413,7 @@ class Programmer:
             layout.peer_space.free(index)
             for table in layout.tables.values():
                 table.refs.pop(index, None)
-        keep = {KernelDecision(d.number, d.verdict, d.log) for d in layout.slice.decisions.values()}
+        keep = {kernel_decision(decision) for decision in layout.slice.decisions.values()}
         for decision in [decision for decision in layout.decisions if decision not in keep]:
             slot = layout.decisions.pop(decision)
             packets, count_bytes = self._tables.read_count(slot)

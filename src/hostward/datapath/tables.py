@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from hostward.model.endpoint import ADDRESSES_MAX
-from hostward.model.slice import ClassSet
+from hostward.model.slice import ClassSet, Decision
 
 # At most so many addresses has an endpoint, its link-local one included: each has a policy block in each of two halves.
 ADDRESSES_PER_ENDPOINT = ADDRESSES_MAX + 1
@@ -66,11 +66,21 @@ EMPTY_BLOCK = PolicyBlock(0, (0, 0), (0, 0), 0, "")
 
 @dataclass(frozen=True, slots=True)
 class KernelDecision:
-    """A decision as the tables hold it. ``verdict`` is a word of model.verdict.Verdict."""
+    """A decision as the tables hold it. ``verdict`` is a word of model.verdict.Verdict; see ``Decision`` for the rest."""
 
     number: int
     verdict: str
     log: bool
+    reject: bool = False
+    keep: bool = False
+    keeps: bool = False
+
+
+def kernel_decision(decision: Decision) -> KernelDecision:
+    """What the tables hold of a decision: whether revoked rules are spared, not which."""
+    return KernelDecision(
+        decision.number, decision.verdict, decision.log, decision.reject, decision.keep, bool(decision.keeps)
+    )
 
 
 class Tables(Protocol):

@@ -37,12 +37,18 @@ class Decision:
 
     ``rules`` are ids, e.g. ``acme/shop-db``, ``platform/~1f2e…``, ``acme/default-deny``; two where both tenants had to
     consent. ``verdict`` is one of ``allow``, ``deny``, ``would-deny``.
+
+    ``reject`` is of denials: the sender is answered. ``keep`` is of allowances, where every rule says so: what they open
+    goes on after they were revoked, if the denial that follows names them in ``keeps`` (ids of revoked rules).
     """
 
     number: int
     verdict: str
     rules: tuple[str, ...]
     log: bool = False
+    reject: bool = False
+    keep: bool = False
+    keeps: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -305,7 +305,7 @@ class Compiled:
         basis, attached = self._basis, self._attached
         local = [attached.by_id[name] for name in sorted(attached.by_host.get(host, ()))]
         regions = basis.regions(frozenset(endpoint.tenant for endpoint in local))
-        outside = 0
+        outside = 1 << self.subjects.host.index
         for region in regions.values():
             outside |= 0 if region is None else 1 << region.index
         building = Building()

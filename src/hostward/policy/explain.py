@@ -65,8 +65,8 @@ def explain(
 ) -> Explanation:
     """Answer whether ``source`` may open ``port`` at ``destination``.
 
-    Each is an endpoint, a group, ``tenant/name``, ``internet`` or an IP address; ``endpoint:`` and ``group:`` in front
-    disambiguate. Raises UsageError for an ambiguous or malformed question and NotFoundError for an unknown name.
+    Each is an endpoint, a group, ``tenant/name``, ``internet``, ``host`` or an IP address; ``endpoint:`` and ``group:``
+    in front disambiguate. Raises UsageError for an ambiguous or malformed question and NotFoundError for an unknown name.
     """
     compiled = compile_policy(policies, endpoints, Numbers.empty(), now)
     ranges = _port(port)
@@ -118,6 +118,8 @@ class _Finder:
         kind, _, name = text.partition(":") if text.startswith(("endpoint:", "group:")) else ("", "", text)
         if name == "internet" and not kind:
             return _Party(text, self._compiled.subjects.internet)
+        if name == "host" and not kind:
+            return _Party(text, self._compiled.subjects.host)
         if not kind:
             try:
                 address = str(ip_address(name))

@@ -5,11 +5,9 @@ from __future__ import annotations
 from hostward.errors import Problem
 from hostward.policy.document import PolicySet
 from hostward.policy.subjects import every_rule
-from hostward.policy.syntax import PeerKind, Rule
+from hostward.policy.syntax import Rule
 
 _OPTIONS = {
-    "keep": "'keep' is not enforced yet",
-    "reject": "'reject' is not enforced yet: the packets are dropped silently",
     "inspect": "'inspect=' is not enforced yet: there is no inspector",
     "limit": "'limit=' is not enforced yet",
     "by_process": "'by process' is not enforced yet",
@@ -29,9 +27,6 @@ def unsupported(policies: PolicySet) -> tuple[Problem, ...]:
 def _of_rule(rule: Rule) -> list[Problem]:
     place = rule.place
     messages = [message for name, message in _OPTIONS.items() if getattr(rule.options, name)]
-    peers = (*rule.source.peers, *rule.source.excluded, *rule.destination.peers, *rule.destination.excluded)
-    if any(peer.kind is PeerKind.HOST for peer in peers):
-        messages.append("the peer 'host' is not enforced yet")
     hint = f"leave it out of {rule.id}, or check the policy offline with `hostward policy check`"
     return [Problem(place.file, place.line, place.column, message, hint) for message in messages]
 

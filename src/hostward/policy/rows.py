@@ -111,7 +111,12 @@ class Rows:
         return Row(number_of(f"{classes.class_set.id}|{cells}"), classes.class_set.id, tuple(cells))
 
     def _decision_number(self, outcome: Outcome) -> int:
-        number = self._allocator.decision(f"{outcome.verdict}|{','.join(outcome.rules)}|{int(outcome.log)}")
+        keeps = tuple(sorted({instance.rule.id for instance in outcome.keeping}))
+        key = f"{outcome.verdict}|{','.join(outcome.rules)}|{int(outcome.log)}"
+        key += "|reject" * outcome.reject + "|keep" * outcome.keep + (f"|keeps {','.join(keeps)}" if keeps else "")
+        number = self._allocator.decision(key)
         if number not in self._decisions:
-            self._decisions[number] = Decision(number, outcome.verdict, outcome.rules, outcome.log)
+            self._decisions[number] = Decision(
+                number, outcome.verdict, outcome.rules, outcome.log, outcome.reject, outcome.keep, keeps
+            )
         return number

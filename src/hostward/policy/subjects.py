@@ -16,7 +16,7 @@ from ipaddress import ip_network
 
 from hostward.errors import CapacityError
 from hostward.model.endpoint import Endpoint
-from hostward.model.slice import IDENTITY_INTERNAL, IDENTITY_INTERNET
+from hostward.model.slice import IDENTITY_HOST, IDENTITY_INTERNAL, IDENTITY_INTERNET
 from hostward.policy.document import PLATFORM, PlatformPolicy, Policy, PolicySet
 from hostward.policy.memberships import Memberships, members
 from hostward.policy.numbers import Allocator
@@ -37,6 +37,7 @@ class Region(Enum):
     ENDPOINT = "endpoint"
     INTERNET = "internet"
     INTERNAL = "internal"
+    HOST = "host"  # the machine under the endpoint: which addresses are its own, only it knows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,6 +98,7 @@ class Subjects:
         self._telling = PrefixSet(map(ip_network, set(_telling_prefixes(policies))))
         self.internet = self.outside(Region.INTERNET, frozenset())
         self.internal = self.outside(Region.INTERNAL, frozenset())
+        self.host = self.outside(Region.HOST, frozenset())
 
     def __getitem__(self, index: int) -> Subject:
         return self._list[index]
@@ -171,6 +173,8 @@ class Subjects:
             return IDENTITY_INTERNET
         if region is Region.INTERNAL and not prefixes:
             return IDENTITY_INTERNAL
+        if region is Region.HOST:
+            return IDENTITY_HOST
         names = ",".join(sorted(f"{owner}/{name}" for owner, name in groups))
         return self._allocator.identity(f"{region.value}|{network}|{tenant}|{names}|{','.join(sorted(prefixes))}")
 
@@ -215,6 +219,8 @@ class Subjects:
             return [_ALL]
         if peer.kind is PeerKind.INTERNET:
             return [("region", Region.INTERNET.value)]
+        if peer.kind is PeerKind.HOST:
+            return [("region", Region.HOST.value)]
         if peer.kind is PeerKind.OWN:
             return [("tenant", own)]
         if peer.kind is PeerKind.GROUP:

@@ -85,6 +85,16 @@ class Outcome:
         """Whether a deciding rule asks for a log."""
         return any(instance.rule.options.log for instance in self.deciding)
 
+    @property
+    def reject(self) -> bool:
+        """Whether the sender is answered: only of a denial, and only if the rule that decided asks for it."""
+        return self.verdict == DENY and any(instance.rule.options.reject for instance in self.deciding)
+
+    @property
+    def keep(self) -> bool:
+        """Whether what opens so goes on once its rules are revoked: only if every one that had to allow it says so."""
+        return self.verdict == ALLOW and all(instance.rule.options.keep for instance in self.deciding)
+
 
 def instances(
     policies: PolicySet, subjects: Subjects, tenants: Iterable[str], now: datetime

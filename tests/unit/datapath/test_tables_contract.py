@@ -118,6 +118,15 @@ def test_a_decision_keeps_its_verdict_and_whether_it_logs(tables: Tables, verdic
     assert tables.read_count(7) == (0, 0)
 
 
+@pytest.mark.parametrize("flag", ["reject", "keep", "keeps"])
+def test_a_decision_keeps_each_of_its_flags(tables: Tables, flag: str) -> None:
+    decision = replace(KernelDecision(5, "deny", log=False), **{flag: True})
+    tables.write_decision(7, decision)
+    assert tables.read_decisions() == {7: decision}
+    assert tables.holds_decision(7, decision)
+    assert not tables.holds_decision(7, replace(decision, **{flag: False}))
+
+
 def test_a_policy_block_keeps_every_field(tables: Tables) -> None:
     for address in ("10.0.0.1", "fd00::1", "fe80::ff:fe00:1", ""):
         block = PolicyBlock(1 << 40, (1, 2), (3, 4), 301, address)

@@ -90,16 +90,39 @@ def test_an_address_belongs_to_one_endpoint_of_a_network() -> None:
 
 
 @pytest.mark.parametrize(
+    ("rules", "verdict", "reject"),
+    [
+        ("[deny web to db reject]", "deny", True),
+        ("[deny web to db]", "deny", False),
+        ("[deny web to db reject audit, allow web to db]", "would-deny", False),
+        ("[allow web to db]", "allow", False),
+    ],
+)
+def test_a_decision_rejects_iff_the_denial_that_decides_does(rules: str, verdict: str, reject: bool) -> None:
+    slice_ = compiled(ACME + f"rules: {rules}\n", WEB, DB).slice_for("h1", 1)
+    asked = [decision for decision in slice_.decisions.values() if decision.rules != ("acme/default-deny",)]
+    assert [(decision.verdict, decision.reject) for decision in asked] == [(verdict, reject)]
+
+
+def test_a_denial_that_rejects_has_a_number_of_its_own() -> None:
+    found = set()
+    numbers = Numbers.empty()
+    for option in ("", " reject"):
+        text = ACME + f"rules: [no: deny web to db{option}]\n"
+        result = compile_policy(policies(text), [WEB, DB], numbers, NOW)
+        decisions = result.slice_for("h1", 1).decisions
+        numbers = result.numbers
+        found |= {decision.number for decision in decisions.values() if "acme/no" in decision.rules}
+    assert len(found) == 2
+
+
+@pytest.mark.parametrize(
     ("rule", "word"),
     [
-        ("allow web to db keep", "keep"),
-        ("deny web to db reject", "reject"),
         ("allow web to db limit=1kpkt/s", "limit"),
         ("allow web to db inspect=strict", "inspect"),
         ("allow web to db by process nginx", "by process"),
         ("allow web to db at process nginx", "at process"),
-        ("allow host to db", "host"),
-        ("allow web to any except host", "host"),
     ],
 )
 def test_what_is_not_enforced_is_refused_by_name(rule: str, word: str) -> None:

@@ -94,3 +94,11 @@ def test_both_sides_of_a_consent_are_named() -> None:
 def test_an_address_in_a_pool_that_nobody_has() -> None:
     answer = ask("web", "10.9.9.9")
     assert (answer.verdict, answer.tier) == ("deny", "unknown peer")
+
+
+def test_the_host_is_a_word_and_neither_the_internet_nor_anybody_elses_group() -> None:
+    text = ACME + "  - probe: allow host to web on tcp/10250\n"
+    assert (ask("host", "web", "tcp/10250", text=text).rule) == "acme/probe"
+    assert ask("host", "web", text=text).rule == "acme/default-deny"
+    assert ask("web", "host", "tcp/10250", text=text).verdict == "deny"
+    assert ask("host", "web", text=ACME + "  - all: allow any to web\n").rule == "acme/all"
