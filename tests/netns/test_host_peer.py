@@ -16,7 +16,7 @@ from hostward.datapath.tables import Capacity
 from hostward.errors import DeviceError
 from hostward.model.endpoint import Endpoint, Port
 from hostward.model.slice import HostSlice
-from hostward.policy import Numbers, compile_policy, parse_sources, slice_digest
+from hostward.policy import Numbers, compile_policy, encode_slice, parse_sources, slice_digest
 from tests.netns.pair import Pair, run
 from tests.unit.policy.build import NOW
 
@@ -36,7 +36,7 @@ def slice_of(pair: Pair, revision: int, *rules: str) -> HostSlice:
 
 
 def snapshot(slice_: HostSlice) -> Snapshot:
-    return Snapshot(slice_, slice_digest(slice_))
+    return Snapshot(slice_.revision, encode_slice(slice_), slice_digest(slice_))
 
 
 def reaches_b(pair: Pair, source: str, patience_s: float) -> bool:
