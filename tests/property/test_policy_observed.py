@@ -24,6 +24,8 @@ def flows(world: World) -> list[tuple[ObservedFlow, Party, Party]]:
     """One flow for every packet that the endpoints can send."""
     found = []
     for endpoint, local, remote in packets(world):
+        if remote == "host":
+            continue  # what passes between an endpoint and its machine is counted, not kept
         source, destination = Party(endpoint.network, local, endpoint), party(world.endpoints, endpoint.network, remote)
         bits = 128 if ":" in remote else 32
         to = Seen(destination.endpoint.id, remote) if destination.endpoint else Seen("", remote, f"{remote}/{bits}")

@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,12 +20,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hostward.api.asking import PRINCIPAL, SocketDoor
 from hostward.controller.access import Principal
-from hostward.errors import ConflictError, UsageError
+from hostward.errors import AccessError, ConflictError, UsageError
 
 log = logging.getLogger(__name__)
 
 # A shorter token could be guessed over the network.
 TOKEN_MIN_CHARACTERS = 32
+# Whose token a text is; None if it does not count. Raises AccessError if it counts and grants nothing.
+Authenticate = Callable[[str], Awaitable[Principal | None]]
 _UNAUTHORIZED_HINT = "send it as `Authorization: Bearer TOKEN`"
 
 
@@ -37,7 +39,7 @@ class RemoteApi:
     port: int
     certificate: Path
     key: Path
-    authenticate: Callable[[str], Principal | None]
+    authenticate: Authenticate
 
 
 def read_token(path: Path) -> str:
@@ -81,7 +83,7 @@ async def serving(app: ASGIApp, path: Path, remote: RemoteApi | None = None) -> 
 class BearerGate:
     """Lets only requests with a token that counts through to ``app``; refusals are logged with the peer's address."""
 
-    def __init__(self, app: ASGIApp, authenticate: Callable[[str], Principal | None]) -> None:
+    def __init__(self, app: ASGIApp, authenticate: Authenticate) -> None:
         self._app = app
         self._authenticate = authenticate
 
@@ -91,22 +93,27 @@ class BearerGate:
             return
         given = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
         kind, _, token = given.partition(" ")
-        principal = self._authenticate(token) if kind == "Bearer" else None
+        try:
+            principal = await self._authenticate(token) if kind == "Bearer" else None
+        except AccessError as error:
+            host, port = scope.get("client") or ("?", 0)
+            log.warning("api: refused %s:%s: %s", host, port, error)
+            await _refuse(send, 403, error.what, error.subject, error.hint)
+            return
         if principal is not None:
             scope[PRINCIPAL] = principal
             await self._app(scope, receive, send)
             return
         host, port = scope.get("client") or ("?", 0)
         log.warning("api: refused %s:%s: no valid token", host, port)
-        refusal = {
-            "what": "the token is missing, wrong, expired or revoked",
-            "subject": "",
-            "hint": _UNAUTHORIZED_HINT,
-            "problems": [],
-        }
-        headers = [(b"content-type", b"application/json"), (b"www-authenticate", b"Bearer")]
-        await send({"type": "http.response.start", "status": 401, "headers": headers})
-        await send({"type": "http.response.body", "body": json.dumps(refusal).encode()})
+        await _refuse(send, 401, "the token is missing, wrong, expired or revoked", "", _UNAUTHORIZED_HINT)
+
+
+async def _refuse(send: Send, status: int, what: str, subject: str, hint: str) -> None:
+    refusal = {"what": what, "subject": subject, "hint": hint, "problems": []}
+    headers = [(b"content-type", b"application/json"), (b"www-authenticate", b"Bearer")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": json.dumps(refusal).encode()})
 
 
 class _Server(uvicorn.Server):

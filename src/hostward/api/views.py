@@ -201,6 +201,7 @@ def _identities(controller: Controller) -> list[dict[str, object]]:
             "prefixes": sorted(subject.prefixes),
         }
         for subject in (subjects[index] for index in range(len(subjects)))
+        if not subject.network or target.compiled.live >> subject.index & 1  # somebody is it, or it is no endpoint
     ]
 
 

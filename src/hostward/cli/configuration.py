@@ -14,6 +14,8 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 
 from hostward.agent.join_token import check_host_name
+from hostward.controller.access import Role
+from hostward.controller.access.oidc import Grant, Issuer
 from hostward.controller.server import DEFAULT_CHANNEL_PORT, DEFAULT_ENROLMENT_PORT
 from hostward.datapath.kernel import DEFAULT_PINS
 from hostward.datapath.tables import Capacity
@@ -25,6 +27,29 @@ _PortNumber = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.%a-z]+\]|[^:\[\]]+):\d{1,5}")
 
 
+class GrantConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One of ``[[api.oidc.grants]]``."""
+
+    value: str
+    role: Role
+    tenants: list[str] = []
+
+
+class OidcConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The ``[api.oidc]`` table: who signs people in."""
+
+    issuer: str
+    audience: str
+    grants: list[GrantConfig]
+    claim: str = "groups"
+    ca: Path | None = None
+
+    def issuer_settings(self) -> Issuer:
+        """The same for whoever checks tokens."""
+        grants = tuple(Grant(grant.value, grant.role, frozenset(grant.tenants)) for grant in self.grants)
+        return Issuer(self.issuer, self.audience, grants, self.claim, self.ca)
+
+
 class RemoteApiConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The ``[api]`` table: the API beyond this machine, only ever with TLS and a token."""
 
@@ -33,6 +58,7 @@ class RemoteApiConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     certificate: Path
     key: Path
     token_file: Path | None = None
+    oidc: OidcConfig | None = None
 
 
 class ControllerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

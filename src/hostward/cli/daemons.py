@@ -27,6 +27,7 @@ from hostward.cli.client import read_files
 from hostward.cli.configuration import AgentConfig, ControllerConfig, RemoteApiConfig, own_name, read_config
 from hostward.cli.output import message
 from hostward.controller.access import Authentication, Principal, Role
+from hostward.controller.access.oidc import SignIns
 from hostward.controller.server import ControllerServer, ControllerSettings
 from hostward.controller.service import Controller
 from hostward.datapath.kernel import open_enforcer
@@ -168,10 +169,15 @@ def _remote_api(config: RemoteApiConfig | None, controller: Controller, operator
     if config is None:
         return None
 
-    def authenticate(token: str) -> Principal | None:
+    sign_ins = None if config.oidc is None else SignIns(config.oidc.issuer_settings(), controller.membership.clock)
+
+    async def authenticate(token: str) -> Principal | None:
         if operator_token and hmac.compare_digest(token.encode(), operator_token.encode()):
             return Principal("token_file", Authentication.CONFIGURATION, Role.PLATFORM_OPERATOR)
-        return controller.access.authenticate(token)
+        known = controller.access.authenticate(token)
+        if known is None and sign_ins is not None:
+            return await sign_ins.authenticate(token)
+        return known
 
     return RemoteApi(config.address, config.port, config.certificate, config.key, authenticate)
 

@@ -190,7 +190,8 @@ def explain(
     destination: Annotated[str, typer.Option("--to", help="The same.")],
     port: Annotated[str, typer.Option(help="e.g. tcp/443, icmp/echo-request")],
     expect: Annotated[
-        Literal["allow", "deny"] | None, typer.Option(help="Exit with 1 if the verdict is another.")
+        Literal["allow", "deny", "would-deny", "mixed"] | None,
+        typer.Option(help="Exit with 1 if the verdict is another."),
     ] = None,
     process: Annotated[str, typer.Option(help="The executable that opens the connection.")] = "",
     file: Annotated[list[Path] | None, typer.Option("--file", "-f", help="Ask these files, offline.")] = None,

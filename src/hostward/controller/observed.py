@@ -21,7 +21,7 @@ from hostward.agent.messages import Events
 from hostward.model.endpoint import Endpoint
 from hostward.model.flow import FlowEvent
 from hostward.model.observed import ObservedFlow, Party
-from hostward.model.slice import IDENTITY_UNKNOWN
+from hostward.model.slice import IDENTITY_HOST, IDENTITY_UNKNOWN
 from hostward.policy.subjects import Subject
 
 KEEP = 65_536
@@ -72,6 +72,7 @@ class Observed:
     def __init__(self, since: datetime, *, keep: int = KEEP, keep_for_endpoint: int = KEEP_FOR_ENDPOINT) -> None:
         self.since = since
         self.unattributed = 0
+        self.with_machines = 0  # between an endpoint and the machine under it: not kept
         self._keep = keep
         self._keep_for_endpoint = keep_for_endpoint
         self._sums: OrderedDict[_Key, _Sum] = OrderedDict()
@@ -97,6 +98,10 @@ class Observed:
         return sum(count for minute, count in self._evicted.items() if minute >= first)
 
     def _take(self, event: FlowEvent, owners: Owners) -> None:
+        if event.peer == IDENTITY_HOST:
+            # Which addresses are a machine's only the machine knows: asked again they would be somebody else's.
+            self.with_machines += 1
+            return
         out = event.direction == "egress"
         own, other = (event.source, event.destination) if out else (event.destination, event.source)
         owner = owners.get((event.network, other))

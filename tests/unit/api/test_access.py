@@ -22,7 +22,8 @@ from hostward.agent.join_token import parse_join_token
 from hostward.agent.limits import Limits
 from hostward.api.app import make_app
 from hostward.api.asking import Asks, SocketDoor
-from hostward.api.serving import BearerGate
+from hostward.api.serving import Authenticate, BearerGate
+from hostward.controller.access import AccessTokens, Principal
 from hostward.controller.server import ControllerServer, ControllerSettings
 from hostward.store.audit import verify
 
@@ -37,6 +38,13 @@ assertions: [never internet to db]
 SECRETS = ("role=db", "role=hidden", "secret", "tcp/5432", "beta/db-1", "never internet")
 
 
+def known_to(tokens: AccessTokens) -> Authenticate:
+    async def authenticate(text: str) -> Principal | None:
+        return tokens.authenticate(text)
+
+    return authenticate
+
+
 @dataclass
 class Site:
     app: FastAPI
@@ -44,7 +52,7 @@ class Site:
 
     async def ask(self, token: str, method: str, path: str, body: object = None) -> tuple[int, Any]:
         """Over the socket without a token, else over what TLS callers reach."""
-        app = BearerGate(self.app, self.server.controller.access.authenticate) if token else SocketDoor(self.app)
+        app = BearerGate(self.app, known_to(self.server.controller.access)) if token else SocketDoor(self.app)
         headers = {"Authorization": f"Bearer {token}"} if token else {"Hostward-Author": "root"}
         async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://hostward") as client:
             answer = await client.request(method, path, json=body, headers=headers)
@@ -220,7 +228,7 @@ def test_a_header_names_nobody_beyond_the_socket(tmp_path: Path) -> None:
     async def run() -> None:
         async with site(tmp_path) as here:
             token = await here.token("a", "tenant-viewer", "acme")
-            app = BearerGate(here.app, here.server.controller.access.authenticate)
+            app = BearerGate(here.app, known_to(here.server.controller.access))
             headers = {"Authorization": f"Bearer {token}", "Hostward-Author": "root"}
             async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://h") as client:
                 assert (await client.get("/v1/whoami", headers=headers)).json() == {

@@ -26,7 +26,7 @@ from hostward.errors import ConflictError, UsageError
 TOKEN = "t" * 40
 
 
-def _known(token: str) -> Principal | None:
+async def _known(token: str) -> Principal | None:
     return Principal("t", Authentication.TOKEN, Role.AUDITOR) if token == TOKEN else None
 
 

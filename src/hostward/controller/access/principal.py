@@ -26,6 +26,7 @@ class Authentication(Enum):
     SOCKET = "socket"
     TOKEN = "token"  # noqa: S105 (a kind, not a secret)
     CONFIGURATION = "configuration"
+    OIDC = "oidc"
 
 
 @dataclass(frozen=True, slots=True)
