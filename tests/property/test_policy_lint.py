@@ -71,6 +71,8 @@ def test_rules_said_to_be_shadowed_or_redundant_could_go(world: World) -> None:
         return
     before, after = Oracle(world.policies, NOW), Oracle(without(world.policies, going), NOW)
     for endpoint, local, remote in packets(world):
+        if remote == "host":
+            continue  # no address that the oracle could be asked about here
         mine = Party(endpoint.network, local, endpoint)
         peer = party(world.endpoints, endpoint.network, remote)
         for protocol, port in PACKETS:

@@ -33,7 +33,7 @@ IN_RECOVERY = 1 / 6
 RECOVERY_S = 3.0
 
 _PACKAGES = (
-    "_cffi_backend*", "cffi", "cryptography", "lark", "msgspec", "ruamel", "typing_extensions.py", "websockets",
+    "_cffi_backend*", "cffi", "cryptography", "lark", "msgspec", "rpds", "ruamel", "typing_extensions.py", "websockets",
 )  # fmt: skip
 _UNNEEDED = (
     "test", "idlelib", "lib2to3", "tkinter", "ensurepip", "pydoc_data", "distutils", "dist-packages", "config-*",
