@@ -32,9 +32,15 @@ MOMENT_S = 0.5
 IN_RECOVERY = 1 / 6
 RECOVERY_S = 3.0
 
-_PACKAGES = (
-    "_cffi_backend*", "cffi", "cryptography", "lark", "msgspec", "rpds", "ruamel", "typing_extensions.py", "websockets",
-)  # fmt: skip
+# Asked of the program itself: a list kept by hand would lack what the next dependency brings.
+_NAME_PACKAGES = """
+import sys, sysconfig
+from pathlib import Path
+import tests.vm.durable_guest
+site = Path(sysconfig.get_path("platlib"))
+files = {Path(file) for module in list(sys.modules.values()) if (file := getattr(module, "__file__", None))}
+print(*sorted({file.relative_to(site).parts[0] for file in files if file.is_relative_to(site)}))
+"""
 _UNNEEDED = (
     "test", "idlelib", "lib2to3", "tkinter", "ensurepip", "pydoc_data", "distutils", "dist-packages", "config-*",
 )  # fmt: skip
@@ -97,9 +103,11 @@ def _make_root(folder: Path) -> Path:
     python = Path(sys.prefix).resolve() / "bin" / Path(sys.executable).name
     root.take(Path(sysconfig.get_path("stdlib")), without=_UNNEEDED)
     site = Path(sysconfig.get_path("platlib"))
-    for pattern in _PACKAGES:
-        for path in site.glob(pattern):
-            root.take(path)
+    named = subprocess.run([sys.executable, "-c", _NAME_PACKAGES], cwd=REPOSITORY, capture_output=True, check=True)
+    for name in named.stdout.decode().split():
+        for path in (site / name, site / f"{name}.libs"):
+            if path.exists():
+                root.take(path)
     for name in ("src", "tests/__init__.py", "tests/vm", "tests/unit/model_enforcer.py"):
         root.take(REPOSITORY / name, without=("lab", "*.bpf.o", "__pycache__"))
     for file in (python, python.parents[1] / "pyvenv.cfg", find_tool("busybox")):

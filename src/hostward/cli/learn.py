@@ -12,7 +12,7 @@ import typer
 from hostward.cli.client import Client
 from hostward.cli.durations import parse_duration_s
 from hostward.cli.output import Format, message, show_one
-from hostward.cli.plan_text import coverage, duration_text, now_utc
+from hostward.cli.plan_text import counted, coverage, duration_text, now_utc
 from hostward.errors import UsageError
 
 
@@ -57,12 +57,13 @@ def learn(
 
 def _messages(answer: Mapping[str, Any]) -> Iterator[str]:
     for lesson in answer["tenants"]:
-        proposed, allowed = len(lesson["rules"]), lesson["allowed_already"]
-        yield f"{lesson['tenant']}: {proposed} rules proposed; {allowed} observed flows need none"
+        proposed, allowed = counted(len(lesson["rules"]), "rule"), counted(lesson["allowed_already"], "observed flow")
+        yield f"{lesson['tenant']}: {proposed} proposed; allowed already: {allowed}"
         for note in lesson["notes"]:
             yield f"  {note}"
         if lesson["denied_left_out"]:
-            yield f"  {lesson['denied_left_out']} denied flows are left out: --include-denied takes them too"
+            left_out = counted(lesson["denied_left_out"], "denied flow")
+            yield f"  left out: {left_out} (--include-denied takes them too)"
     yield from coverage(answer, now_utc())
 
 

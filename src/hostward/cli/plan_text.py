@@ -28,13 +28,13 @@ def plan_lines(answer: Mapping[str, Any], now: datetime) -> Iterator[str]:
 def _observed(observed: Mapping[str, Any], now: datetime) -> Iterator[str]:
     window, counts = duration_text(observed["window_s"]), observed["counts"]
     if counts["broken"]:
-        yield f"would break {_flows(counts['broken'])} seen in the last {window}:"
+        yield f"would break {counted(counts['broken'], 'flow')} seen in the last {window}:"
         yield from _listed(observed["broken"], counts["broken"], now, "now denied by")
     if counts["opened"]:
-        yield f"would newly allow {_flows(counts['opened'])} denied in the last {window}:"
+        yield f"would newly allow {counted(counts['opened'], 'flow')} denied in the last {window}:"
         yield from _listed(observed["opened"], counts["opened"], now, "now allowed by")
     if counts["would_deny"]:
-        yield f"would pass, but only because it is audited: {_flows(counts['would_deny'])} seen in the last {window}:"
+        yield f"would pass, but only because it is audited: {counted(counts['would_deny'], 'flow')} seen in the last {window}:"
         yield from _listed(observed["would_deny"], counts["would_deny"], now, "would be denied by")
 
 
@@ -47,13 +47,14 @@ def coverage(observed: Mapping[str, Any], now: datetime) -> Iterator[str]:
     if known_s < observed["window_s"]:
         yield f"flows are known for the last {duration_text(max(known_s, 0))} only: the controller started then"
     if observed["evicted"]:
-        yield f"{observed['evicted']} older flows are not in this answer: there was no room to keep them"
+        older = counted(observed["evicted"], "older flow")
+        yield f"not in this answer, for there was no room to keep them: {older}"
 
 
 def _listed(flows: list[Mapping[str, Any]], count: int, now: datetime, verb: str) -> Iterator[str]:
     for flow in flows[:SHOWN]:
         ago = duration_text((now - datetime.fromisoformat(flow["last_seen"])).total_seconds())
-        packets = f"{flow['packets']:,} packets{', others of the rule too' if flow['others'] else ''}"
+        packets = f"{counted(flow['packets'], 'packet')}{', others of the rule too' if flow['others'] else ''}"
         yield (
             f"  {flow['from']['name']} → {flow['to']['name']} {flow['port']} (last seen {ago} ago, {packets}) "
             f"{verb} {' and '.join(flow['after_rules'])}"
@@ -62,8 +63,9 @@ def _listed(flows: list[Mapping[str, Any]], count: int, now: datetime, verb: str
         yield f"  … and {count - SHOWN:,} more: -o json"
 
 
-def _flows(count: int) -> str:
-    return "1 flow" if count == 1 else f"{count:,} flows"
+def counted(count: int, noun: str) -> str:
+    """A number of things, as in "1 flow" and "3,000 flows"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def duration_text(seconds: float) -> str:
