@@ -34,7 +34,8 @@ def _observed(observed: Mapping[str, Any], now: datetime) -> Iterator[str]:
         yield f"would newly allow {counted(counts['opened'], 'flow')} denied in the last {window}:"
         yield from _listed(observed["opened"], counts["opened"], now, "now allowed by")
     if counts["would_deny"]:
-        yield f"would pass, but only because it is audited: {counted(counts['would_deny'], 'flow')} seen in the last {window}:"
+        audited = counted(counts["would_deny"], "flow")
+        yield f"would pass, but only because it is audited: {audited} seen in the last {window}:"
         yield from _listed(observed["would_deny"], counts["would_deny"], now, "would be denied by")
 
 

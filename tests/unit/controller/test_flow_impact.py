@@ -47,7 +47,7 @@ def test_a_plan_names_the_seen_flows_that_it_would_break_and_open(tmp_path: Path
         at = lines.index(broken)
         assert set(lines[at + 1 : at + 3]) == {
             "  acme/web-1 → acme/db-1 tcp/5432 (last seen 12 s ago, 1,204 packets) now denied by acme/default-deny",
-            "  acme/web-1 → 203.0.113.7 tcp/443 (last seen 12 s ago, 1 packets) now denied by acme/default-deny",
+            "  acme/web-1 → 203.0.113.7 tcp/443 (last seen 12 s ago, 1 packet) now denied by acme/default-deny",
         }
         opened = lines.index("would newly allow 1 flow denied in the last 1 h:")
         assert lines[opened + 1].startswith("  acme/web-1 → acme/db-1 tcp/5433 ")
