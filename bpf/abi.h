@@ -13,7 +13,7 @@
 
 #include <linux/types.h>
 
-#define HW_ABI_VERSION 5
+#define HW_ABI_VERSION 6
 
 enum hw_direction {
 	HW_EGRESS = 0,	/* from the workload */
@@ -53,7 +53,8 @@ enum hw_reason {
 	HW_REASON_FRAGMENT,
 	HW_REASON_L4_HEADER,
 	HW_REASON_TCP_FLAGS,
-	HW_REASON_TCP_STATE,
+	HW_REASON_TCP_STATE,	  /* a flag that the connection's state has no place for */
+	HW_REASON_TCP_WINDOW,	  /* a sequence or acknowledgement number that is in neither window */
 	HW_REASON_NO_FLOW,	  /* neither opens a flow nor belongs to one */
 	HW_REASON_ICMP_UNRELATED, /* an ICMP error about a packet of no tracked flow */
 	HW_REASON_FLOW_QUOTA,
@@ -214,6 +215,12 @@ enum hw_flow_state {
 	HW_FLOW_CLOSED = 4,	 /* TCP: both FINs seen, or a RST */
 };
 
+/* What one direction of a TCP connection has shown; one word, by compare-and-swap. Sequence numbers, see tcp.h. */
+struct hw_tcp_way {
+	__u32 end;  /* behind the last that it sent */
+	__u32 edge; /* behind the last that it lets the other direction send */
+};
+
 /*
  * What every packet reads or writes is the first line of the cache, and an IPv4 flow's entry in the kernel's hash table
  * is three lines, of which its header and key are the first.
@@ -221,24 +228,27 @@ enum hw_flow_state {
 struct hw_flow {
 	__u32 tag;	  /* a hash of the key: an element freed and reused under a reader is told apart by it */
 	__u32 generation; /* first stamp: the endpoint's */
-	__u64 epoch;	  /* second stamp: the network's */
-	__u64 seen_ns;	  /* ticks(), last packet */
-	__u32 state;	  /* see flow.h; compare-and-swap */
+	__u32 epoch;	  /* second stamp: the network's, whose 2^32 changes no flow outlives unseen */
 	__u32 decision;	  /* index into hw_decisions */
+	__u64 seen_ns;	  /* ticks(), last packet */
+	__u32 state;	  /* see tcp.h; compare-and-swap */
+	__u32 peer;	  /* the peer's index */
 	__u64 packets[2]; /* by direction */
 	__u64 bytes[2];
 
-	__u64 reported_ns; /* when the last event was sent */
-	__u64 reported_packets;
+	struct hw_tcp_way ways[2]; /* by direction, as are the next two */
+	__u32 ack[2];		   /* the highest acknowledgement number that it sent */
+	__u16 window[2];	   /* the largest that it advertised, in units of its scale */
+	__u32 number;		   /* of the decision */
+	__u64 revision;		   /* under which it was decided */
 	__u64 reported_bytes;
-	__u64 revision; /* under which it was decided */
-	__u32 number;	/* of the decision */
-	__u32 peer;	/* the peer's index */
-	__u32 place;	/* of the endpoint's ring: the only one that is this flow's, whatever keys others still carry */
+	__u32 reported_packets; /* the lower half: an event tells of fewer than 2^32 */
+	__u32 reported;		/* when the last event was sent, see flow.h */
+	__u32 place; /* of the endpoint's ring: the only one that is this flow's, whatever keys others still carry */
 	__u8 verdict;
 	__u8 port_class; /* ICMP: type of the request */
 	__u8 kept;	 /* decided by a HW_DECISION_KEEP */
-	__u8 padding[17];
+	__u8 padding;
 };
 _Static_assert(sizeof(struct hw_flow) == 128, "two lines of the cache");
 

@@ -85,6 +85,7 @@ struct hw_abi {
 	struct hw_prefix6_key prefix6_key;
 	struct hw_flow_key flow_key;
 	struct hw_flow4_key flow4_key;
+	struct hw_tcp_way tcp_way;
 	struct hw_flow flow;
 	struct hw_ring_place ring_place;
 	struct hw_usage usage;

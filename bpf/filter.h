@@ -49,40 +49,44 @@ __noinline int deny_for(struct __sk_buff *skb, struct hw_packet *p, __u8 reason)
 	return TC_ACT_SHOT;
 }
 
-/* Not inlined: its flow and its key would not fit on the stack beside what its callers keep there. */
-__noinline int insert_flow(const struct hw_packet *p, const struct hw_answer *a)
+/* Not inlined: its key would not fit on the stack beside what its callers keep there. */
+__noinline int insert_flow(struct __sk_buff *skb, const struct hw_packet *p, const struct hw_answer *a)
 {
-	struct hw_flow flow = {};
+	__u32 index = 0, direction;
 	struct hw_usage *usage;
-	__u32 index;
+	struct hw_flow *flow;
 	long error;
 
 	if (!p || !a)
 		return -1;
-	flow.tag = flow_tag(&p->key);
-	flow.generation = p->active.generation;
-	flow.epoch = p->epoch;
-	flow.seen_ns = p->now_ns;
-	flow.decision = a->decision;
-	flow.reported_ns = p->now_ns;
-	flow.reported_packets = 1;
-	flow.reported_bytes = p->len_bytes;
-	flow.revision = a->revision;
-	flow.number = a->number;
-	flow.peer = a->peer;
-	flow.state = HW_OPENER_BIT(p->direction);
-	flow.verdict = a->verdict;
-	flow.port_class = p->port;
-	flow.kept = a->flags & HW_DECISION_KEEP;
-	flow.place = p->place;
-	if (p->direction == HW_EGRESS) {
-		flow.packets[HW_EGRESS] = 1;
-		flow.bytes[HW_EGRESS] = p->len_bytes;
-	} else {
-		flow.packets[HW_INGRESS] = 1;
-		flow.bytes[HW_INGRESS] = p->len_bytes;
+	flow = bpf_map_lookup_elem(&hw_new_flow, &index);
+	if (!flow)
+		return -1;
+	direction = p->direction & 1;
+	__builtin_memset(flow, 0, sizeof(*flow));
+	flow->tag = flow_tag(&p->key);
+	flow->generation = p->active.generation;
+	flow->epoch = p->epoch;
+	flow->seen_ns = p->now_ns;
+	flow->decision = a->decision;
+	flow->reported = p->now_ns >> HW_REPORT_SHIFT;
+	flow->reported_packets = 1;
+	flow->reported_bytes = p->len_bytes;
+	flow->revision = a->revision;
+	flow->number = a->number;
+	flow->peer = a->peer;
+	flow->state = HW_OPENER_BIT(p->direction);
+	if (p->kind == HW_L4_TCP) {
+		flow->state |= offered_scale(skb, p);
+		begin_tcp(p, flow);
 	}
-	error = add_flow(&p->key, &flow);
+	flow->verdict = a->verdict;
+	flow->port_class = p->port;
+	flow->kept = a->flags & HW_DECISION_KEEP;
+	flow->place = p->place;
+	flow->packets[direction] = 1;
+	flow->bytes[direction] = p->len_bytes;
+	error = add_flow(&p->key, flow);
 	if (error)
 		return error == -HW_EEXIST ? 0 : error; /* another CPU opened it a moment ago */
 	index = p->key.slot;
@@ -142,7 +146,7 @@ __noinline int open_flow(struct __sk_buff *skb, struct hw_packet *p, const struc
 			refuse_opening(&a, HW_REASON_NO_FLOW);
 		} else if (!claim_place(p, endpoint->flow_quota)) {
 			refuse_opening(&a, HW_REASON_FLOW_QUOTA);
-		} else if (insert_flow(p, &a)) {
+		} else if (insert_flow(skb, p, &a)) {
 			refuse_opening(&a, HW_REASON_TABLE_FULL);
 		} else {
 			return report_opening(skb, p, &a);
@@ -233,7 +237,7 @@ static __always_inline bool flow_is_current(const struct hw_flow *flow, const st
 /* An ICMP error passes if the packet that it quotes belongs to a live flow and the error goes back to its sender. */
 __noinline int error_is_related(struct __sk_buff *skb, struct hw_packet *p)
 {
-	__u8 ports[8] __attribute__((aligned(4)));
+	__u8 ports[8] __attribute__((aligned(4))); /* of TCP also the sequence number */
 	struct hw_packet inner = {};
 	__u32 offset, need;
 
@@ -291,7 +295,10 @@ __noinline int error_is_related(struct __sk_buff *skb, struct hw_packet *p)
 	}
 	struct hw_flow *flow = find_flow(&inner.key, inner.family == 4);
 
-	return flow && flow_is_stamped(flow, p) && !flow_expired(flow, inner.key.protocol, p->now_ns);
+	if (!flow || !flow_is_stamped(flow, p) || flow_expired(flow, inner.key.protocol, p->now_ns))
+		return false;
+	return inner.key.protocol != HW_PROTOCOL_TCP ||
+	       tcp_sent(flow, inner.direction, bpf_ntohl(*(__be32 *)(ports + 4)));
 }
 
 /* Down to the transport header; the reason why the packet cannot be decided, or NONE. */
@@ -405,12 +412,13 @@ static __always_inline int filter(struct __sk_buff *skb, const enum hw_direction
 		if (outcome != HW_REVISIT_RENEWED)
 			return outcome == HW_REVISIT_ENDED ? open_flow(skb, &p, endpoint) : outcome;
 	}
-	reason = advance_flow(&p, flow);
+	reason = advance_flow(skb, &p, flow, direction);
 	if (reason)
 		return deny_for(skb, &p, reason);
 	seen_ns = flow->seen_ns;
 	count_flow(&p, flow);
-	if ((p.now_ns ^ seen_ns) >> HW_UPDATE_CHECK_SHIFT && p.now_ns - flow->reported_ns > HW_UPDATE_INTERVAL_NS)
+	if ((p.now_ns ^ seen_ns) >> HW_UPDATE_CHECK_SHIFT &&
+	    (__u32)(p.now_ns >> HW_REPORT_SHIFT) - flow->reported > HW_UPDATE_INTERVAL_NS >> HW_REPORT_SHIFT)
 		report_flow(&p.key, flow, p.now_ns);
 	return TC_ACT_OK;
 }

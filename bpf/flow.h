@@ -15,21 +15,17 @@
 #include "packet.h"
 #include "policy.h"
 #include "report.h"
+#include "tcp.h"
 #include "transport.h"
 
 #define HW_SECOND_NS 1000000000ull
 #define HW_UPDATE_INTERVAL_NS (10 * HW_SECOND_NS)
+/* When a flow last reported is kept in these units, some milliseconds: they wrap in 52 days. */
+#define HW_REPORT_SHIFT 20
 /* A flow's cold half is asked when it last reported only once in 2^31 ns, some two seconds. */
 #define HW_UPDATE_CHECK_SHIFT 31
 /* Places examined for one new flow: the bound on its cost when the endpoint is near its quota. */
 #define HW_RING_TRIES 32
-
-/* The state word: enum hw_flow_state, a bit for each direction that sent FIN, and the direction of the opener. */
-#define HW_STATE(word) ((word)&0xff)
-#define HW_FIN_BIT(direction) (0x100u << (direction))
-#define HW_OPENER_BIT(direction) ((__u32)(direction) << 16)
-#define HW_OPENER(word) ((word) >> 16 & 1)
-#define HW_WITH_STATE(word, state) (((word) & ~0xffu) | (state))
 
 static __always_inline __u64 idle_limit_ns(__u8 protocol, __u32 state)
 {
@@ -40,7 +36,8 @@ static __always_inline __u64 idle_limit_ns(__u8 protocol, __u32 state)
 		case HW_FLOW_CLOSING:
 			return 240 * HW_SECOND_NS; /* RFC 5382, REQ-5: not less than 4 min */
 		case HW_FLOW_CLOSED:
-			return 10 * HW_SECOND_NS;
+			/* As long as the last FIN may come again; after a RST nothing does. */
+			return (state & HW_RESET_BIT ? 10 : 60) * HW_SECOND_NS;
 		default:
 			return 20 * HW_SECOND_NS;
 		}
@@ -78,13 +75,13 @@ static __always_inline void send_flow_event(const struct hw_flow_key *key, struc
 	bytes = flow->bytes[0] + flow->bytes[1];
 	opener = HW_OPENER(flow->state);
 	out = opener == HW_EGRESS;
-	flow->reported_ns = now_ns;
+	flow->reported = now_ns >> HW_REPORT_SHIFT;
 	event = reserve_event(key->slot);
 	if (!event)
 		return;
 	__builtin_memset(event, 0, sizeof(*event));
 	event->revision = flow->revision;
-	event->packets = packets - flow->reported_packets;
+	event->packets = (__u32)packets - flow->reported_packets;
 	event->bytes = bytes - flow->reported_bytes;
 	event->slot = key->slot;
 	event->number = flow->number;
@@ -184,67 +181,17 @@ __noinline int claim_place(struct hw_packet *p, __u32 quota)
 	return 0;
 }
 
-/* A TCP segment of a known flow, by flags. Returns the next state word, or the same one; `reason` says if it does not
- * fit. */
-static __always_inline __u32 tcp_next(const struct hw_packet *p, __u32 state, enum hw_reason *reason)
-{
-	bool from_opener = p->direction == HW_OPENER(state);
-	__u8 flags = p->tcp_flags;
-
-	*reason = HW_REASON_NONE;
-	if (flags & HW_TCP_RST)
-		return HW_WITH_STATE(state, HW_FLOW_CLOSED);
-	if (HW_STATE(state) == HW_FLOW_OPENING) {
-		if (flags & HW_TCP_SYN) {
-			if (from_opener)
-				*reason = flags & HW_TCP_ACK ? HW_REASON_TCP_STATE : HW_REASON_NONE;
-			else /* SYN ACK, or a SYN of a simultaneous open (RFC 9293, section 3.5) */
-				state = HW_WITH_STATE(state, HW_FLOW_ANSWERED);
-			return state;
-		}
-		/* An ACK of the other side may concern an older connection (RFC 9293, section 3.10.7.3): no change */
-		if (from_opener || flags & HW_TCP_FIN)
-			*reason = HW_REASON_TCP_STATE;
-		return state;
-	}
-	/* A SYN inside a connection is answered by a challenge ACK of the endpoint (RFC 5961, section 4). */
-	if (flags & HW_TCP_SYN)
-		return state;
-	if (HW_STATE(state) == HW_FLOW_ANSWERED && from_opener)
-		state = HW_WITH_STATE(state, HW_FLOW_ESTABLISHED);
-	if (flags & HW_TCP_FIN) {
-		state |= HW_FIN_BIT(p->direction);
-		if ((state & (HW_FIN_BIT(0) | HW_FIN_BIT(1))) == (HW_FIN_BIT(0) | HW_FIN_BIT(1)))
-			state = HW_WITH_STATE(state, HW_FLOW_CLOSED);
-		else if (HW_STATE(state) == HW_FLOW_ESTABLISHED)
-			state = HW_WITH_STATE(state, HW_FLOW_CLOSING);
-	}
-	return state;
-}
-
 /* Moves the flow's state on for this packet, or says why the packet does not fit. */
-static __always_inline enum hw_reason advance_flow(const struct hw_packet *p, struct hw_flow *flow)
+static __always_inline enum hw_reason advance_flow(struct __sk_buff *skb, struct hw_packet *p, struct hw_flow *flow,
+						   const enum hw_direction direction)
 {
-	__u32 state = *(volatile __u32 *)&flow->state, next;
-	enum hw_reason reason = HW_REASON_NONE;
+	__u32 state = *(volatile __u32 *)&flow->state;
 
-	if (p->kind == HW_L4_TCP) {
-		next = tcp_next(p, state, &reason);
-		if (reason)
-			return reason;
-	} else {
-		next = p->direction == HW_OPENER(state) ? state : HW_WITH_STATE(state, HW_FLOW_ESTABLISHED);
-	}
-	/* If another CPU moved it first, its packet came first: judge this one again, once. */
-	if (next != state && __sync_val_compare_and_swap(&flow->state, state, next) != state) {
-		state = *(volatile __u32 *)&flow->state;
-		if (p->kind == HW_L4_TCP) {
-			next = tcp_next(p, state, &reason);
-			if (reason)
-				return reason;
-		}
-		__sync_val_compare_and_swap(&flow->state, state, next);
-	}
+	if (p->kind == HW_L4_TCP)
+		return advance_tcp(skb, p, flow, direction);
+	/* The first reply. Whoever loses the race has seen the same. */
+	if (p->direction != HW_OPENER(state) && HW_STATE(state) != HW_FLOW_ESTABLISHED)
+		__sync_val_compare_and_swap(&flow->state, state, HW_WITH_STATE(state, HW_FLOW_ESTABLISHED));
 	return HW_REASON_NONE;
 }
 

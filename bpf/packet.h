@@ -43,8 +43,8 @@ enum hw_l4_kind {
 struct hw_packet {
 	struct hw_flow_key key;
 	struct hw_active active; /* as it was when the packet came: one packet, one revision */
-	__u64 epoch;		 /* of the endpoint's network, likewise */
 	__u64 now_ns;		 /* ticks() */
+	__u32 epoch;		 /* of the endpoint's network, likewise */
 	__u32 len_bytes;	 /* of the frame */
 	__u32 l4_offset;
 	__u32 l4_len_bytes;
@@ -59,6 +59,11 @@ struct hw_packet {
 	__u8 may_open;
 	__u8 icmp_code;
 	__u8 hop_limit;
+	__u8 tcp_options_len;
+	__u16 tcp_window; /* as it stands there */
+	__u32 seq;
+	__u32 seq_end; /* behind the last that the segment takes: SYN and FIN count (RFC 9293, section 3.4) */
+	__u32 ack;
 };
 
 #define HW_ETH_LEN ((__u32)sizeof(struct ethhdr))

@@ -154,6 +154,7 @@ static __always_inline __u8 verdict_of_reason(__u8 reason)
 	case HW_REASON_L4_HEADER:
 	case HW_REASON_TCP_FLAGS:
 	case HW_REASON_TCP_STATE:
+	case HW_REASON_TCP_WINDOW:
 	case HW_REASON_NO_FLOW:
 	case HW_REASON_ICMP_UNRELATED:
 		return HW_VERDICT_INVALID;

@@ -49,6 +49,12 @@ static __always_inline enum hw_reason parse_tcp(struct hw_packet *p, const __u8 
 	if (header_len < HW_TCP_LEN || header_len > p->l4_len_bytes)
 		return HW_REASON_L4_HEADER;
 	p->tcp_flags = header[13];
+	p->tcp_options_len = header_len - HW_TCP_LEN;
+	p->tcp_window = bpf_ntohs(tcp->window);
+	p->seq = bpf_ntohl(tcp->seq);
+	p->ack = bpf_ntohl(tcp->ack_seq);
+	p->seq_end = p->seq + p->l4_len_bytes - header_len + (p->tcp_flags & HW_TCP_FIN) +
+		     ((p->tcp_flags & HW_TCP_SYN) >> 1);
 	packet_set_ports(p, header);
 	p->port = bpf_ntohs(tcp->dest);
 	p->kind = HW_L4_TCP;

@@ -90,8 +90,20 @@ def fragment_header(next_header: int, *, offset: int = 0, more: bool = False) ->
     return struct.pack("!BBHI", next_header, 0, offset << 3 | more, 9)
 
 
-def tcp(source: int, destination: int, flags: int, payload: bytes = b"", *, header_words: int = 5) -> bytes:
-    return struct.pack("!HHIIBBHHH", source, destination, 1, 1, header_words << 4, flags, 64, 0, 0) + payload
+def tcp(
+    source: int,
+    destination: int,
+    flags: int,
+    payload: bytes = b"",
+    *,
+    seq: int = 1,
+    ack: int = 1,
+    window: int = 64,
+    header_words: int = 5,
+) -> bytes:
+    """``seq`` and ``ack`` are taken modulo 2^32."""
+    numbers = seq & 0xFFFFFFFF, ack & 0xFFFFFFFF
+    return struct.pack("!HHIIBBHHH", source, destination, *numbers, header_words << 4, flags, window, 0, 0) + payload
 
 
 def udp(source: int, destination: int, payload: bytes = b"", *, length: int | None = None) -> bytes:

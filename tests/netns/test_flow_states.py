@@ -40,19 +40,31 @@ def family(request: pytest.FixtureRequest) -> int:
 
 
 class Connection:
-    """A TCP connection that the endpoint opens to its peer's port 80."""
+    """A TCP connection that the endpoint opens to its peer's port 80; both ends number what they send, and lose nothing."""
 
     def __init__(self, probe: Probe, family: int, port: int = 4000) -> None:
         self._probe, self._family, self._port = probe, family, port
+        self._first = {"out": 0, "back": 0x8000_0000}
+        self._next = dict(self._first)
 
     def out(self, flags: int) -> object:
-        return self._probe.out(self._family, TCP, f.tcp(self._port, 80, flags))
+        return self._probe.out(self._family, TCP, self._segment("out", "back", flags, self._port, 80))
 
     def back(self, flags: int) -> object:
-        return self._probe.back(self._family, TCP, f.tcp(80, self._port, flags))
+        return self._probe.back(self._family, TCP, self._segment("back", "out", flags, 80, self._port))
 
     def establish(self) -> None:
+        # Each connection numbers from elsewhere (RFC 9293, section 3.4.1).
+        self._first = {side: first + 1_000_000 for side, first in self._first.items()}
         assert (self.out(SYN), self.back(SYN | ACK), self.out(ACK)) == (PASSED,) * 3
+
+    def _segment(self, side: str, other: str, flags: int, source: int, destination: int) -> bytes:
+        if flags & SYN:
+            self._next[side] = self._first[side]
+        segment = f.tcp(source, destination, flags, seq=self._next[side], ack=self._next[other])
+        if flags & (SYN | FIN):
+            self._next[side] += 1
+        return segment
 
 
 def flows(probe: Probe) -> int:

@@ -35,12 +35,13 @@ def two_endpoints() -> HostSlice:
 
 
 def syn(source: str, mac: str, port: int, destination_port: int = 80, flags: int = f.SYN) -> bytes:
-    packet = f.ipv4(source, PEER, f.TCP, f.tcp(port, destination_port, flags))
+    seq = 1 if flags & f.SYN else 2
+    packet = f.ipv4(source, PEER, f.TCP, f.tcp(port, destination_port, flags, seq=seq, ack=2))
     return f.ethernet(packet, source=mac, destination=PEER_MAC, ethertype=f.IPV4)
 
 
 def answer(destination: str, mac: str, port: int) -> bytes:
-    packet = f.ipv4(PEER, destination, f.TCP, f.tcp(80, port, f.SYN | f.ACK))
+    packet = f.ipv4(PEER, destination, f.TCP, f.tcp(80, port, f.SYN | f.ACK, ack=2))
     return f.ethernet(packet, source=PEER_MAC, destination=mac, ethertype=f.IPV4)
 
 
