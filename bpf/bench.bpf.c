@@ -2,8 +2,9 @@
 /*
  * bench.bpf.c - the verdict over many flows, for `bench datapath`. Run on frames, never attached.
  *
- * A test run repeats one frame. To visit many flows, each run first writes the next flow's port and address into the
- * frame; hw_rotate_floor writes them too and decides nothing, so that the difference is the verdict alone.
+ * A test run repeats one frame. To visit many flows, and to send new data in each, each run first writes the next
+ * flow's port, address and sequence number into the frame; hw_rotate_floor writes them too and decides nothing, so that
+ * the difference is the verdict alone.
  */
 #include "filter.h"
 
@@ -16,6 +17,9 @@ struct hw_rotation {
 	__u32 address_offset; /* of those bits in the frame */
 	__u32 first_port;     /* the opener's port of the first flow */
 	__u32 port_offset;    /* of that port in the frame */
+	__u32 seq;	      /* sequence number of the next run, in host order */
+	__u32 seq_step;	      /* what every flow's visit sends */
+	__u32 seq_offset;     /* of that number in the frame */
 };
 
 struct {
@@ -25,7 +29,7 @@ struct {
 	__type(value, struct hw_rotation);
 } hw_rotations SEC(".maps");
 
-/* Both fields lie in the headers of IPv6 and TCP at the latest. */
+/* The fields lie in the headers of IPv6 and TCP at the latest. */
 #define HW_OFFSET_MASK 63u
 
 static __always_inline bool rotate(struct __sk_buff *skb)
@@ -34,19 +38,26 @@ static __always_inline bool rotate(struct __sk_buff *skb)
 	struct hw_rotation *rotation;
 	__be32 *address;
 	__be16 *port;
+	__be32 *seq;
 	__u32 flow, zero = 0;
 
 	rotation = bpf_map_lookup_elem(&hw_rotations, &zero);
 	if (!rotation || !rotation->addresses)
 		return false;
 	flow = rotation->next;
-	rotation->next = flow + 1 < rotation->flows ? flow + 1 : 0;
 	address = data + (rotation->address_offset & HW_OFFSET_MASK);
 	port = data + (rotation->port_offset & HW_OFFSET_MASK);
-	if ((void *)(address + 1) > data_end || (void *)(port + 1) > data_end)
+	seq = data + (rotation->seq_offset & HW_OFFSET_MASK);
+	if ((void *)(address + 1) > data_end || (void *)(port + 1) > data_end || (void *)(seq + 1) > data_end)
 		return false;
+	*seq = bpf_htonl(rotation->seq);
 	*address = bpf_htonl(rotation->first_address + flow % rotation->addresses);
 	*port = bpf_htons(rotation->first_port + flow / rotation->addresses);
+	rotation->next = flow + 1;
+	if (rotation->next >= rotation->flows) {
+		rotation->next = 0;
+		rotation->seq += rotation->seq_step;
+	}
 	return true;
 }
 

@@ -59,7 +59,7 @@ __noinline int insert_flow(struct __sk_buff *skb, const struct hw_packet *p, con
 
 	if (!p || !a)
 		return -1;
-	flow = bpf_map_lookup_elem(&hw_new_flow, &index);
+	flow = bpf_map_lookup_elem(&new_flow, &index);
 	if (!flow)
 		return -1;
 	direction = p->direction & 1;
@@ -77,7 +77,7 @@ __noinline int insert_flow(struct __sk_buff *skb, const struct hw_packet *p, con
 	flow->peer = a->peer;
 	flow->state = HW_OPENER_BIT(p->direction);
 	if (p->kind == HW_L4_TCP) {
-		flow->state |= offered_scale(skb, p);
+		flow->state |= scale_word(skb, p);
 		begin_tcp(p, flow);
 	}
 	flow->verdict = a->verdict;

@@ -155,13 +155,14 @@ struct {
 	__type(value, struct hw_flow);
 } hw_flows6 SEC(".maps");
 
-/* Where a flow is put together before it is inserted; the stack of 512 bytes has no room for one. */
+/* Where a flow is put together before it is inserted: the stack of 512 bytes has no room for one. Each load has its
+ * own, unpinned, which is why its name begins like no other's. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, struct hw_flow);
-} hw_new_flow SEC(".maps");
+} new_flow SEC(".maps");
 
 struct hw_ring_inner {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -12,6 +12,7 @@
 
 #include "maps.h"
 #include "packet.h"
+#include "tcp_options.h"
 #include "transport.h"
 
 /* The state word: enum hw_flow_state, a bit for each direction that sent FIN, one for a RST, the direction of the
@@ -27,11 +28,6 @@
 #define HW_SCALE_MASK 0x3ff00000u
 #define HW_WITH_STATE(word, state) (((word) & ~0xffu) | (state))
 
-#define HW_TCP_OPTION_END 0
-#define HW_TCP_OPTION_NONE 1
-#define HW_TCP_OPTION_SCALE 3
-#define HW_TCP_OPTIONS_LEN 40u
-#define HW_TCP_SCALE_MAX 14 /* RFC 7323, section 2.3 */
 /* The other CPUs' packets of one connection that may come between reading a word and writing it. */
 #define HW_TCP_TRIES 4
 
@@ -54,38 +50,14 @@ static __always_inline struct hw_tcp_way read_way(const struct hw_flow *flow, __
 }
 
 /* The window scale that a SYN offers, as the state word holds it for that direction; 0 if it offers none. */
-__noinline int offered_scale(struct __sk_buff *skb, const struct hw_packet *p)
+static __always_inline __u32 scale_word(struct __sk_buff *skb, const struct hw_packet *p)
 {
-	/* Zeroed, and a power of two: Linux 6.1 follows an index into the stack only within what was written. */
-	__u8 options[64] = {};
-	__u32 len, at = 0;
+	int scale = offered_scale(skb, p);
 
-	if (!p)
+	if (scale == HW_NO_SCALE)
 		return 0;
-	len = p->tcp_options_len;
-	if (!len || len > HW_TCP_OPTIONS_LEN || bpf_skb_load_bytes(skb, p->l4_offset + HW_TCP_LEN, options, len))
-		return 0;
-	for (__u32 i = 0; i < HW_TCP_OPTIONS_LEN; i++) {
-		__u32 kind = options[at & 63], option_len = options[(at + 1) & 63], one_byte;
-
-		if (kind == HW_TCP_OPTION_END)
-			return 0;
-		if (kind == HW_TCP_OPTION_SCALE && option_len == 3 && at + 2 < len) {
-			__u32 scale = options[(at + 2) & 63];
-
-			scale = scale > HW_TCP_SCALE_MAX ? HW_TCP_SCALE_MAX : scale;
-			return p->direction ? HW_SCALES_BIT(1) | scale << HW_SCALE_SHIFT(1)
-					    : HW_SCALES_BIT(0) | scale << HW_SCALE_SHIFT(0);
-		}
-		/* 1 for the option that is a byte without a length; no branch, or the verifier follows each sequence of
-		 * them. */
-		one_byte = ((kind ^ HW_TCP_OPTION_NONE) - 1) >> 31;
-		asm volatile("" : "+r"(one_byte));
-		at += one_byte | (option_len & (one_byte - 1));
-		if (at + 2 >= len)
-			return 0;
-	}
-	return 0;
+	return p->direction == HW_EGRESS ? HW_SCALES_BIT(HW_EGRESS) | (__u32)scale << HW_SCALE_SHIFT(HW_EGRESS)
+					 : HW_SCALES_BIT(HW_INGRESS) | (__u32)scale << HW_SCALE_SHIFT(HW_INGRESS);
 }
 
 /* What the first SYN shows. */
@@ -221,7 +193,7 @@ static __always_inline enum hw_reason tcp_opening(struct __sk_buff *skb, struct 
 			return HW_REASON_TCP_STATE;
 		/* Another SYN replaces the first: its sender waits for the answer to that one. */
 		if (p->seq != first && move_way(flow, opener, asked, p->seq_end, 0)) {
-			*next = (*next & ~HW_SCALE_MASK) | offered_scale(skb, p);
+			*next = (*next & ~HW_SCALE_MASK) | scale_word(skb, p);
 			begin_tcp(p, flow);
 		}
 		return HW_REASON_NONE;
@@ -235,7 +207,7 @@ static __always_inline enum hw_reason tcp_opening(struct __sk_buff *skb, struct 
 	if (p->tcp_flags & HW_TCP_FIN)
 		return HW_REASON_TCP_STATE;
 	if (p->tcp_flags & HW_TCP_SYN && (answers || p->may_open)) {
-		*next = begin_windows(p, flow, *next, offered_scale(skb, p));
+		*next = begin_windows(p, flow, *next, scale_word(skb, p));
 		return HW_REASON_NONE;
 	}
 	remember_foreign_ack(p, flow);

@@ -146,6 +146,9 @@ class Bench:
         address_offset: int,
         first_port: int,
         port_offset: int,
+        seq: int,
+        seq_step: int,
+        seq_offset: int,
     ) -> None: ...
     def run(self, direction: str, frame: bytes, repeat: int) -> tuple[bool, int]: ...
     def run_floor(self, frame: bytes, repeat: int) -> int: ...

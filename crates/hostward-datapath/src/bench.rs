@@ -40,6 +40,12 @@ pub struct Rotation {
     pub first_port: u32,
     /// Where that port stands in the frame.
     pub port_offset: u32,
+    /// The sequence number of the next run.
+    pub seq: u32,
+    /// What every flow's visit sends, in bytes.
+    pub seq_step: u32,
+    /// Where the sequence number stands in the frame.
+    pub seq_offset: u32,
 }
 
 /// The rotating programs, over the pinned maps of a datapath. Nothing is ever attached.

@@ -21,7 +21,7 @@ impl Bench {
         Ok(Self { inner: hostward_datapath::Bench::load(&object_file, &pins, slot).map_err(refused)? })
     }
 
-    #[pyo3(signature = (*, flows, addresses, first_address, address_offset, first_port, port_offset))]
+    #[pyo3(signature = (*, flows, addresses, first_address, address_offset, first_port, port_offset, seq, seq_step, seq_offset))]
     fn rotate(
         &self,
         flows: u32,
@@ -30,8 +30,22 @@ impl Bench {
         address_offset: u32,
         first_port: u32,
         port_offset: u32,
+        seq: u32,
+        seq_step: u32,
+        seq_offset: u32,
     ) -> PyResult<()> {
-        let rotation = Rotation { next: 0, flows, addresses, first_address, address_offset, first_port, port_offset };
+        let rotation = Rotation {
+            next: 0,
+            flows,
+            addresses,
+            first_address,
+            address_offset,
+            first_port,
+            port_offset,
+            seq,
+            seq_step,
+            seq_offset,
+        };
         self.inner.rotate(&rotation).map_err(refused)
     }
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -23,8 +24,8 @@ from hostward.errors import DatapathError
 
 BENCH_OBJECT = OBJECT.with_name("bench.bpf.o")
 NOTE = (
-    "min and median include the empty program's run, `floor`; over_floor is min without it. Rows of many flows are "
-    "measured with a program that moves the frame on to the next flow; what that costs without a verdict is taken off. "
+    "min and median include the empty program's run, `floor`; over_floor is min without it. Measured with a program that "
+    "first moves the frame on to the next flow and to new data; what that costs without a verdict is taken off. "
     "For path `new`, flows is how many one batch opens in an empty table."
 )
 _BPFFS = Path("/sys/fs/bpf")
@@ -134,6 +135,8 @@ class _Bench:
         # Flows of one batch share this many peers, so that each peer sees a realistic number of connections.
         self._peers = min(scenario.endpoints, 1_000)
         self.floors: list[int] = []
+        # By conversation and direction: how often each of its flows was visited with data.
+        self._rounds: Counter[tuple[Conversation, str]] = Counter()
 
     def measure(self) -> Iterator[_Samples]:
         """Every path, direction, family and number of flows."""
@@ -167,13 +170,15 @@ class _Bench:
         return [samples for samples, _, _ in rows]
 
     def _open(self, conversation: Conversation, flows: int) -> None:
-        opener = conversation.opener
+        opener, other = conversation.opener, _OTHER[conversation.opener]
+        # A segment of either side behind the handshake: the window of a SYN is not scaled.
         for sender, flags in (
             (opener, TcpFlags.SYN),
-            (_OTHER[opener], TcpFlags.SYN | TcpFlags.ACK),
+            (other, TcpFlags.SYN | TcpFlags.ACK),
             (opener, TcpFlags.ACK),
+            (other, TcpFlags.ACK),
         ):
-            self._visit(conversation, sender, flags, flows, allowed=True)
+            self._visit(conversation, sender, flags, flows, flows, allowed=True)
 
     def _live(self, path: str, family: int, direction: str, opener: str) -> _Samples:
         self._forget_flows()
@@ -206,23 +211,21 @@ class _Bench:
     def _sample(self, samples: _Samples, conversation: Conversation, flags: TcpFlags, *, allowed: bool) -> None:
         """One batch of a row, next to one of what is taken off it, so that both see the same machine."""
         frame = conversation.frame(samples.direction, flags)
-        empty = self._port.run_empty(frame, _SINGLE_REPEAT)
-        self.floors.append(empty)
-        if samples.flows == 1:
-            samples.moving.append(empty)
-        else:
-            self._rotate(conversation, samples.direction, samples.flows)
-            samples.moving.append(self._many.run_floor(frame, samples.flows))
-        samples.verdict.append(self._visit(conversation, samples.direction, flags, samples.flows, allowed=allowed))
+        self.floors.append(self._port.run_empty(frame, _SINGLE_REPEAT))
+        self._rotate(conversation, samples.direction, flags, samples.flows)
+        samples.moving.append(self._many.run_floor(frame, _repeat(samples.flows)))
+        repeat = _repeat(samples.flows)
+        nanoseconds = self._visit(conversation, samples.direction, flags, samples.flows, repeat, allowed=allowed)
+        samples.verdict.append(nanoseconds)
 
-    def _visit(self, conversation: Conversation, direction: str, flags: TcpFlags, flows: int, *, allowed: bool) -> int:
-        """Run the verdict once on every flow, or often on the only one: nanoseconds for one run."""
-        frame = conversation.frame(direction, flags)
-        if flows == 1:
-            passed, nanoseconds = self._port.run(direction, frame, _SINGLE_REPEAT)
-        else:
-            self._rotate(conversation, direction, flows)
-            passed, nanoseconds = self._many.run(direction, frame, flows)
+    def _visit(
+        self, conversation: Conversation, direction: str, flags: TcpFlags, flows: int, repeat: int, *, allowed: bool
+    ) -> int:
+        """Run the verdict ``repeat`` times, on each of the flows in turn: nanoseconds for one run."""
+        self._rotate(conversation, direction, flags, flows)
+        passed, nanoseconds = self._many.run(direction, conversation.frame(direction, flags), repeat)
+        if conversation.payload_bytes(flags):
+            self._rounds[conversation, direction] += repeat // flows
         if passed != allowed:
             raise DatapathError(
                 f"a frame ({flags!r}) was {'passed' if passed else 'dropped'} where the policy says otherwise",
@@ -230,10 +233,12 @@ class _Bench:
             )
         return nanoseconds
 
-    def _rotate(self, conversation: Conversation, direction: str, flows: int) -> None:
-        self._many.rotate(**conversation.rotation(direction, flows, self._peers))
+    def _rotate(self, conversation: Conversation, direction: str, flags: TcpFlags, flows: int) -> None:
+        rounds = self._rounds[conversation, direction]
+        self._many.rotate(**conversation.rotation(direction, flags, flows, self._peers, rounds))
 
     def _forget_flows(self) -> None:
+        self._rounds.clear()
         self._core.clear_slot(self._port.slot)
 
     def _expect(self, *, flows: int, denied: int) -> None:
@@ -245,3 +250,8 @@ class _Bench:
                 f"{found:,} flows and {dropped:,} denied packets where {flows:,} and {denied:,} were meant",
                 subject=ENDPOINT,
             )
+
+
+def _repeat(flows: int) -> int:
+    """Runs of one batch: each flow once, or the only one often."""
+    return _SINGLE_REPEAT if flows == 1 else flows

@@ -35,9 +35,17 @@ def test_a_frame_carries_its_ends(family: int, opener: str, direction: str) -> N
 def test_a_rotation_points_at_the_peer_and_at_the_openers_port(family: int, opener: str, direction: str) -> None:
     conversation = Conversation(family, opener, SERVICE_PORT)
     frame = conversation.frame(direction, TcpFlags.SYN)
-    rotation = conversation.rotation(direction, 100, 2)
+    rotation = conversation.rotation(direction, TcpFlags.SYN, 100, 2)
     assert struct.unpack_from("!I", frame, rotation["address_offset"]) == (FIRST_PEER,)
     assert struct.unpack_from("!H", frame, rotation["port_offset"]) == (FIRST_PORT,)
+    assert struct.unpack_from("!I", frame, rotation["seq_offset"]) == (rotation["seq"],)
+    assert rotation["seq_step"] == 0
+
+
+def test_data_continues_where_earlier_rounds_ended() -> None:
+    conversation = Conversation(4, "egress", SERVICE_PORT)
+    first, later = (conversation.rotation("egress", TcpFlags.ACK, 1, 1, rounds) for rounds in (0, 7))
+    assert later["seq"] - first["seq"] == 7 * first["seq_step"] == 7 * conversation.payload_bytes(TcpFlags.ACK)
 
 
 @pytest.mark.parametrize("family", [4, 6])
