@@ -24,6 +24,12 @@ pub fn verdict_word(number: u32) -> Option<String> {
     word(verdict::NAMES, number, "VERDICT_")
 }
 
+/// The word that users see for the state of a flow: `HW_FLOW_ESTABLISHED` is `established`.
+#[must_use]
+pub fn flow_state_word(number: u32) -> Option<String> {
+    word(flow_state::NAMES, number, "FLOW_")
+}
+
 fn word(names: &[(u32, &str)], number: u32, prefix: &str) -> Option<String> {
     let (_, name) = names.iter().find(|(value, _)| *value == number)?;
     Some(name.trim_start_matches(prefix).to_lowercase().replace('_', "-"))
@@ -37,6 +43,7 @@ mod tests {
     fn words_are_lower_case_with_hyphens() {
         assert_eq!(reason_word(reason::REASON_IP_SPOOF).as_deref(), Some("ip-spoof"));
         assert_eq!(verdict_word(verdict::VERDICT_WOULD_DENY).as_deref(), Some("would-deny"));
+        assert_eq!(flow_state_word(flow_state::FLOW_ESTABLISHED).as_deref(), Some("established"));
         assert_eq!(reason_word(255), None);
     }
 }

@@ -71,7 +71,7 @@ pub struct Datapath {
     object: PathBuf,
     pins: PathBuf,
     capacity: Capacity,
-    maps: Maps,
+    pub(crate) maps: Maps,
     active: SharedWords,
     epochs: SharedWords,
     events: Events,

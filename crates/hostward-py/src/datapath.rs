@@ -9,6 +9,8 @@ use hostward_datapath::Direction;
 use hostward_datapath::EndpointConfig;
 use hostward_datapath::Hook;
 use hostward_datapath::PolicyBlock;
+use hostward_datapath::TrackedFlow;
+use hostward_datapath::abi;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -76,6 +78,20 @@ fn hook(word: &str) -> PyResult<Hook> {
 
 /// Revision, egress and ingress table as (first, count), identity, address (empty: the block is not used).
 type PolicyTuple = (u64, (u32, u32), (u32, u32), u32, String);
+
+/// Protocol, local address and port, remote address and port, state, packets and bytes out and in.
+type FlowTuple = (u8, (String, u16), (String, u16), String, (u64, u64), (u64, u64));
+
+fn flow_tuple(flow: TrackedFlow) -> FlowTuple {
+    (
+        flow.protocol,
+        (address_text(flow.local), flow.local_port),
+        (address_text(flow.remote), flow.remote_port),
+        abi::flow_state_word(flow.state.into()).unwrap_or_default(),
+        flow.packets.into(),
+        flow.bytes.into(),
+    )
+}
 
 /// MAC, network, flow quota, events a second, events at once.
 type EndpointTuple = ([u8; 6], u32, u32, u32, u32);
@@ -205,6 +221,11 @@ impl Datapath {
 
     fn read_usage(&self, slot: u32) -> PyResult<(u64, u64, u64)> {
         self.inner.read_usage(slot).map_err(refused)
+    }
+
+    fn read_flows(&self, slot: u32) -> PyResult<Vec<FlowTuple>> {
+        let flows = self.inner.read_flows(slot).map_err(refused)?;
+        Ok(flows.into_iter().map(flow_tuple).collect())
     }
 
     fn write_policy(

@@ -13,7 +13,7 @@ from hostward.datapath.bench_slice import FIRST_PEER, LOCAL, MAC, peer_address
 DATA_FRAME_BYTES = 118
 # Maximum segment size, selective acknowledgement, timestamps, and the largest window scale: many batches' data fit in one
 # window (RFC 9293 section 3.2, RFC 2018 section 2, RFC 7323 sections 2.2 and 3.2).
-_OPTIONS = bytes.fromhex("020405b4" "0402" "080a0000000100000000" "01" "03030e")
+_OPTIONS = bytes.fromhex("020405b40402080a00000001000000000103030e")
 _PEER_MAC = "02:00:00:00:00:02"
 _ETHERNET_BYTES = 14
 _IP_BYTES = {4: 20, 6: 40}

@@ -21,6 +21,7 @@ from hostward.datapath.kernel_tables import KernelTables
 from hostward.datapath.programmer import Programmer
 from hostward.datapath.readback import mend_tables
 from hostward.datapath.tables import Capacity
+from hostward.datapath.tracked import TrackedFlow
 from hostward.errors import CapacityError, DatapathError, DeviceError
 from hostward.model.endpoint import EndpointState, Port
 from hostward.model.flow import FlowEvent
@@ -259,6 +260,13 @@ class KernelEnforcer:
             flows, *_ = self._core.read_usage(self._programmer.slots[name])
             result[name] = EndpointStatus(state, reason, self.revision, flows)
         return result
+
+    def flows(self, endpoint: str) -> list[TrackedFlow]:
+        """An endpoint's tracked flows, in no order. Raises DatapathError if the kernel refuses."""
+        try:
+            return [TrackedFlow(*flow) for flow in self._core.read_flows(self._programmer.slots[endpoint])]
+        except _core.CoreError as error:
+            raise DatapathError(str(error), subject=f"endpoint {endpoint}") from error
 
     def drain_events(self, limit: int) -> Sequence[FlowEvent]:
         """See ``Enforcer``."""

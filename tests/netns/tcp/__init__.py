@@ -1,0 +1,1 @@
+"""TCP conversations as readable tables, and what runs them through the loaded programs."""
