@@ -145,9 +145,9 @@ static __always_inline bool fits_windows(const struct hw_packet *p, struct hw_fl
 	/* One beyond the edge: what probes a closed window (RFC 9293, section 3.8.6.1), and a FIN. */
 	if (seq_after(p->seq_end, peer.edge + 1))
 		return false;
-	/* Its sender may lag behind what was acknowledged by a window, if acknowledgements were lost; a keep-alive is
-	 * one older (RFC 9293, section 3.8.4). */
-	if (seq_after(peer_ack - peer_largest - 1, p->seq_end))
+	/* Its sender may lag behind what was acknowledged by a window and that one byte, if acknowledgements were lost;
+	 * a keep-alive is one older (RFC 9293, section 3.8.4). */
+	if (seq_after(peer_ack - peer_largest - 2, p->seq_end))
 		return false;
 	/* RFC 5961, section 5.2 */
 	if (seq_after(p->ack, peer.end) || seq_after(ack - largest - 1, p->ack))

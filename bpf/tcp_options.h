@@ -42,7 +42,12 @@ static __always_inline int scale_in_any_options(struct __sk_buff *skb, __u32 off
 	__u8 options[64] = {};
 	__u32 at = 0;
 
-	if (!len || len > HW_TCP_OPTIONS_LEN || bpf_skb_load_bytes(skb, offset, options, len))
+	if (!len || len > HW_TCP_OPTIONS_LEN)
+		return HW_NO_SCALE;
+	/* The same number, as Linux 6.1 can see that it is neither 0 nor beyond the buffer. */
+	asm volatile("" : "+r"(len));
+	len = ((len - 1) & 63) + 1;
+	if (bpf_skb_load_bytes(skb, offset, options, len))
 		return HW_NO_SCALE;
 	for (__u32 i = 0; i < HW_TCP_OPTIONS_LEN; i++) {
 		__u32 kind = options[at & 63], option_len = options[(at + 1) & 63], one_byte;

@@ -151,3 +151,11 @@ def linked_local(hardware: str) -> str:
     raw = bytearray(mac(hardware))
     raw[0] ^= 2
     return str(IPv6Address(b"\xfe\x80" + bytes(6) + bytes(raw[:3]) + b"\xff\xfe" + bytes(raw[3:])))
+
+
+def checksum(data: bytes) -> int:
+    """RFC 1071; 0 over data whose checksum is right."""
+    total = sum(struct.unpack(f"!{(len(data) + 1) // 2}H", data + bytes(len(data) % 2)))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return total ^ 0xFFFF

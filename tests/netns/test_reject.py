@@ -167,7 +167,7 @@ def is_answer(frame: bytes) -> bool:
 def segment(pair: Pair, flags: int, source_port: int = 4_000) -> bytes:
     packet = f.ipv4(pair.address("a"), pair.address("b"), f.TCP, f.tcp(source_port, 80, flags))
     # A bridge may drop an IPv4 header whose checksum is wrong (bridge-nf-call-iptables).
-    packet = packet[:10] + struct.pack("!H", checksum(packet[:20])) + packet[12:]
+    packet = packet[:10] + struct.pack("!H", f.checksum(packet[:20])) + packet[12:]
     return f.ethernet(packet, source=pair.mac("a"), destination=pair.mac("b"), ethertype=f.IPV4)
 
 
@@ -182,8 +182,8 @@ def test_a_reset_is_never_answered_and_a_segment_is_by_the_book(pair: Pair, pins
         # RFC 9293, section 3.10.7.1: no ACK in the segment, so SEQ 0 and ACK past the SYN.
         assert struct.unpack("!HHII", answer[34:46]) == (80, 4_000, 0, 2)
         assert answer[47] == f.RST | f.ACK
-        assert checksum(answer[26:34] + struct.pack("!HH", 6, 20) + answer[34:54]) == 0
-        assert checksum(answer[14:34]) == 0
+        assert f.checksum(answer[26:34] + struct.pack("!HH", 6, 20) + answer[34:54]) == 0
+        assert f.checksum(answer[14:34]) == 0
 
 
 @pytest.mark.netns
@@ -202,17 +202,9 @@ def test_an_icmp_answer_quotes_what_it_answers_under_right_checksums(pair: Pair,
     assert (icmp[0], icmp[1]) == ((3, 13) if family == 4 else (1, 1))
     assert icmp[8:] == frame[14 : 14 + length + 8]
     if family == 4:
-        assert checksum(icmp) == 0
+        assert f.checksum(icmp) == 0
     else:
-        assert checksum(answer[22:54] + struct.pack("!IHBB", len(icmp), 0, 0, f.ICMPV6) + icmp) == 0
-
-
-def checksum(data: bytes) -> int:
-    """RFC 1071; 0 over data whose checksum is right."""
-    total = sum(struct.unpack(f"!{(len(data) + 1) // 2}H", data + bytes(len(data) % 2)))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return total ^ 0xFFFF
+        assert f.checksum(answer[22:54] + struct.pack("!IHBB", len(icmp), 0, 0, f.ICMPV6) + icmp) == 0
 
 
 @pytest.mark.netns

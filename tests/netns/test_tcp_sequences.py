@@ -1,4 +1,4 @@
-"""The tables of tests/netns/tcp through the loaded programs: both families, either side the endpoint, and numbers that wrap."""
+"""The tables of tests/netns/tcp through the loaded programs: both families, either end opening, numbers that wrap."""
 
 from __future__ import annotations
 

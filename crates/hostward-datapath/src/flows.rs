@@ -42,7 +42,14 @@ impl Datapath {
                 let ports = key.ports.to_ne_bytes();
                 let port = |at: usize| u16::from_be_bytes([ports[at], ports[at + 1]]);
                 #[expect(clippy::cast_possible_truncation, reason = "the lower byte is the protocol")]
-                flows.push(tracked(key.slot_protocol as u8, mapped(key.local), mapped(key.remote), port(0), port(2), flow));
+                flows.push(tracked(
+                    key.slot_protocol as u8,
+                    mapped(key.local),
+                    mapped(key.remote),
+                    port(0),
+                    port(2),
+                    flow,
+                ));
             }
         })?;
         self.each_flow("hw_flows6", |key: abi::FlowKey, flow| {

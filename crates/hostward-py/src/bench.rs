@@ -22,6 +22,7 @@ impl Bench {
     }
 
     #[pyo3(signature = (*, flows, addresses, first_address, address_offset, first_port, port_offset, seq, seq_step, seq_offset))]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments, one for each field")]
     fn rotate(
         &self,
         flows: u32,
