@@ -36,11 +36,23 @@ static __always_inline int scale_in_common_options(struct __sk_buff *skb, __u32 
 	return scale & 0xff;
 }
 
+/* 1 if two numbers below 2^31 are the same. No branch: a verifier follows each way through every sequence of them. */
+static __always_inline __u32 same(__u32 a, __u32 b)
+{
+	__u32 result = ((a ^ b) - 1) >> 31;
+
+	asm volatile("" : "+r"(result));
+	return result;
+}
+
+/*
+ * Every byte is looked at, whether an option begins there or not, so that all places are constant and nothing branches:
+ * a walk from option to option costs the verifier as much as all the rest of the program.
+ */
 static __always_inline int scale_in_any_options(struct __sk_buff *skb, __u32 offset, __u32 len)
 {
-	/* Zeroed, and a power of two: Linux 6.1 follows an index into the stack only within what was written. */
-	__u8 options[64] = {};
-	__u32 at = 0;
+	__u8 options[64] = {}; /* behind what there is, the end of all options */
+	__u32 next = 0, scale = 0;
 
 	if (!len || len > HW_TCP_OPTIONS_LEN)
 		return HW_NO_SCALE;
@@ -49,22 +61,19 @@ static __always_inline int scale_in_any_options(struct __sk_buff *skb, __u32 off
 	len = ((len - 1) & 63) + 1;
 	if (bpf_skb_load_bytes(skb, offset, options, len))
 		return HW_NO_SCALE;
-	for (__u32 i = 0; i < HW_TCP_OPTIONS_LEN; i++) {
-		__u32 kind = options[at & 63], option_len = options[(at + 1) & 63], one_byte;
+#pragma clang loop unroll(disable)
+	for (__u32 i = 0; i + 2 < HW_TCP_OPTIONS_LEN; i++) {
+		__u32 kind = options[i], option_len = options[i + 1];
+		__u32 begins = same(next, i), one_byte = same(kind, HW_TCP_OPTION_NONE);
+		__u32 found = begins & same(kind, HW_TCP_OPTION_SCALE) & same(option_len, 3);
+		/* Behind what was looked for, and behind the end of all options, no other begins. */
+		__u32 last = found | same(kind, HW_TCP_OPTION_END);
+		__u32 following = i + (one_byte | (option_len & (one_byte - 1))) + last * HW_TCP_OPTIONS_LEN;
 
-		if (kind == HW_TCP_OPTION_END)
-			return HW_NO_SCALE;
-		if (kind == HW_TCP_OPTION_SCALE && option_len == 3 && at + 2 < len)
-			return options[(at + 2) & 63];
-		/* 1 for the option that is a byte without a length; no branch, or the verifier follows each sequence of
-		 * them. */
-		one_byte = ((kind ^ HW_TCP_OPTION_NONE) - 1) >> 31;
-		asm volatile("" : "+r"(one_byte));
-		at += one_byte | (option_len & (one_byte - 1));
-		if (at + 2 >= len)
-			return HW_NO_SCALE;
+		scale |= -found & (options[i + 2] + 1u);
+		next = (-begins & following) | ((begins - 1) & next);
 	}
-	return HW_NO_SCALE;
+	return (int)scale - 1;
 }
 
 /* The window scale that a SYN offers, or HW_NO_SCALE. Beyond the largest it counts as that one. */
