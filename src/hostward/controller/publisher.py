@@ -97,7 +97,7 @@ class Publisher:
             (head,) = await self._ledger.revisions(1)
             endpoints = _published(state.endpoints, state.hosts)
             compiled = await asyncio.to_thread(compile_policy, self.policies, endpoints, self._numbers, head.time)
-            self._publish(Publication(state.revision, compiled))
+            self._publish(Publication(state.revision, compiled, self._fleet.slices))
 
     def stop(self) -> None:
         """Stop the clockwork."""
@@ -154,10 +154,11 @@ class Publisher:
             if plan.policies is not None:
                 policies = remember_revoked(self.policies, plan.policies, now)
             endpoints = _published(_merged(state.endpoints, plan.endpoints or {}), hosts)
-            publication = Publication(state.revision + 1, compile_policy(policies, endpoints, self._numbers, now))
+            compiled = compile_policy(policies, endpoints, self._numbers, now)
+            publication = Publication(state.revision + 1, compiled, self._fleet.slices)
             return publication, {host: self._need(publication, host, None, 0) for host in sorted(hosts)}
         moved = _changed_endpoints(plan.endpoints or {}, hosts)
-        publication = Publication(state.revision + 1, head.with_endpoints(moved))
+        publication = Publication(state.revision + 1, head.with_endpoints(moved), self._fleet.slices)
         before = [state.endpoints[name] for name in moved if name in state.endpoints]
         theirs = {endpoint.host for endpoint in (*before, *moved.values()) if endpoint is not None}
         addresses = sum(len(endpoint.addresses) for endpoint in moved.values() if endpoint is not None)
@@ -169,7 +170,10 @@ class Publisher:
 
     def _need(self, publication: Publication, host: str, last: Need | None, addresses: int) -> Need:
         limits = self._fleet.limits(host) or Limits()
-        return capacity.check(last, addresses, host, limits, lambda: publication.slice_for(host).slice)
+        # Not through the cache: most of these slices are not sent soon, and none needs its digest now.
+        return capacity.check(
+            last, addresses, host, limits, lambda: publication.compiled.slice_for(host, publication.revision)
+        )
 
     def _new_numbers(self) -> bytes | None:
         """The compiler's memory, if there is more of it than is kept."""

@@ -180,6 +180,10 @@ class Compiled:
         """Everything allocated so far; complete for a host after its ``slice_for``."""
         return self._basis.allocator.result
 
+    def shares_with(self, other: Compiled) -> bool:
+        """Whether both stand on one basis, so that keeping both costs little more than keeping one."""
+        return self._basis is other._basis
+
     # -- endpoints
 
     def with_endpoints(self, changes: Mapping[str, Endpoint | None]) -> Compiled:
