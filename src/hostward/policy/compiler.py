@@ -24,7 +24,7 @@ from hostward.policy.ports import Classes
 from hostward.policy.prefixes import Place, PrefixSet, parse_address
 from hostward.policy.rows import Rows
 from hostward.policy.rule_index import Direction, RuleIndex
-from hostward.policy.slicing import DIRECTIONS, Building, Tables
+from hostward.policy.slicing import DIRECTIONS, Building, Tables, Vicinity
 from hostward.policy.subjects import Region, Subject, Subjects, members, named_prefixes
 from hostward.policy.syntax import Network
 from hostward.policy.verdicts import Instance, Outcome, decide, instances
@@ -304,21 +304,43 @@ class Compiled:
 
     # -- slices
 
-    def slice_for(self, host: str, revision: int) -> HostSlice:
-        """What one host has to know. Raises CapacityError beyond a quota."""
-        basis, attached = self._basis, self._attached
+    @property
+    def tables(self) -> Tables:
+        """Who decides what about whom."""
+        return self._basis.tables
+
+    @property
+    def rows(self) -> Rows:
+        """What is decided of a pair."""
+        return self._basis.rows
+
+    def addresses_of(self, subject: int) -> int:
+        """How many addresses have an identity, by its subject's index."""
+        return len(self._attached.by_subject.get(subject, ()))
+
+    def vicinity(self, host: str) -> Vicinity:
+        """Who is on a host, and whom they can meet."""
+        attached = self._attached
         local = [attached.by_id[name] for name in sorted(attached.by_host.get(host, ()))]
-        regions = basis.regions(frozenset(endpoint.tenant for endpoint in local))
+        regions = self._basis.regions(frozenset(endpoint.tenant for endpoint in local))
         outside = 1 << self.subjects.host.index
         for region in regions.values():
             outside |= 0 if region is None else 1 << region.index
+        networks = {endpoint.network for endpoint in local}
+        peers = {name: self.subjects.attached_to(name) & attached.live | outside for name in networks}
+        return Vicinity(local, regions, peers)
+
+    def slice_for(self, host: str, revision: int) -> HostSlice:
+        """What one host has to know. Raises CapacityError beyond a quota."""
+        basis, attached = self._basis, self._attached
+        vicinity = self.vicinity(host)
         building = Building()
         endpoints: dict[str, LocalEndpoint] = {}
         networks: dict[str, int] = {}
         silences: dict[tuple[str, str, Direction], dict[int, int]] = {}
-        for endpoint in local:
+        for endpoint in vicinity.endpoints:
             network = networks.setdefault(endpoint.network, basis.allocator.network(endpoint.network))
-            peers = self.subjects.attached_to(endpoint.network) & attached.live | outside
+            peers = vicinity.peers[endpoint.network]
             identities: dict[str, int] = {}
             for address in endpoint.addresses:
                 _, canonical = parse_address(address)
@@ -337,7 +359,7 @@ class Compiled:
                 endpoint.id, endpoint.tenant, network, endpoint.mac, identities, endpoint.port, endpoint.quota
             )
         for name, network in networks.items():
-            building.surroundings(network, regions)
+            building.surroundings(network, vicinity.regions)
             for index in members(building.known & self.subjects.attached_to(name)):
                 for _, address in attached.by_subject[index]:
                     bits = 32 if "." in address else 128
