@@ -28,7 +28,7 @@ def test_two_tenants_that_only_audit_know_each_other() -> None:
 
 
 def test_endpoints_of_one_identity_share_its_tables() -> None:
-    more = [replace(HERE, name=f"web-{number}", addresses=(f"10.0.1.{number}",)) for number in range(20)]
+    more = [replace(HERE, name=f"more-{number}", addresses=(f"10.0.1.{number}",)) for number in range(20)]
     few = compile_policy(policies(ACME), [HERE], Numbers.empty(), NOW)
     many = compile_policy(policies(ACME), [HERE, *more], Numbers.empty(), NOW)
     counted = Extents(many).of("h1")
