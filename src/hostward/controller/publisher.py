@@ -174,7 +174,8 @@ class Publisher:
             addresses,
             lambda host: self._fleet.limits(host) or Limits(),
             Extents(publication.compiled).of,
-            lambda host: publication.slice_for(host).slice,
+            # Past the cache: a revision that is refused must leave nothing behind.
+            lambda host: publication.compiled.slice_for(host, publication.revision),
         )
 
     def _new_numbers(self) -> bytes | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from hostward.errors import CapacityError
 from hostward.model.endpoint import Endpoint
-from hostward.model.slice import IDENTITY_UNKNOWN, ClassSet, Decision, PrefixKey, Row, TableKey
+from hostward.model.slice import ClassSet, Decision, Row, TableKey
 from hostward.policy.memberships import bit_set
 from hostward.policy.rows import RowKey, Rows
 from hostward.policy.rule_index import Direction, RuleIndex
@@ -138,7 +138,6 @@ class Vicinity:
 class Building:
     """One host's slice while it is put together. ``known`` are the peers that its tables name, as a bit set."""
 
-    addresses: dict[PrefixKey, int] = field(default_factory=dict)
     class_sets: dict[int, ClassSet] = field(default_factory=dict)
     rows: dict[int, Row] = field(default_factory=dict)
     tables: dict[TableKey, dict[int, int]] = field(default_factory=dict)
@@ -156,8 +155,3 @@ class Building:
         elif present is not row and present != row:
             raise CapacityError("two rows of the policy share a number", hint="name one more port in any rule")
         return row.id
-
-    def surroundings(self, network: int, regions: Mapping[Network, Subject | None]) -> None:
-        """Note who lies in every prefix that no endpoint has; None is an unknown part of a pool."""
-        for prefix, subject in regions.items():
-            self.addresses[network, str(prefix)] = IDENTITY_UNKNOWN if subject is None else subject.identity
