@@ -1,8 +1,9 @@
 """The compiler at size: one tenant of 1,000 groups, 10,000 rules and 100,000 endpoints (see ``compiler_world``).
 
 Every round is a process of its own, so that its peak of memory is its own. Measured are the reading of the text, the whole
-compilation from what was read, one endpoint added or relabelled in what was compiled (each a revision of its own), and one
-host's slice with its bytes on the wire. The world itself, some 100 MiB, is in the peak.
+compilation from what was read, one endpoint added or relabelled in what was compiled (each a revision of its own), one
+host's slice with its bytes on the wire, and for size (a) a change of policy with all its hosts (``policy_change``). The
+world itself, some 100 MiB, is in the peak.
 """
 
 from __future__ import annotations
@@ -18,11 +19,14 @@ from resource import RUSAGE_SELF, getrusage
 from statistics import median
 
 from bench.compiler_world import PER_HOST, TENANT, Size, endpoint, labels, policy_text
+from bench.policy_change import PolicyChange, measure
 from hostward.policy import Compiled, Numbers, compile_policy, encode_slice, parse_sources
 
 SIZES = {"a": Size(labels_per_group=3), "b": Size(labels_per_group=2)}
 # Of issue 3: seconds, MiB of memory, milliseconds, MiB of slice.
 TARGETS = {"a": (3.0, 1_024.0, 2.0, 2.0), "b": (10.0, 2_048.0, 2.0, 32.0)}
+# Of the larger one no host could hold its part by default, and the change would be refused at the first.
+CHANGED = "a"
 _SEED = 20_261_123
 _CHANGES = 1_000
 _HOSTS = 5
@@ -41,6 +45,7 @@ class Round:
     slice_s: tuple[float, ...]  # each host's
     slice_mib: tuple[float, ...]
     peers: int  # entries of the largest slice's tables
+    policy_change: PolicyChange | None = None
 
 
 def run(rounds: int, say: Callable[[str], None]) -> dict[str, list[Round]]:
@@ -49,7 +54,11 @@ def run(rounds: int, say: Callable[[str], None]) -> dict[str, list[Round]]:
     for number in range(rounds):
         for name, size in SIZES.items():
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-                found[name].append(pool.submit(_round, size).result())
+                measured = pool.submit(_round, size).result()
+            if name == CHANGED:
+                with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+                    measured = replace(measured, policy_change=pool.submit(_policy_change, size).result())
+            found[name].append(measured)
             say(f"compiler: round {number + 1} of {rounds}, ({name}): {found[name][-1].compile_s:.2f} s")
     return found
 
@@ -84,6 +93,14 @@ def table(found: dict[str, list[Round]]) -> list[str]:
             ("a host's slice, s", [median(r.slice_s) for r in rounds], None),
             ("largest slice, MiB", [max(r.slice_mib) for r in rounds], slice_mib),
         ]
+        changes = [r.policy_change for r in rounds if r.policy_change is not None]
+        if changes:
+            hosts = changes[0].hosts
+            rows += [
+                (f"policy, {hosts:,} hosts, s", [c.commit_s for c in changes], None),
+                ("  per host, ms", [c.commit_s / hosts * 1e3 for c in changes], None),
+                ("  peak of memory, MiB", [c.peak_mib for c in changes], None),
+            ]
         lines.append(f"({name}) {rounds[0].identities:,} identities")
         for title, values, target in rows:
             aim = "" if target is None else f"{target:12g}"
@@ -106,6 +123,13 @@ def _round(size: Size) -> Round:
     slice_s, slice_mib, peers = _slices(compiled, size, random)
     peak_mib = getrusage(RUSAGE_SELF).ru_maxrss / 1024
     return Round(identities, parsed - start, compile_s, peak_mib, change_ms, slice_s, slice_mib, peers)
+
+
+def _policy_change(size: Size) -> PolicyChange:
+    random = Random(_SEED)
+    text = policy_text(size, random)
+    endpoints = [endpoint(number, labels(random)) for number in range(size.endpoints)]
+    return measure(text, endpoints, _COMPILED_AT)
 
 
 def _changes(compiled: Compiled, size: Size, random: Random) -> tuple[Compiled, tuple[float, ...]]:

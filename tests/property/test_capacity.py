@@ -1,4 +1,4 @@
-"""The bound on what a host needs is never below what its slice takes, whatever endpoints come elsewhere."""
+"""The bounds on what a host needs are never below what its slice takes, whatever endpoints come elsewhere."""
 
 from __future__ import annotations
 
@@ -8,19 +8,43 @@ from hypothesis import HealthCheck, given, settings
 
 from hostward.agent.limits import Limits
 from hostward.controller.capacity import Need
-from hostward.policy import Numbers, compile_policy
+from hostward.policy import Extents, Numbers, compile_policy
 from tests.property.strategies import HOSTS, NOW, World, worlds
+
+EXAMPLES = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 
 
 @given(worlds())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@EXAMPLES
 def test_the_bound_holds_when_endpoints_of_other_hosts_come(world: World) -> None:
     for host in HOSTS:
         here = [endpoint for endpoint in world.endpoints if endpoint.host == host]
         there = {endpoint.id: endpoint for endpoint in world.endpoints if endpoint.host != host}
         compiled = compile_policy(world.policies, here, Numbers.empty(), NOW)
-        before = Need.of(compiled.slice_for(host, 1))
+        counted = Need.most(Extents(compiled).of(host))
+        made = Need.of(compiled.slice_for(host, 1))
         after = Need.of(compiled.with_endpoints(there).slice_for(host, 2)).limits
-        bound = before.with_peers(sum(len(endpoint.addresses) for endpoint in there.values())).limits
-        for field in fields(Limits):
-            assert getattr(after, field.name) <= getattr(bound, field.name), field.name
+        for before in (made, counted):
+            bound = before.with_peers(sum(len(endpoint.addresses) for endpoint in there.values())).limits
+            for field in fields(Limits):
+                assert getattr(after, field.name) <= getattr(bound, field.name), field.name
+
+
+@given(worlds())
+@EXAMPLES
+def test_a_slice_takes_no_more_than_its_extent_and_of_most_things_exactly_as_much(world: World) -> None:
+    # As after endpoints left: identities that nobody has any more must not count.
+    leaving = dict.fromkeys(endpoint.id for endpoint in world.endpoints[::3])
+    whole = compile_policy(world.policies, world.endpoints, Numbers.empty(), NOW)
+    for compiled in (whole, whole.with_endpoints(leaving)):
+        extents = Extents(compiled)
+        for host in HOSTS:
+            bound, taken = Need.most(extents.of(host)), Need.of(compiled.slice_for(host, 1))
+            for field in fields(Limits):
+                assert getattr(taken.limits, field.name) <= getattr(bound.limits, field.name), field.name
+            for name in ("endpoints", "flows", "table_entries"):
+                assert getattr(taken.limits, name) == getattr(bound.limits, name), name
+            assert taken.tables == bound.tables
+            assert taken.classes <= bound.classes

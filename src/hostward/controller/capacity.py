@@ -1,17 +1,19 @@
 """Whether every host can hold a revision, without making every host's slice for every change.
 
-A slice is made and counted where a revision may change it much. For a host that only learns of a few endpoints elsewhere
-the last count is raised by the most that they can add; only when that would not fit is its slice made.
+Three ways, the cheapest first. For a host that only learns of a few endpoints elsewhere the last count is raised by the
+most that they can add. Where that does not fit, or a revision may change much, what its slice takes is counted from the
+identities that it meets. Only where that does not fit either is the slice made: nothing is refused by a bound.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
 
 from hostward.agent.limits import Limits, excesses, needed
 from hostward.errors import CapacityError
 from hostward.model.slice import HostSlice
+from hostward.policy import Extent
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,12 @@ class Need:
         classes = max((len(row.cells) for row in slice_.rows.values()), default=1)
         return Need(needed(slice_), len(slice_.tables), classes)
 
+    @staticmethod
+    def most(extent: Extent) -> Need:
+        """No less than a slice of this extent takes."""
+        limits = Limits(**{field.name: getattr(extent, field.name) for field in fields(Limits)})
+        return Need(limits, extent.tables, extent.classes)
+
     def with_peers(self, addresses: int) -> Need:
         """After so many addresses of other hosts' endpoints came, each with an identity and rows of its own at worst."""
         rows = addresses * self.tables
@@ -43,22 +51,37 @@ class Need:
         return replace(self, limits=limits)
 
 
-def check(last: Need | None, addresses: int, host: str, limits: Limits, slice_for: Callable[[], HostSlice]) -> Need:
-    """What the host needs for a revision. Raises CapacityError if it cannot hold it.
+def check(
+    last: Mapping[str, Need | None],
+    addresses: int,
+    limits_of: Callable[[str], Limits],
+    extent_of: Callable[[str], Extent],
+    slice_for: Callable[[str], HostSlice],
+) -> Mapping[str, Need]:
+    """What each host needs for a revision. Raises CapacityError, naming the worst, if any cannot hold it.
 
-    ``last`` is what it needed before, or None where only its slice can say; ``addresses`` is how many came since, all of
+    ``last`` is what each needed before, None where that does not bound it; ``addresses`` is how many came since, all of
     other hosts' endpoints.
     """
-    if last is not None:
-        need = last.with_peers(addresses)
-        if not excesses(need.limits, limits):
-            return need
-    need = Need.of(slice_for())
-    over = excesses(need.limits, limits)
-    if over:
-        raise CapacityError(
-            f"the revision does not fit: {'; '.join(map(str, over))}",
-            subject=f"host {host}",
-            hint="nothing was changed; raise the host's limits or place fewer endpoints there",
-        )
-    return need
+    needs: dict[str, Need] = {}
+    doubtful: list[tuple[float, str]] = []
+    for host, before in last.items():
+        need = None if before is None else before.with_peers(addresses)
+        limits = limits_of(host)
+        if need is None or excesses(need.limits, limits):
+            need = Need.most(extent_of(host))
+        needs[host] = need
+        over = excesses(need.limits, limits)
+        if over:
+            doubtful.append((max(each.needed / max(each.limit, 1) for each in over), host))
+    for _, host in sorted(doubtful, reverse=True):
+        need = needs[host] = Need.of(slice_for(host))
+        over = excesses(need.limits, limits_of(host))
+        if over:
+            others = f"; {len(doubtful) - 1} more may not hold it either" if len(doubtful) > 1 else ""
+            raise CapacityError(
+                f"the revision does not fit: {'; '.join(map(str, over))}",
+                subject=f"host {host}",
+                hint=f"nothing was changed; raise the host's limits or place fewer endpoints there{others}",
+            )
+    return needs

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from hostward.agent.limits import Limits
 from hostward.agent.messages import Events
+from hostward.controller.history import History
 from hostward.controller.host_view import HostOutcome, HostView, Outcome
-from hostward.controller.publication import Publication
+from hostward.controller.publication import Publication, SliceCache
 from hostward.datapath.enforcer import DeviceFacts
 from hostward.errors import ChannelError, ConflictError
 from hostward.model.endpoint import Port
@@ -25,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class Fleet:
-    """Everything between the committed state and the hosts."""
+    """Everything between the committed state and the hosts. ``slices`` are shared by the publications in ``history``."""
 
     def __init__(self, on_events: Callable[[str, Events], None]) -> None:
         self.on_events = on_events
@@ -33,18 +34,19 @@ class Fleet:
         self.before_sending: Callable[[], Awaitable[None]] = _nothing
         self._sessions: dict[str, Session] = {}
         self._views: dict[str, HostView] = {}
-        self._target: Publication | None = None
+        self.history = History()
+        self.slices = SliceCache()
         self._published_at_s = 0.0
         self._progress = asyncio.Event()
 
     @property
     def target(self) -> Publication | None:
         """What every host is to enforce; None before the first publication."""
-        return self._target
+        return self.history.newest
 
     def publish(self, publication: Publication) -> None:
         """Let every connected host have it. Returns at once."""
-        self._target = publication
+        self.history.add(publication)
         self._published_at_s = asyncio.get_running_loop().time()
         for session in self._sessions.values():
             session.wake()

@@ -24,7 +24,7 @@ from hostward.controller.observed import Observed
 from hostward.controller.publication import Publication
 from hostward.errors import HostwardError
 from hostward.model.endpoint import Endpoint
-from hostward.policy import Allocator, Numbers, PolicySet, compile_policy, parse_sources
+from hostward.policy import Allocator, Extents, Numbers, PolicySet, compile_policy, parse_sources
 from hostward.policy.revocation import remember_revoked, revoked_text, with_revoked
 from hostward.store.records import (
     PLATFORM,
@@ -97,7 +97,7 @@ class Publisher:
             (head,) = await self._ledger.revisions(1)
             endpoints = _published(state.endpoints, state.hosts)
             compiled = await asyncio.to_thread(compile_policy, self.policies, endpoints, self._numbers, head.time)
-            self._publish(Publication(state.revision, compiled))
+            self._publish(Publication(state.revision, compiled, self._fleet.slices))
 
     def stop(self) -> None:
         """Stop the clockwork."""
@@ -154,22 +154,29 @@ class Publisher:
             if plan.policies is not None:
                 policies = remember_revoked(self.policies, plan.policies, now)
             endpoints = _published(_merged(state.endpoints, plan.endpoints or {}), hosts)
-            publication = Publication(state.revision + 1, compile_policy(policies, endpoints, self._numbers, now))
-            return publication, {host: self._need(publication, host, None, 0) for host in sorted(hosts)}
+            compiled = compile_policy(policies, endpoints, self._numbers, now)
+            publication = Publication(state.revision + 1, compiled, self._fleet.slices)
+            return publication, self._needs_of(publication, dict.fromkeys(sorted(hosts)), 0)
         moved = _changed_endpoints(plan.endpoints or {}, hosts)
-        publication = Publication(state.revision + 1, head.with_endpoints(moved))
+        publication = Publication(state.revision + 1, head.with_endpoints(moved), self._fleet.slices)
         before = [state.endpoints[name] for name in moved if name in state.endpoints]
         theirs = {endpoint.host for endpoint in (*before, *moved.values()) if endpoint is not None}
         addresses = sum(len(endpoint.addresses) for endpoint in moved.values() if endpoint is not None)
-        needs = {
-            host: self._need(publication, host, None if host in theirs else self._needs.get(host), addresses)
-            for host in sorted(hosts)
-        }
-        return publication, needs
+        last = {host: None if host in theirs else self._needs.get(host) for host in sorted(hosts)}
+        return publication, self._needs_of(publication, last, addresses)
 
-    def _need(self, publication: Publication, host: str, last: Need | None, addresses: int) -> Need:
-        limits = self._fleet.limits(host) or Limits()
-        return capacity.check(last, addresses, host, limits, lambda: publication.slice_for(host).slice)
+    def _needs_of(
+        self, publication: Publication, last: Mapping[str, Need | None], addresses: int
+    ) -> Mapping[str, Need]:
+        """What the revision needs of every host that is in ``last``, there with what it needed before."""
+        return capacity.check(
+            last,
+            addresses,
+            lambda host: self._fleet.limits(host) or Limits(),
+            Extents(publication.compiled).of,
+            # Past the cache: a revision that is refused must leave nothing behind.
+            lambda host: publication.compiled.slice_for(host, publication.revision),
+        )
 
     def _new_numbers(self) -> bytes | None:
         """The compiler's memory, if there is more of it than is kept."""

@@ -10,7 +10,10 @@ import asyncio
 import itertools
 import logging
 from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 import msgspec
 from websockets.asyncio.server import ServerConnection
@@ -51,6 +54,14 @@ INSPECT_LIMIT_S = 5.0
 OUTBOX_LIMIT = 64
 
 
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A host's slice of a revision, remembered by what it can be made from again."""
+
+    revision: int
+    digest: str
+
+
 class Session:
     """The controller's side of one channel. ``run`` returns when the channel is over."""
 
@@ -66,8 +77,8 @@ class Session:
         self._view: HostView = fleet.view(host)
         self._wake = asyncio.Event()
         self._outbox: deque[FromController] = deque()
-        self._base: Digested | None = None  # what the agent is known to hold
-        self._in_flight: Digested | None = None
+        self._base: Sent | None = None  # what the agent is known to hold
+        self._in_flight: Sent | None = None
         self._settled = 0  # the newest revision that the agent answered
         self._questions: dict[int, asyncio.Future[Inspected]] = {}
         self._question_ids = itertools.count(1)
@@ -151,7 +162,7 @@ class Session:
         if target is not None and hello.revision == target.revision:
             wanted = await asyncio.to_thread(target.slice_for, self.host)
             if wanted.digest == hello.digest:
-                self._base, self._settled = wanted, target.revision
+                self._base, self._settled = Sent(target.revision, wanted.digest), target.revision
             else:
                 view.enforced = 0  # until it answers: what it has under this number is unknown, or another history's
         self._wake.set()
@@ -188,7 +199,7 @@ class Session:
 
     def _on_ack(self, ack: Ack) -> None:
         sent = self._in_flight
-        if sent is None or sent.slice.revision != ack.revision:
+        if sent is None or sent.revision != ack.revision:
             raise ChannelError(f"an acknowledgement of revision {ack.revision}, which was not sent")
         self._base, self._in_flight, self._settled = sent, None, ack.revision
         view = self._view
@@ -200,7 +211,7 @@ class Session:
 
     def _on_nack(self, nack: Nack) -> None:
         sent = self._in_flight
-        if sent is None or sent.slice.revision != nack.revision:
+        if sent is None or sent.revision != nack.revision:
             raise ChannelError(f"a refusal of revision {nack.revision}, which was not sent")
         log.error("host %s refused revision %d (%s): %s", self.host, nack.revision, nack.reason.value, nack.detail)
         had_base, self._base, self._in_flight = self._base is not None, None, None
@@ -231,21 +242,31 @@ class Session:
                 target = self._fleet.target
                 if target is not None and self._in_flight is None and target.revision > self._settled:
                     # Made in a thread: a large slice takes seconds, and other hosts' channels must go on.
-                    self._in_flight = await asyncio.to_thread(target.slice_for, self.host)
+                    wanted = await asyncio.to_thread(target.slice_for, self.host)
+                    self._in_flight = Sent(target.revision, wanted.digest)
                     await self._fleet.before_sending()
-                    await self._connection.send(await asyncio.to_thread(_encoded, self._base, self._in_flight))
+                    await self._connection.send(await asyncio.to_thread(_encoded, self._base_again(), wanted))
         except ConnectionClosed:
             pass  # the reader sees it too and ends the session
         except Exception:
             log.exception("channel of host %s: the writer ends by a bug", self.host)
             self._connection.transport.abort()
 
+    def _base_again(self) -> Callable[[], Digested] | None:
+        """How to make what the agent holds once more; None if it is unknown, or too old to be remembered."""
+        base = self._base
+        publication = None if base is None else self._fleet.history.find(base.revision)
+        if base is None or publication is None:
+            return None
+        return partial(publication.slice_for, self.host, base.digest)
 
-def _encoded(base: Digested | None, wanted: Digested) -> bytes:
+
+def _encoded(base_again: Callable[[], Digested] | None, wanted: Digested) -> bytes:
     """The frame that brings an agent from what it holds to what is wanted."""
     revision = wanted.slice.revision
-    if base is None:
+    if base_again is None:
         return encode(Snapshot(revision, encode_slice(wanted.slice), wanted.digest))
+    base = base_again()
     delta = diff_slices(base.slice, wanted.slice, (base.digest, wanted.digest))
     return encode(Delta(base.slice.revision, revision, delta, wanted.digest))
 

@@ -9,6 +9,7 @@ from hostward.policy.delta import SliceDelta, apply_delta, diff_slices
 from hostward.policy.document import PlatformPolicy, PolicySet, TenantPolicy, parse_sources
 from hostward.policy.encoding import decode_slice, digest_of, encode_slice, slice_digest
 from hostward.policy.explain import Explanation, explain
+from hostward.policy.extents import Extent, Extents
 from hostward.policy.findings import Finding, Severity
 from hostward.policy.later import unsupported
 from hostward.policy.lint import lint
@@ -19,6 +20,8 @@ __all__ = [
     "AssertionResult",
     "Compiled",
     "Explanation",
+    "Extent",
+    "Extents",
     "Finding",
     "Numbers",
     "PlatformPolicy",

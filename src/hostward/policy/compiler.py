@@ -17,14 +17,15 @@ from rpds import HashTrieMap, HashTrieSet
 
 from hostward.errors import CapacityError, ConflictError
 from hostward.model.endpoint import Endpoint
-from hostward.model.slice import ClassSet, Decision, HostSlice, LocalEndpoint, Row
+from hostward.model.slice import IDENTITY_UNKNOWN, ClassSet, Decision, HostSlice, LocalEndpoint, PrefixKey, Row
 from hostward.policy.document import PolicySet
 from hostward.policy.numbers import Allocator, Numbers
 from hostward.policy.ports import Classes
 from hostward.policy.prefixes import Place, PrefixSet, parse_address
 from hostward.policy.rows import Rows
 from hostward.policy.rule_index import Direction, RuleIndex
-from hostward.policy.slicing import DIRECTIONS, Building, Tables
+from hostward.policy.shared import SharedMappings
+from hostward.policy.slicing import DIRECTIONS, Building, Tables, Vicinity
 from hostward.policy.subjects import Region, Subject, Subjects, members, named_prefixes
 from hostward.policy.syntax import Network
 from hostward.policy.verdicts import Instance, Outcome, decide, instances
@@ -33,6 +34,9 @@ _EVERYWHERE = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 
 # Revisions share subjects; so many that nobody is any more, and as many again as there are live ones, are put up with.
 _SUBJECTS_KEPT = 4_096
+
+# Of the hosts that know the same peers one makes the addresses and the others share them: some 50 MiB of them.
+_ADDRESSES_KEPT = 500_000
 
 # An address of an endpoint, as the policy sees it: (network, canonical text).
 AddressKey = tuple[str, str]
@@ -67,6 +71,7 @@ class Basis:
         self.index = RuleIndex(self.rules, self.subjects)
         self.rows = Rows(policies, self.rules, allocator)
         self.tables = Tables(self.subjects, self.index, self.rows)
+        self.addresses: SharedMappings[PrefixKey, int] = SharedMappings(_ADDRESSES_KEPT)
         self._regions: dict[frozenset[str], dict[Network, Subject | None]] = {}
 
     @cached_property
@@ -113,14 +118,14 @@ class Basis:
         return self.subjects.outside(region, named.texts_containing(place))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Attached:
     """The endpoints of one revision, by everything that finds them. Maps share what they have in common."""
 
     by_id: HashTrieMap[str, Endpoint]
     by_host: HashTrieMap[str, HashTrieSet[str]]
     by_address: HashTrieMap[AddressKey, tuple[Endpoint, Subject]]
-    by_subject: HashTrieMap[int, HashTrieSet[AddressKey]]
+    by_subject: HashTrieMap[int, HashTrieSet[PrefixKey]]  # as slices name them, so that all share the one text
     live: int  # the subjects that an address has, as a bit set
 
     @staticmethod
@@ -180,6 +185,10 @@ class Compiled:
         """Everything allocated so far; complete for a host after its ``slice_for``."""
         return self._basis.allocator.result
 
+    def shares_with(self, other: Compiled) -> bool:
+        """Whether both stand on one basis, so that keeping both costs little more than keeping one."""
+        return self._basis is other._basis
+
     # -- endpoints
 
     def with_endpoints(self, changes: Mapping[str, Endpoint | None]) -> Compiled:
@@ -206,13 +215,13 @@ class Compiled:
         old = self._attached
         by_id, by_address = old.by_id, old.by_address
         hosts: _Moves[str, str] = _Moves()
-        places: _Moves[int, AddressKey] = _Moves()
+        places: _Moves[int, PrefixKey] = _Moves()
         for endpoint in gone:
             by_id = by_id.remove(endpoint.id)
             hosts.leave(endpoint.host, endpoint.id)
             for address in endpoint.addresses:
                 key = (endpoint.network, parse_address(address)[1])
-                places.leave(by_address[key][1].index, key)
+                places.leave(by_address[key][1].index, self._prefix_key(key))
                 by_address = by_address.remove(key)
         new_ids: dict[str, Endpoint] = {}
         new_addresses: dict[AddressKey, tuple[Endpoint, Subject]] = {}
@@ -231,7 +240,7 @@ class Compiled:
                     )
                 subject = self.subjects.of_endpoint(endpoint, parsed)
                 new_addresses[key] = (endpoint, subject)
-                places.enter(subject.index, key)
+                places.enter(subject.index, self._prefix_key(key))
         by_subject = places.applied(old.by_subject)
         live = old.live
         for index in places.touched:
@@ -239,6 +248,10 @@ class Compiled:
         by_host = hosts.applied(old.by_host)
         attached = _Attached(by_id.update(new_ids), by_host, by_address.update(new_addresses), by_subject, live)
         return Compiled(self._basis, attached)
+
+    def _prefix_key(self, address: AddressKey) -> PrefixKey:
+        network, text = address
+        return self._basis.allocator.network(network), f"{text}/{32 if '.' in text else 128}"
 
     def _checked(self, endpoint: Endpoint, address: str) -> tuple[Place, str]:
         """The address and its canonical text, if its network is declared and a pool holds it."""
@@ -300,21 +313,43 @@ class Compiled:
 
     # -- slices
 
-    def slice_for(self, host: str, revision: int) -> HostSlice:
-        """What one host has to know. Raises CapacityError beyond a quota."""
-        basis, attached = self._basis, self._attached
+    @property
+    def tables(self) -> Tables:
+        """Who decides what about whom."""
+        return self._basis.tables
+
+    @property
+    def rows(self) -> Rows:
+        """What is decided of a pair."""
+        return self._basis.rows
+
+    def addresses_of(self, subject: int) -> int:
+        """How many addresses have an identity, by its subject's index."""
+        return len(self._attached.by_subject.get(subject, ()))
+
+    def vicinity(self, host: str) -> Vicinity:
+        """Who is on a host, and whom they can meet."""
+        attached = self._attached
         local = [attached.by_id[name] for name in sorted(attached.by_host.get(host, ()))]
-        regions = basis.regions(frozenset(endpoint.tenant for endpoint in local))
+        regions = self._basis.regions(frozenset(endpoint.tenant for endpoint in local))
         outside = 1 << self.subjects.host.index
         for region in regions.values():
             outside |= 0 if region is None else 1 << region.index
+        networks = {endpoint.network for endpoint in local}
+        peers = {name: self.subjects.attached_to(name) & attached.live | outside for name in networks}
+        return Vicinity(local, regions, peers)
+
+    def slice_for(self, host: str, revision: int) -> HostSlice:
+        """What one host has to know. Raises CapacityError beyond a quota."""
+        basis, attached = self._basis, self._attached
+        vicinity = self.vicinity(host)
         building = Building()
         endpoints: dict[str, LocalEndpoint] = {}
         networks: dict[str, int] = {}
         silences: dict[tuple[str, str, Direction], dict[int, int]] = {}
-        for endpoint in local:
+        for endpoint in vicinity.endpoints:
             network = networks.setdefault(endpoint.network, basis.allocator.network(endpoint.network))
-            peers = self.subjects.attached_to(endpoint.network) & attached.live | outside
+            peers = vicinity.peers[endpoint.network]
             identities: dict[str, int] = {}
             for address in endpoint.addresses:
                 _, canonical = parse_address(address)
@@ -332,26 +367,38 @@ class Compiled:
             endpoints[endpoint.id] = LocalEndpoint(
                 endpoint.id, endpoint.tenant, network, endpoint.mac, identities, endpoint.port, endpoint.quota
             )
-        for name, network in networks.items():
-            building.surroundings(network, regions)
-            for index in members(building.known & self.subjects.attached_to(name)):
-                for _, address in attached.by_subject[index]:
-                    bits = 32 if "." in address else 128
-                    building.addresses[network, f"{address}/{bits}"] = self.subjects[index].identity
+        tenants = frozenset(endpoint.tenant for endpoint in vicinity.endpoints)
+        addresses = basis.addresses.get(
+            (attached, frozenset(networks), tenants, building.known),
+            lambda: self._addresses(networks, vicinity.regions, building.known),
+        )
         return HostSlice(
             revision,
             {number: network for network, number in networks.items()},
             endpoints,
-            building.addresses,
+            addresses,
             building.class_sets,
             building.rows,
             building.tables,
             building.decisions,
         )
 
+    def _addresses(
+        self, networks: Mapping[str, int], regions: Mapping[Network, Subject | None], known: int
+    ) -> dict[PrefixKey, int]:
+        """Who lies in every prefix that no endpoint has, and behind every address of the peers that are known."""
+        found: dict[PrefixKey, int] = {}
+        subjects, by_subject = self.subjects, self._attached.by_subject
+        for name, network in networks.items():
+            for prefix, subject in regions.items():
+                found[network, str(prefix)] = IDENTITY_UNKNOWN if subject is None else subject.identity
+            for index in members(known & subjects.attached_to(name)):
+                found.update(dict.fromkeys(by_subject[index], subjects[index].identity))
+        return found
+
 
 _Key = TypeVar("_Key", str, int)
-_Member = TypeVar("_Member", str, AddressKey)
+_Member = TypeVar("_Member", str, PrefixKey)
 
 
 class _Moves(Generic[_Key, _Member]):

@@ -12,9 +12,11 @@ from typing import TypeVar
 from hostward.errors import ConflictError
 from hostward.model.slice import ClassSet, Decision, HostSlice, LocalEndpoint, PrefixKey, Row, TableKey
 from hostward.policy.encoding import slice_digest
+from hostward.policy.shared import LastResults
 
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
+_diffed_last: LastResults[tuple[dict[PrefixKey, int], tuple[PrefixKey, ...]]] = LastResults()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ def diff_slices(old: HostSlice, new: HostSlice, digests: tuple[str, str] | None 
             removed_peers[key] = gone
     networks = _diff(old.networks, new.networks)
     endpoints = _diff(old.endpoints, new.endpoints)
-    addresses = _diff(old.addresses, new.addresses)
+    addresses = _diffed_last.of(_diff, old.addresses, new.addresses)
     class_sets = _diff(old.class_sets, new.class_sets)
     rows = _diff(old.rows, new.rows)
     decisions = _diff(old.decisions, new.decisions)

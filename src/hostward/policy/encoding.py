@@ -16,6 +16,7 @@ import msgspec
 from hostward.errors import ConflictError
 from hostward.model.slice import ClassSet, Decision, HostSlice, LocalEndpoint, PrefixKey, Row, TableKey
 from hostward.policy.prefixes import parse_address
+from hostward.policy.shared import LastResults
 
 _FORMAT = 1
 _WIDTHS = {2: "H", 4: "I"}
@@ -53,6 +54,8 @@ class _Packed(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     tables: list[_Table]
 
 
+_PackedAddresses = tuple[list[tuple[int, str, int]], list[_Hosts]]
+_packed_last: LastResults[_PackedAddresses] = LastResults()
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
 _decoder = msgspec.msgpack.Decoder(_Packed)
 
@@ -63,7 +66,7 @@ def encode_slice(value: HostSlice) -> bytes:
     rows = [value.rows[number] for number in sorted(value.rows)]
     places = {row.id: place for place, row in enumerate(rows, 1)}
     width = 2 if len(rows) < 1 << 16 else 4
-    prefixes, hosts = _pack_addresses(value.addresses)
+    prefixes, hosts = _packed_last.of(_pack_addresses, value.addresses)
     return _encoder.encode(
         _Packed(
             _FORMAT,
@@ -128,7 +131,7 @@ def digest_of(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _pack_addresses(addresses: Mapping[PrefixKey, int]) -> tuple[list[tuple[int, str, int]], list[_Hosts]]:
+def _pack_addresses(addresses: Mapping[PrefixKey, int]) -> _PackedAddresses:
     prefixes: list[tuple[int, str, int]] = []
     hosts: dict[tuple[int, int], list[tuple[bytes, int]]] = {}
     for (network, prefix), identity in addresses.items():

@@ -7,7 +7,7 @@ intersection over the labels, a handful of operations on integers for a thousand
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 from itertools import product
 
@@ -102,6 +102,14 @@ def members(bits: int) -> list[int]:
             found += [base + place for place in _PLACES[byte]]
         base += 8
     return found
+
+
+def bit_set(indices: Collection[int]) -> int:
+    """The bit set of these indices. One by one each would cost the whole set's length."""
+    octets = bytearray(max(indices, default=-1) // 8 + 1)
+    for index in indices:
+        octets[index >> 3] |= 1 << (index & 7)
+    return int.from_bytes(octets, "little")
 
 
 _PLACES = tuple(tuple(place for place in range(8) if byte >> place & 1) for byte in range(256))

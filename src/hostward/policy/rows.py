@@ -7,9 +7,10 @@ and the numbers of decisions. It must not know who the endpoints are.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from hostward.model.slice import ClassSet, Decision, Row
-from hostward.policy.document import PLATFORM, PolicySet
+from hostward.policy.document import PLATFORM, Mode, PolicySet
 from hostward.policy.numbers import Allocator
 from hostward.policy.ports import Classes, cut, number_of
 from hostward.policy.subjects import Subject
@@ -19,6 +20,18 @@ from hostward.policy.verdicts import DENY, Instance, Outcome, decide
 # A large policy has more rows than are worth keeping once their slices are made.
 _ROWS_KEPT = 100_000
 
+# What makes a row: the tenants of source and destination, and the numbers of the rules that name the pair.
+RowKey = tuple[str, str, tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class RowSize:
+    """How many cells a row has, by which class set, and how many decisions its cells name at most."""
+
+    class_set: int
+    cells: int
+    decisions: int
+
 
 class Rows:
     """The rows of one policy. Immutable but for its caches."""
@@ -27,12 +40,12 @@ class Rows:
         self._policies = policies
         self._rules = rules
         self._allocator = allocator
+        self._auditing = frozenset(name for name, tenant in policies.tenants.items() if tenant.mode is Mode.AUDIT)
         self._classes: dict[frozenset[str], Classes] = {}
         self._cuts: dict[frozenset[PortRange], Classes] = {}
         self._class_sets: dict[int, ClassSet] = {}
         self._decisions: dict[int, Decision] = {}
-        # By the tenants of source and destination and the numbers of the rules that name the pair.
-        self._rows: dict[tuple[str, str, tuple[int, ...]], Row | None] = {}
+        self._rows: dict[RowKey, Row | None] = {}
 
     def class_set(self, row: Row) -> ClassSet:
         """The class set by which a row's cells are found."""
@@ -89,6 +102,24 @@ class Rows:
         made = self._rows[key] = self._new_row(source, destination, signature)
         return made
 
+    def known_in_silence(self, tenant: str) -> set[str]:
+        """Whose endpoints a tenant's hosts know though no rule names the pair; the empty name is of the outside.
+
+        Of another tenant only if both merely audit: else the default denies, and unknown peers are denied anyway.
+        """
+        return {tenant, "", *self._auditing} if tenant in self._auditing else {tenant, ""}
+
+    def size(self, key: RowKey) -> RowSize:
+        """How large the row would be. Raises CapacityError beyond a quota, as the row itself would."""
+        source, destination, signature = key
+        classes = self._classes_between(source, destination)
+        speaking = sum(len(classes.holding(self._rules[number].rule.ports)) for number in signature)
+        cells = len(classes.members)
+        return RowSize(classes.class_set.id, cells, min(cells, 1 + speaking))
+
+    def _classes_between(self, source: str, destination: str) -> Classes:
+        return self.classes_for(frozenset(tenant for tenant in (source, destination) if tenant))
+
     def _new_row(self, source: Subject, destination: Subject, signature: tuple[int, ...]) -> Row | None:
         matching = [self._rules[number] for number in signature]
         everywhere = [instance for instance in matching if not instance.rule.ports]
@@ -97,7 +128,7 @@ class Rows:
         # Nobody speaks of the two: the host need not know the peer (invariant 10), unless both tenants only audit.
         if foreign and not matching and silent.verdict == DENY:
             return None
-        classes = self.classes_for(frozenset(tenant for tenant in (source.tenant, destination.tenant) if tenant))
+        classes = self._classes_between(source.tenant, destination.tenant)
         # Most classes hold the ports of none of these rules: only the others are decided one by one.
         speaking: dict[int, list[Instance]] = {}
         for instance in matching:

@@ -6,12 +6,14 @@ the same rules name share a row (design §5).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hostward.errors import CapacityError
-from hostward.model.slice import IDENTITY_UNKNOWN, ClassSet, Decision, PrefixKey, Row, TableKey
-from hostward.policy.rows import Rows
+from hostward.model.endpoint import Endpoint
+from hostward.model.slice import ClassSet, Decision, Row, TableKey
+from hostward.policy.memberships import bit_set
+from hostward.policy.rows import RowKey, Rows
 from hostward.policy.rule_index import Direction, RuleIndex
 from hostward.policy.subjects import Subject, Subjects, members
 from hostward.policy.syntax import Network
@@ -46,24 +48,42 @@ class Tables:
     ) -> dict[int, int]:
         """The rows of all ``peers`` by their identities; ``silence`` holds those of peers that no rule names."""
         table = dict(silence)
+        named: list[int] = []
         for index, signature in self._signatures(local, direction, peers).items():
             peer = self._subjects[index]
             row = self._row(local, peer, direction, signature)
             if row is not None:
                 table[peer.identity] = building.keep(row, self._rows)
-                building.known |= 1 << index
+                named.append(index)
+        building.known |= bit_set(named)
         return table
 
     def silence(self, building: Building, local: Subject, direction: Direction, peers: int) -> dict[int, int]:
         """The rows of those ``peers`` that a host knows though no rule names them: the default decides, and says so."""
         table: dict[int, int] = {}
+        silent: list[int] = []
         for index in members(peers):
             peer = self._subjects[index]
             row = self._row(local, peer, direction, ())
             if row is not None:
                 table[peer.identity] = building.keep(row, self._rows)
-                building.known |= 1 << index
+                silent.append(index)
+        building.known |= bit_set(silent)
         return table
+
+    def outline(self, local: Subject, direction: Direction, peers: int) -> Outline:
+        """What ``table`` with its ``silence`` would hold, without the rows themselves."""
+        signatures = self._signatures(local, direction, peers)
+        known = bit_set(signatures)
+        about = {(self._subjects[index].tenant, signature) for index, signature in signatures.items()}
+        for tenant in self._rows.known_in_silence(local.tenant):
+            theirs = peers & (self._subjects.of_tenant(tenant) if tenant else self._subjects.attached_to(""))
+            if theirs:
+                known |= theirs
+                about.add((tenant, ()))
+        if direction == "egress":
+            return Outline(known, frozenset((local.tenant, tenant, numbers) for tenant, numbers in about))
+        return Outline(known, frozenset((tenant, local.tenant, numbers) for tenant, numbers in about))
 
     def _row(self, local: Subject, peer: Subject, direction: Direction, signature: tuple[int, ...]) -> Row | None:
         pair = (local, peer) if direction == "egress" else (peer, local)
@@ -97,11 +117,27 @@ class Tables:
         return signatures
 
 
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """A table by whom it knows, a bit set, and what makes each of its rows."""
+
+    known: int
+    rows: frozenset[RowKey]
+
+
+@dataclass(frozen=True, slots=True)
+class Vicinity:
+    """A host's endpoints, by name, and everybody whom they can meet."""
+
+    endpoints: Sequence[Endpoint]
+    regions: Mapping[Network, Subject | None]  # prefixes, and who lies there
+    peers: Mapping[str, int]  # by network, as bit sets
+
+
 @dataclass(slots=True)
 class Building:
     """One host's slice while it is put together. ``known`` are the peers that its tables name, as a bit set."""
 
-    addresses: dict[PrefixKey, int] = field(default_factory=dict)
     class_sets: dict[int, ClassSet] = field(default_factory=dict)
     rows: dict[int, Row] = field(default_factory=dict)
     tables: dict[TableKey, dict[int, int]] = field(default_factory=dict)
@@ -119,8 +155,3 @@ class Building:
         elif present is not row and present != row:
             raise CapacityError("two rows of the policy share a number", hint="name one more port in any rule")
         return row.id
-
-    def surroundings(self, network: int, regions: Mapping[Network, Subject | None]) -> None:
-        """Note who lies in every prefix that no endpoint has; None is an unknown part of a pool."""
-        for prefix, subject in regions.items():
-            self.addresses[network, str(prefix)] = IDENTITY_UNKNOWN if subject is None else subject.identity

@@ -7,9 +7,15 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from tests.unit.controller.test_channel import ACME, _endpoint, site
 from tests.unit.model_enforcer import ModelEnforcer
 
+from hostward.agent.enforcement import Enforcement
+from hostward.agent.messages import Ack, Delta, Nack, Snapshot
+from hostward.controller.history import History
+from hostward.controller.host_view import Outcome
+from hostward.controller.publication import SliceCache
 from hostward.model.endpoint import Port
 from hostward.model.slice import IDENTITY_HOST
 from hostward.policy import compile_policy
@@ -62,6 +68,36 @@ def test_no_host_hears_of_a_number_that_is_not_on_the_disk(tmp_path: Path) -> No
             await here.agent("h1", ModelEnforcer())
             await controller.fleet.wait(1, ["h1"], 5)
             assert "deny|acme/later|0" in _kept(tmp_path)
+
+    asyncio.run(run())
+
+
+def test_a_host_gets_deltas_though_nothing_is_kept_and_a_snapshot_once_its_base_is_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    came: list[type[Snapshot | Delta]] = []
+    take = Enforcement.take
+
+    async def noted(self: Enforcement, message: Snapshot | Delta) -> Ack | Nack:
+        came.append(type(message))
+        return await take(self, message)
+
+    monkeypatch.setattr(Enforcement, "take", noted)
+
+    async def run() -> None:
+        async with site(tmp_path) as here:
+            controller = here.controller
+            controller.fleet.slices = SliceCache(0)
+            await here.agent("h1", ModelEnforcer())
+            for port in (b"80", b"81", b"82"):
+                rollout = await controller.apply([("a.yaml", ACME.replace(b"80", port))], "tester")
+                assert [host.outcome for host in rollout.hosts] == [Outcome.ENFORCED]
+            assert came == [Snapshot, Delta, Delta]
+            assert controller.fleet.slices.entries == 0
+            controller.fleet.history = History(policies=1)
+            rollout = await controller.apply([("a.yaml", ACME)], "tester")
+            assert [host.outcome for host in rollout.hosts] == [Outcome.ENFORCED]
+            assert came[3:] == [Snapshot]
 
     asyncio.run(run())
 

@@ -1,0 +1,89 @@
+"""What does not fit a host is refused, by what its slice takes: never by a bound that is larger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from tests.unit.policy.build import NOW, endpoint, policies
+
+from hostward.agent.limits import Limits
+from hostward.controller.capacity import Need, check
+from hostward.errors import CapacityError
+from hostward.model.slice import HostSlice
+from hostward.policy import Compiled, Extents, Numbers, compile_policy
+
+# The second allow adds nothing where the first speaks: the peers of both make rows of equal cells.
+TWICE = """
+tenant: acme
+groups: {web: role=web, front: tier=front}
+rules:
+  - allow web to own on tcp/80
+  - a-first: allow own to web on tcp/80
+  - allow own to front on tcp/80
+"""
+ENDPOINTS = (
+    endpoint("acme/web-1", "10.0.0.1", "h1", role="web", tier="front"),
+    endpoint("acme/web-2", "10.0.0.2", "h1", role="web"),
+    endpoint("acme/web-3", "10.0.0.3", "h1"),
+    endpoint("acme/web-4", "10.0.0.4", "h2", role="web"),
+)
+HOSTS = ("h1", "h2")
+
+
+def _compiled(text: str = TWICE) -> Compiled:
+    return compile_policy(policies(text), ENDPOINTS, Numbers.empty(), NOW)
+
+
+def _check(compiled: Compiled, limits: Callable[[str], Limits], made: list[str]) -> object:
+    def slice_for(host: str) -> HostSlice:
+        made.append(host)
+        return compiled.slice_for(host, 1)
+
+    return check(dict.fromkeys(HOSTS), 0, limits, Extents(compiled).of, slice_for)
+
+
+def test_no_slice_is_made_where_the_bound_fits() -> None:
+    made: list[str] = []
+    _check(_compiled(), lambda _host: Limits(), made)
+    assert made == []
+
+
+def test_a_slice_that_fits_is_taken_though_its_bound_does_not() -> None:
+    compiled = _compiled()
+    taken = Need.of(compiled.slice_for("h1", 1))
+    assert Need.most(Extents(compiled).of("h1")).limits.decisions > taken.limits.decisions
+    made: list[str] = []
+    needs = _check(compiled, lambda host: taken.limits if host == "h1" else Limits(), made)
+    assert made == ["h1"]
+    assert isinstance(needs, dict)
+    assert needs["h1"] == taken
+
+
+def test_what_is_one_short_is_refused_exactly() -> None:
+    compiled = _compiled()
+    taken = Need.of(compiled.slice_for("h1", 1)).limits
+    for field, amount in (("decisions", taken.decisions), ("cells", taken.cells), ("prefixes", taken.prefixes)):
+        short = replace(taken, **{field: amount - 1})
+        with pytest.raises(CapacityError, match=f"{amount} {field}, the host can hold {amount - 1}"):
+            _check(compiled, lambda host, short=short: short if host == "h1" else Limits(), [])
+
+
+def test_of_several_hosts_the_worst_is_named_and_the_others_counted() -> None:
+    limits = {"h1": Limits(flows=40_000), "h2": Limits(flows=1_000)}
+    made: list[str] = []
+    with pytest.raises(CapacityError, match=r"host h2: .*16384 flows, the host can hold 1000") as refusal:
+        _check(_compiled(), lambda host: limits[host], made)
+    assert "1 more may not hold it either" in str(refusal.value)
+    assert made == ["h2"]
+
+
+def test_a_quota_of_the_policy_is_found_without_a_slice() -> None:
+    """The ports that two tenants' rules cut are counted where they meet, which is on a host."""
+    rules = "".join(f"  - allow internet to web on tcp/{port}\n" for port in range(1, 2_200, 2))
+    crowded = _compiled(f"tenant: acme\ngroups: {{web: role=web}}\nrules:\n{rules}")
+    with pytest.raises(CapacityError, match="cut a protocol's ports"):
+        Extents(crowded).of("h1")
+    with pytest.raises(CapacityError, match="cut a protocol's ports"):
+        crowded.slice_for("h1", 1)
