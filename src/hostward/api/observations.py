@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
+from hostward.api.answers.flows import Observed
+from hostward.api.answers.flows import Party as PartyAnswer
+from hostward.api.answers.plans import FailingAssertion as FailingAssertionAnswer
+from hostward.api.answers.plans import Impact as ImpactAnswer
+from hostward.api.answers.plans import ImpactCounts, ObservedImpact
 from hostward.controller.flow_impact import FlowImpact, Impact
 from hostward.controller.proofs import FailingAssertion
 from hostward.model.observed import ObservedFlow, Party
@@ -13,30 +19,37 @@ from hostward.policy.port_names import port_text
 LISTED = 1_000
 
 
-def impact(found: FlowImpact) -> dict[str, object]:
+def impact(found: FlowImpact) -> ObservedImpact:
     """What a change does to the flows that were seen."""
-    lists = {"broken": found.broken, "opened": found.opened, "would_deny": found.would_deny}
-    return {
-        "window_s": found.window_s,
-        "known_since": time_text(found.known_since),
-        "seen": found.seen,
-        "evicted": found.evicted,
-        **{name: [_impact(one) for one in flows[:LISTED]] for name, flows in lists.items()},
-        "counts": {name: len(flows) for name, flows in lists.items()},
-        "truncated": any(len(flows) > LISTED for flows in lists.values()),
-    }
+    lists = (found.broken, found.opened, found.would_deny)
+    broken, opened, would_deny = ([_impact(one) for one in flows[:LISTED]] for flows in lists)
+    return ObservedImpact(
+        window_s=found.window_s,
+        known_since=time_text(found.known_since),
+        seen=found.seen,
+        evicted=found.evicted,
+        broken=broken,
+        opened=opened,
+        would_deny=would_deny,
+        counts=ImpactCounts(broken=len(found.broken), opened=len(found.opened), would_deny=len(found.would_deny)),
+        truncated=any(len(flows) > LISTED for flows in lists),
+    )
 
 
-def _impact(one: Impact) -> dict[str, object]:
-    return {**flow(one.flow), "after": one.verdict, "after_rules": list(one.rules)}
+def _impact(one: Impact) -> ImpactAnswer:
+    return ImpactAnswer(**_fields(one.flow), after=one.verdict, after_rules=list(one.rules))
 
 
-def flow(seen: ObservedFlow) -> dict[str, object]:
+def flow(seen: ObservedFlow) -> Observed:
     """One observed flow; ``port`` is as a rule writes it."""
+    return Observed(**_fields(seen))
+
+
+def _fields(seen: ObservedFlow) -> dict[str, Any]:
     return {
         "network": seen.network,
-        "from": _party(seen.source),
-        "to": _party(seen.destination),
+        "source": _party(seen.source),
+        "destination": _party(seen.destination),
         "port": port_text(seen.protocol, seen.port),
         "first_seen": time_text(seen.first_seen),
         "last_seen": time_text(seen.last_seen),
@@ -50,20 +63,20 @@ def flow(seen: ObservedFlow) -> dict[str, object]:
     }
 
 
-def failing(found: FailingAssertion) -> dict[str, object]:
+def failing(found: FailingAssertion) -> FailingAssertionAnswer:
     """One assertion that would not hold."""
     place = found.result.assertion.place
-    return {
-        "policy": found.result.policy,
-        "text": found.result.assertion.text,
-        "place": f"{place.file}:{place.line}:{place.column}",
-        "counter_example": found.result.counter_example,
-        "before": found.before,
-    }
+    return FailingAssertionAnswer(
+        policy=found.result.policy,
+        text=found.result.assertion.text,
+        place=f"{place.file}:{place.line}:{place.column}",
+        counter_example=found.result.counter_example,
+        before=found.before,
+    )
 
 
-def _party(party: Party) -> dict[str, object]:
-    return {"name": str(party), "endpoint": party.endpoint or None, "ip": party.address, "prefix": party.prefix or None}
+def _party(party: Party) -> PartyAnswer:
+    return PartyAnswer(name=str(party), endpoint=party.endpoint or None, ip=party.address, prefix=party.prefix or None)
 
 
 def time_text(moment: datetime) -> str:

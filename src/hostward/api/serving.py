@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 TOKEN_MIN_CHARACTERS = 32
 # Whose token a text is; None if it does not count. Raises AccessError if it counts and grants nothing.
 Authenticate = Callable[[str], Awaitable[Principal | None]]
+# Puts on record that somebody at an address was refused: the reason, and whom they said they were, if they did.
+Refused = Callable[[str, str, str], Awaitable[None]]
+_UNAUTHORIZED = "the token is missing, wrong, expired or revoked"
 _UNAUTHORIZED_HINT = "send it as `Authorization: Bearer TOKEN`"
 
 
@@ -40,6 +43,7 @@ class RemoteApi:
     certificate: Path
     key: Path
     authenticate: Authenticate
+    refused: Refused
 
 
 def read_token(path: Path) -> str:
@@ -67,7 +71,7 @@ async def serving(app: ASGIApp, path: Path, remote: RemoteApi | None = None) -> 
     if remote is not None:
         family = socket.AF_INET6 if ":" in remote.address else socket.AF_INET
         listening = socket.create_server((remote.address, remote.port), family=family)
-        config = _config(BearerGate(app, remote.authenticate))
+        config = _config(BearerGate(app, remote.authenticate, remote.refused))
         config.ssl_certfile, config.ssl_keyfile = remote.certificate, remote.key
         servers.append((_Server(config), listening))
     tasks = [asyncio.create_task(server.serve(sockets=[listening])) for server, listening in servers]
@@ -83,9 +87,10 @@ async def serving(app: ASGIApp, path: Path, remote: RemoteApi | None = None) -> 
 class BearerGate:
     """Lets only requests with a token that counts through to ``app``; refusals are logged with the peer's address."""
 
-    def __init__(self, app: ASGIApp, authenticate: Authenticate) -> None:
+    def __init__(self, app: ASGIApp, authenticate: Authenticate, refused: Refused) -> None:
         self._app = app
         self._authenticate = authenticate
+        self._refused = refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -93,20 +98,21 @@ class BearerGate:
             return
         given = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
         kind, _, token = given.partition(" ")
+        host, port = scope.get("client") or ("?", 0)
         try:
             principal = await self._authenticate(token) if kind == "Bearer" else None
         except AccessError as error:
-            host, port = scope.get("client") or ("?", 0)
             log.warning("api: refused %s:%s: %s", host, port, error)
+            await self._refused(host, error.what, error.subject)
             await _refuse(send, 403, error.what, error.subject, error.hint)
             return
-        if principal is not None:
-            scope[PRINCIPAL] = principal
-            await self._app(scope, receive, send)
+        if principal is None:
+            log.warning("api: refused %s:%s: no valid token", host, port)
+            await self._refused(host, _UNAUTHORIZED, "")
+            await _refuse(send, 401, _UNAUTHORIZED, "", _UNAUTHORIZED_HINT)
             return
-        host, port = scope.get("client") or ("?", 0)
-        log.warning("api: refused %s:%s: no valid token", host, port)
-        await _refuse(send, 401, "the token is missing, wrong, expired or revoked", "", _UNAUTHORIZED_HINT)
+        scope[PRINCIPAL] = principal
+        await self._app(scope, receive, send)
 
 
 async def _refuse(send: Send, status: int, what: str, subject: str, hint: str) -> None:

@@ -5,11 +5,16 @@ A name of somebody else's and one that does not exist get the same answer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from ipaddress import ip_address
+from typing import Protocol, TypeVar
 
+from hostward.api import views
+from hostward.api.answers.objects import RevisionRow
+from hostward.api.answers.plans import PlanAnswer
+from hostward.api.answers.rollouts import HostRollout, RolloutAnswer
 from hostward.controller.flow_impact import FlowImpact, Impact
+from hostward.controller.publisher import Rollout
 from hostward.controller.service import Controller
 from hostward.errors import NotFoundError, UsageError
 from hostward.model.endpoint import Endpoint
@@ -17,9 +22,17 @@ from hostward.model.observed import ObservedFlow
 from hostward.policy import Explanation, PolicySet
 from hostward.policy.subjects import every_rule
 
-Row = Mapping[str, object]
-
 ANOTHERS = "another tenant's"
+
+
+class _Owned(Protocol):
+    """A row that belongs to a tenant."""
+
+    @property
+    def tenant(self) -> str: ...
+
+
+_R = TypeVar("_R", bound=_Owned)
 
 
 def owner(name: str) -> str:
@@ -39,43 +52,46 @@ def find_endpoint(controller: Controller, name: str, own: frozenset[str] | None)
     return found[0]
 
 
-def rows(found: list[dict[str, object]], own: frozenset[str] | None) -> list[dict[str, object]]:
+def rows(found: list[_R], own: frozenset[str] | None) -> list[_R]:
     """The rows of objects that belong to tenants."""
-    return found if own is None else [row for row in found if row.get("tenant", row["name"]) in own]
+    return found if own is None else [row for row in found if row.tenant in own]
 
 
-def revisions(found: list[dict[str, object]], own: frozenset[str] | None, me: str) -> list[dict[str, object]]:
+def revisions(found: list[RevisionRow], own: frozenset[str] | None, me: str) -> list[RevisionRow]:
     """History: of others' revisions only that there was one, and when."""
     if own is None:
         return found
-    return [row if row["author"] == me else {**row, "author": "", "summary": ""} for row in found]
+    return [row if row.author == me else row.model_copy(update={"author": "", "summary": ""}) for row in found]
 
 
-def hosts(
-    controller: Controller, outcomes: list[dict[str, object]], own: frozenset[str] | None
-) -> list[dict[str, object]]:
+def hosts(controller: Controller, outcomes: list[HostRollout], own: frozenset[str] | None) -> list[HostRollout]:
     """A rollout's hosts: those that carry an endpoint of the tenants."""
     if own is None:
         return outcomes
     carrying = {endpoint.host for endpoint in controller.endpoints.values() if endpoint.tenant in own}
-    return [row for row in outcomes if row["host"] in carrying]
+    return [row for row in outcomes if row.host in carrying]
 
 
-def plan(answer: dict[str, object], policies: PolicySet, own: frozenset[str] | None) -> dict[str, object]:
+def rollout(controller: Controller, made: Rollout, own: frozenset[str] | None) -> RolloutAnswer:
+    """A committed revision, and how far it has come."""
+    outcomes = [views.outcome(host) for host in made.hosts]
+    return RolloutAnswer(revision=made.revision, hosts=hosts(controller, outcomes, own))
+
+
+def plan(answer: PlanAnswer, policies: PolicySet, own: frozenset[str] | None) -> PlanAnswer:
     """A plan's flows between groups and its changes; assertions and observed flows are the caller's to leave out."""
     if own is None:
         return answer
-    flows, changes = answer["flows"], answer["changes"]
-    assert isinstance(changes, list)
-    shown = None
-    if isinstance(flows, list):
-        shown = [
+    flows = None
+    if answer.flows is not None:
+        flows = [
             flow
-            for flow in flows
-            if (owner(flow["from"]) in own or owner(flow["to"]) in own)
-            and all(_public(policies, str(flow[side]), own) for side in ("from", "to"))
+            for flow in answer.flows
+            if (owner(flow.source) in own or owner(flow.destination) in own)
+            and all(_public(policies, name, own) for name in (flow.source, flow.destination))
         ]
-    return {**answer, "flows": shown, "changes": [change for change in changes if owner(change["rule"]) in own]}
+    changes = [change for change in answer.changes if owner(change.rule) in own]
+    return answer.model_copy(update={"flows": flows, "changes": changes})
 
 
 def impact(found: FlowImpact, own: frozenset[str] | None) -> FlowImpact:

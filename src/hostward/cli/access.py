@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote
@@ -18,6 +19,9 @@ access_app = typer.Typer(no_args_is_help=True, help="Who may do what: API tokens
 token_app = typer.Typer(no_args_is_help=True, help="Make and revoke API tokens.")
 access_app.add_typer(token_app, name="token")
 audit_app = typer.Typer(invoke_without_command=True, help="Who changed what, and what was refused.")
+
+# As many records as the API gives at once.
+_PAGE = 1_000
 
 Server = Annotated[str, typer.Option(help="The controller: unix:///run/hostward/api.sock or https://HOST:PORT.")]
 Output = Annotated[Format, typer.Option("--output", "-o", help="The form of the answer.")]
@@ -53,7 +57,16 @@ def list_tokens(server: Server = "", output: Output = Format.TABLE) -> None:
 def audit(context: typer.Context, server: Server = "", output: Output = Format.TABLE) -> None:
     """Show the audit log, oldest first."""
     if context.invoked_subcommand is None:
-        show(Client(server).call("GET", "/v1/audit"), output, "audit")
+        show(list(_records(Client(server))), output, "audit")
+
+
+def _records(client: Client) -> Iterator[Mapping[str, object]]:
+    """The whole log, page by page."""
+    after: int | None = 0
+    while after is not None:
+        page = client.call("GET", f"/v1/audit?after={after}&limit={_PAGE}")
+        yield from page["records"]
+        after = page["next"]
 
 
 @audit_app.command("verify")

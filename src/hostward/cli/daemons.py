@@ -179,7 +179,9 @@ def _remote_api(config: RemoteApiConfig | None, controller: Controller, operator
             return await sign_ins.authenticate(token)
         return known
 
-    return RemoteApi(config.address, config.port, config.certificate, config.key, authenticate)
+    return RemoteApi(
+        config.address, config.port, config.certificate, config.key, authenticate, controller.refusals.note_peer
+    )
 
 
 def _run(work: Coroutine[object, object, None]) -> None:

@@ -39,7 +39,18 @@ _COLUMNS = {
     "hosts": ("name", "state", "connected", "revision", "repairs", "refused"),
     "rules": ("id", "state", "text"),
     "revisions": ("revision", "time", "author", "summary"),
-    "audit": ("name", "time", "who", "action", "objects", "summary", "result", "revision_before", "revision_after"),
+    "audit": (
+        "name",
+        "time",
+        "who",
+        "action",
+        "objects",
+        "summary",
+        "result",
+        "count",
+        "revision_before",
+        "revision_after",
+    ),
 }
 
 

@@ -6,11 +6,11 @@ Owns the pairing of ``State`` with the store. It must not know what a change mea
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from hostward.store.audit import AuditRecord
+from hostward.store.audit import AuditRecord, Verified, verify
 from hostward.store.protocol import Store
 from hostward.store.records import (
     AccessTokenRecord,
@@ -25,6 +25,8 @@ from hostward.store.records import (
 )
 
 Clock = Callable[[], datetime]
+# So many records of the audit log are read at once to verify it.
+AUDIT_PAGE = 1_000
 
 
 def utc_now() -> datetime:
@@ -85,12 +87,25 @@ class Ledger:
         self._access_tokens = {**self._access_tokens, token.name: token}
 
     async def put_audit(self, entry: AuditEntry) -> None:
-        """Record a refusal."""
+        """Record refusals."""
         await asyncio.to_thread(self._store.put_audit, entry)
 
-    async def audit(self) -> Sequence[AuditRecord]:
-        """The audit log, oldest first."""
-        return await asyncio.to_thread(self._store.audit)
+    async def audit(self, after: int, limit: int) -> Sequence[AuditRecord]:
+        """At most ``limit`` records of the audit log with numbers above ``after``, oldest first."""
+        return await asyncio.to_thread(self._store.audit, after, limit)
+
+    async def verify_audit(self, head: str = "") -> Verified:
+        """Verify the whole audit log; raises what ``store.audit.verify`` raises.
+
+        Read in pages, so that it neither lies in memory whole nor holds up who writes.
+        """
+        return await asyncio.to_thread(verify, self._audit_records(), head)
+
+    def _audit_records(self) -> Iterator[AuditRecord]:
+        after = 0
+        while page := self._store.audit(after, AUDIT_PAGE):
+            yield from page
+            after = page[-1].number
 
     async def redeem_token(self, secret_hash: str, host: str, now: datetime) -> TokenRecord:
         """Use up a join token. Raises EnrolmentError."""

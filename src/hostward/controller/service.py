@@ -22,6 +22,7 @@ from hostward.controller.membership import Membership
 from hostward.controller.observed import Observed
 from hostward.controller.proofs import FailingAssertion, FailingAssertions, described, failing, permit
 from hostward.controller.publisher import Plan, Publisher, Rollout, parse_stored
+from hostward.controller.refusals import Refusals
 from hostward.errors import ConflictError, NotFoundError, PolicyError
 from hostward.model.endpoint import Endpoint
 from hostward.policy import (
@@ -46,6 +47,7 @@ class Controller:
         self.fleet = fleet
         self.flows = Flows()
         self.access = AccessTokens(ledger, membership.clock)
+        self.refusals = Refusals(ledger, membership.clock)
         self.observed = Observed(membership.now)
         self._publisher = Publisher(ledger, fleet, self.flows, self.observed, membership.clock)
         self.attachments = Attachments(ledger, membership, fleet, self._publisher)
@@ -57,9 +59,10 @@ class Controller:
         self._confirmation.watch()
 
     async def stop(self) -> None:
-        """Stop the timers. Hosts go on enforcing."""
+        """Stop the timers, and write what is still only counted. Hosts go on enforcing."""
         self._publisher.stop()
         self._confirmation.stop()
+        await self.refusals.stop()
 
     @property
     def policies(self) -> PolicySet:

@@ -51,16 +51,25 @@ def successor_record(last: AuditRecord | None, entry: AuditEntry, before: int, a
     return replace(unsealed, hash=_hash(unsealed))
 
 
-def verify(records: Iterable[AuditRecord], head: str = "") -> str:
-    """The hash of the newest record. Raises StoreError naming the first record at which the chain breaks.
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A chain that is whole: the hash of its newest record, and how many there are."""
+
+    head: str
+    records: int
+
+
+def verify(records: Iterable[AuditRecord], head: str = "") -> Verified:
+    """Follow the chain from its start. Raises StoreError naming the first record at which it breaks.
 
     With ``head``, a hash that an earlier call returned, that record must still be there.
     """
-    newest, seen = GENESIS, set[str]()
-    for expected, record in enumerate(records, 1):
+    newest, number, head_seen = GENESIS, 0, head in ("", GENESIS)
+    for record in records:
+        number += 1
         why = ""
-        if record.number != expected:
-            why = f"record {expected} is missing"
+        if record.number != number:
+            why = f"record {number} is missing"
         elif record.previous != newest:
             why = "it does not hold the hash of the record before it"
         elif record.hash != _hash(record):
@@ -72,16 +81,20 @@ def verify(records: Iterable[AuditRecord], head: str = "") -> str:
                 hint="compare with a backup from before",
             )
         newest = record.hash
-        seen.add(newest)
-    if head and head not in seen:
+        head_seen = head_seen or newest == head
+    if not head_seen:
         raise StoreError(
             f"the audit log does not hold the record of head {head}",
             subject="audit log",
             hint="its end was cut off, or it is another log; compare with a backup",
         )
-    return newest
+    return Verified(newest, number)
 
 
 def _hash(record: AuditRecord) -> str:
     # Field order is the order of the dataclasses, numbers and text have one encoding: the same record, the same bytes.
-    return hashlib.sha256(msgspec.json.encode(replace(record, hash=""))).hexdigest()
+    body = msgspec.to_builtins(replace(record, hash=""))
+    if record.entry.count == 1:
+        # As it was before there was a count: the logs of earlier versions stay whole.
+        del body["entry"]["count"]
+    return hashlib.sha256(msgspec.json.encode(body)).hexdigest()

@@ -118,10 +118,10 @@ class MemoryStore:
         with self._lock:
             self._append(entry, self._state.revision, self._state.revision)
 
-    def audit(self) -> Sequence[AuditRecord]:
+    def audit(self, after: int, limit: int) -> Sequence[AuditRecord]:
         """See ``Store.audit``."""
         with self._lock:
-            return tuple(self._audit)
+            return tuple(self._audit[after : after + max(limit, 0)])
 
     def close(self) -> None:
         """Nothing to let go of."""

@@ -76,11 +76,14 @@ class Store(Protocol):
         ...
 
     def put_audit(self, entry: AuditEntry) -> None:
-        """Record what changed nothing: a refusal."""
+        """Record what changed nothing: refusals."""
         ...
 
-    def audit(self) -> Sequence[AuditRecord]:
-        """The whole audit log, oldest first, as it stands there: whoever reads it verifies it."""
+    def audit(self, after: int, limit: int) -> Sequence[AuditRecord]:
+        """At most ``limit`` records of the audit log with numbers above ``after``, oldest first.
+
+        They are as they stand there: whoever relies on them verifies the chain.
+        """
         ...
 
     def close(self) -> None:

@@ -78,7 +78,7 @@ class AccessTokenRecord:
 
 
 class AuditResult(Enum):
-    """What became of a change."""
+    """What became of what was asked for."""
 
     DONE = "done"
     REFUSED = "refused"
@@ -86,7 +86,10 @@ class AuditResult(Enum):
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """What the audit log is to say of one change, done or refused. ``who`` tells how they were authenticated, too."""
+    """What the audit log is to say of one change or refusal. ``who`` tells how they were authenticated, too.
+
+    ``count`` is how many refusals alike it stands for, of which ``time`` is the last's.
+    """
 
     time: datetime
     who: str
@@ -94,6 +97,7 @@ class AuditEntry:
     objects: tuple[str, ...]
     summary: str
     result: AuditResult
+    count: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -223,10 +223,12 @@ class SqliteStore:
         with self._transaction() as db:
             _append_without_revision(db, entry)
 
-    def audit(self) -> Sequence[AuditRecord]:
+    def audit(self, after: int, limit: int) -> Sequence[AuditRecord]:
         """See ``Store.audit``."""
         with self._transaction() as db:
-            rows = db.execute("SELECT record FROM audit ORDER BY number").fetchall()
+            rows = db.execute(
+                "SELECT record FROM audit WHERE number > ? ORDER BY number LIMIT ?", (after, max(limit, 0))
+            ).fetchall()
         return tuple(msgspec.json.decode(row, type=AuditRecord) for (row,) in rows)
 
     def close(self) -> None:

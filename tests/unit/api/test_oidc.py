@@ -219,13 +219,19 @@ def test_the_gate_says_403_to_who_is_granted_nothing_and_401_to_who_is_nobody(tm
         async def root(request: Request) -> str:
             return str(request.scope["hostward.principal"].id)
 
-        gate = BearerGate(app, provider.sign_ins().authenticate)
+        refused: list[str] = []
+
+        async def note(_: str, what: str, subject: str) -> None:
+            refused.append(what)
+
+        gate = BearerGate(app, provider.sign_ins().authenticate, note)
         async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=gate), base_url="http://hostward") as client:
             answers = [
                 (await client.get("/", headers={"Authorization": f"Bearer {token}"})).status_code
                 for token in (provider.token(), provider.token(groups=[]), provider.token(aud="another"))
             ]
         assert answers == [200, 403, 401]
+        assert len(refused) == 2
 
     with_provider(tmp_path, work)
 

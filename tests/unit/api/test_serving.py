@@ -30,6 +30,10 @@ async def _known(token: str) -> Principal | None:
     return Principal("t", Authentication.TOKEN, Role.AUDITOR) if token == TOKEN else None
 
 
+async def _unrecorded(_address: str, _what: str, _subject: str) -> None:
+    """What is recorded is test_refusals.py's."""
+
+
 def _app() -> FastAPI:
     app = FastAPI()
 
@@ -42,7 +46,7 @@ def _app() -> FastAPI:
 
 def _status(header: dict[str, str]) -> int:
     async def ask() -> int:
-        transport = httpx2.ASGITransport(app=BearerGate(_app(), _known))
+        transport = httpx2.ASGITransport(app=BearerGate(_app(), _known, _unrecorded))
         async with httpx2.AsyncClient(transport=transport, base_url="http://hostward") as client:
             return (await client.get("/", headers=header)).status_code
 
@@ -119,7 +123,7 @@ def _certificate(folder: Path) -> RemoteApi:
     (folder / "api.key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    return RemoteApi("127.0.0.1", port, folder / "api.crt", folder / "api.key", _known)
+    return RemoteApi("127.0.0.1", port, folder / "api.crt", folder / "api.key", _known, _unrecorded)
 
 
 def test_beyond_this_machine_there_is_tls_and_the_token(tmp_path: Path) -> None:

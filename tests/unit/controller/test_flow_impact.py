@@ -29,7 +29,8 @@ def sources(text: str) -> list[tuple[str, bytes]]:
 
 async def planned_change(here: Lone, policies: PolicySet) -> dict[str, object]:
     failing = await here.controller.failing(policies)
-    return await views.plan(here.controller, policies, failing, await here.controller.impact(policies, HOUR_S))
+    impact = await here.controller.impact(policies, HOUR_S)
+    return (await views.plan(here.controller, policies, failing, impact)).model_dump()
 
 
 def test_a_plan_names_the_seen_flows_that_it_would_break_and_open(tmp_path: Path) -> None:

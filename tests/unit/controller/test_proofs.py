@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tests.unit.controller.lone import Lone, endpoint, lone, run
 
-from hostward.api import views
+from hostward.api import listings, views
 from hostward.controller.proofs import FailingAssertions
 from hostward.errors import PolicyError
 
@@ -27,7 +27,7 @@ def sources(text: str) -> list[tuple[str, bytes]]:
 
 
 async def newest(here: Lone) -> dict[str, object]:
-    return (await views.objects(here.controller, "revisions"))[0]
+    return (await listings.revisions(here.controller))[0].model_dump()
 
 
 def test_an_apply_is_blocked_unless_it_is_said_and_then_history_says_who_and_what(tmp_path: Path) -> None:
@@ -69,7 +69,9 @@ def test_what_failed_before_blocks_too_and_is_told_apart(tmp_path: Path) -> None
         assert second.message == "the assertion does not hold: always web to db on tcp/9"
         policies = await here.controller.parse(sources(worse))
         impact = await here.controller.impact(policies, 60.0)
-        planned = await views.plan(here.controller, policies, await here.controller.failing(policies), impact)
+        planned = (
+            await views.plan(here.controller, policies, await here.controller.failing(policies), impact)
+        ).model_dump()
         assert [(f["text"], f["before"]) for f in planned["failing_assertions"]] == [
             ("never internet to db", True),
             ("always web to db on tcp/9", False),

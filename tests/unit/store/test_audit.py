@@ -1,5 +1,6 @@
 """The audit log's chain, in both stores: written with the change, and broken by whatever somebody does to it."""
 
+import hashlib
 import sqlite3
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -9,7 +10,7 @@ import msgspec
 import pytest
 
 from hostward.errors import ConflictError, StoreError
-from hostward.store.audit import GENESIS, AuditRecord, verify
+from hostward.store.audit import GENESIS, AuditRecord, Verified, successor_record, verify
 from hostward.store.memory import MemoryStore
 from hostward.store.records import AccessTokenRecord, AuditEntry, AuditResult, Change, PolicySource
 from hostward.store.sqlite import SqliteStore
@@ -32,7 +33,7 @@ def fill(store):
     store.commit(1, Change(NOON, "socket:root", "delete tenant acme", sources={}))
     token = AccessTokenRecord("t", "h", "auditor", (), NOON + timedelta(days=1))
     store.put_access_token(token, replace(REFUSAL, result=AuditResult.DONE))
-    return store.audit()
+    return store.audit(0, 100)
 
 
 def test_each_change_and_refusal_is_one_record(store):
@@ -45,15 +46,15 @@ def test_each_change_and_refusal_is_one_record(store):
         (4, "token:x", ("tenant evil",), 2, 2),
     ]
     assert records[1].entry.result is AuditResult.REFUSED
-    assert verify(records) == records[-1].hash
+    assert verify(records) == Verified(records[-1].hash, 4)
     assert [token.name for token in store.access_tokens()] == ["t"]
 
 
 def test_a_commit_that_did_not_happen_leaves_no_record(store):
     with pytest.raises(ConflictError):
         store.commit(7, Change(NOON, "token:ci", "apply", sources={"acme": ACME}))
-    assert store.audit() == ()
-    assert verify(()) == GENESIS
+    assert store.audit(0, 100) == ()
+    assert verify(()) == Verified(GENESIS, 0)
 
 
 def forged(record):
@@ -65,6 +66,7 @@ def forged(record):
         "objects": (),
         "summary": "may",
         "result": AuditResult.DONE,
+        "count": 2,
     }.items():
         yield replace(record, entry=replace(record.entry, **{field: value}))
     for field, value in {
@@ -95,8 +97,8 @@ def test_a_record_taken_out_is_missed(store):
 
 def test_a_cut_off_end_is_seen_only_by_who_knows_a_later_head(store):
     records = fill(store)
-    assert verify(records[:-1]) == records[-2].hash
-    assert verify(records, records[1].hash) == records[-1].hash
+    assert verify(records[:-1]).head == records[-2].hash
+    assert verify(records, records[1].hash).head == records[-1].hash
     with pytest.raises(StoreError, match="does not hold the record of head"):
         verify(records[:-1], records[-1].hash)
 
@@ -130,5 +132,34 @@ def test_a_file_of_schema_two_is_taken_over_whole(tmp_path):
     store = SqliteStore(path)
     assert store.redeem_token("h", "alpha", NOON - timedelta(hours=1)).used_by == "alpha"
     store.commit(1, Change(NOON, "token:ci", "apply", sources={}))
-    assert verify(store.audit()) == store.audit()[-1].hash
+    assert verify(store.audit(0, 9)).head == store.audit(0, 9)[-1].hash
     store.close()
+
+
+def test_pages_follow_each_other_without_gap_or_repetition(store):
+    records = fill(store)
+    assert store.audit(0, 3) == records[:3]
+    assert store.audit(3, 3) == records[3:]
+    assert store.audit(4, 3) == ()
+    assert store.audit(2**63 - 1, 3) == ()
+    assert store.audit(0, 0) == ()
+
+
+def test_a_count_is_sealed_too_and_comes_back(store):
+    store.put_audit(replace(REFUSAL, count=7))
+    (record,) = store.audit(0, 9)
+    assert record.entry.count == 7
+    with pytest.raises(StoreError, match="its hash differs"):
+        verify((replace(record, entry=replace(record.entry, count=1)),))
+
+
+def test_a_record_from_before_there_was_a_count_is_still_whole():
+    """Written down as version 3 of the schema first had it."""
+    written = (
+        b'{"number":1,"entry":{"time":"2026-05-04T12:00:00Z","who":"token:x","action":"apply","objects":["tenant evil"],'
+        b'"summary":"may not","result":"refused"},"revision_before":1,"revision_after":1,"previous":"%s","hash":"%s"}'
+    )
+    sealed = hashlib.sha256(written % (GENESIS.encode(), b"")).hexdigest()
+    record = msgspec.json.decode(written % (GENESIS.encode(), sealed.encode()), type=AuditRecord)
+    assert verify((record,)) == Verified(sealed, 1)
+    assert successor_record(None, REFUSAL, 1, 1) == record

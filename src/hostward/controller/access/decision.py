@@ -38,7 +38,7 @@ class Action(Enum):
     CHANGE_ACCESS = "change-access"
 
 
-# Refusals of these are kept in the audit log.
+# Of these every refusal is kept in the audit log, of the others only that somebody may not.
 CHANGES = frozenset(Action) - {
     Action.READ_POLICY,
     Action.READ_ENDPOINTS,

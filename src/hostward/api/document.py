@@ -1,0 +1,47 @@
+"""The API's OpenAPI document: FastAPI's own, without what it says of itself and Hostward does otherwise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+
+from hostward.api.answers.refusals import Refusal
+
+_REFUSAL = f"#/components/schemas/{Refusal.__name__}"
+# FastAPI's body for a malformed request; here that is a 400 with the body of every error.
+_NOT_OURS = ("HTTPValidationError", "ValidationError")
+
+
+class DocumentedApi(FastAPI):
+    """An application whose document names the errors that its operations really answer."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The document, made once."""
+        if self.openapi_schema is None:
+            document = super().openapi()
+            for item in document["paths"].values():
+                for operation in item.values():
+                    _drop_foreign_refusal(operation["responses"])
+            for name in _NOT_OURS:
+                document["components"]["schemas"].pop(name, None)
+            _name_doors(document)
+        return super().openapi()
+
+
+def _drop_foreign_refusal(responses: dict[str, Any]) -> None:
+    malformed = responses.get("422")
+    if malformed is not None and malformed["content"]["application/json"]["schema"].get("$ref") != _REFUSAL:
+        del responses["422"]
+
+
+def _name_doors(document: dict[str, Any]) -> None:
+    """Say how a caller is known. On the Unix socket it needs nothing, beyond it a bearer token."""
+    document["components"]["securitySchemes"] = {
+        "token": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "An API token, or a JWT of the configured issuer. On the Unix socket nothing is needed.",
+        }
+    }
+    document["security"] = [{"token": []}]
