@@ -32,6 +32,8 @@ class Fleet:
         self.on_events = on_events
         # Whatever a slice refers to must be on the disk before a host has it.
         self.before_sending: Callable[[], Awaitable[None]] = _nothing
+        # A host has the newest revision's number with another content, and would refuse to change it.
+        self.on_other_content: Callable[[], None] = lambda: None
         self._sessions: dict[str, Session] = {}
         self._views: dict[str, HostView] = {}
         self.history = History()

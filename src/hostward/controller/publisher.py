@@ -83,7 +83,11 @@ class Publisher:
         self._keeping = asyncio.Lock()
         self._needs: Mapping[str, Need] = {}
         fleet.on_events = self._on_events
+        # The revision that an earlier run of the controller committed, while it is the head; 0: there is none.
+        self._inherited = 0
+        self._succession: asyncio.Task[None] | None = None
         fleet.before_sending = self._keep_numbers
+        fleet.on_other_content = self._succeed_inherited
 
     async def start(self) -> None:
         """Publish the head exactly as it was committed.
@@ -98,11 +102,13 @@ class Publisher:
             endpoints = _published(state.endpoints, state.hosts)
             compiled = await asyncio.to_thread(compile_policy, self.policies, endpoints, self._numbers, head.time)
             self._publish(Publication(state.revision, compiled, self._fleet.slices))
+            self._inherited = state.revision
 
     def stop(self) -> None:
         """Stop the clockwork."""
-        if self._clockwork is not None:
-            self._clockwork.cancel()
+        for task in (self._clockwork, self._succession):
+            if task is not None:
+                task.cancel()
 
     async def commit(self, plan: Plan) -> int:
         """Compile, check, write and publish; the caller holds ``Ledger.changing``. Whatever fails, nothing changed."""
@@ -219,6 +225,23 @@ class Publisher:
                 await self.commit(Plan("hostward", "a rule's time ended"))
         except HostwardError:
             log.exception("a rule's time ended, and the revision without it could not be made")
+
+    def _succeed_inherited(self) -> None:
+        """A host has the inherited revision as an earlier version compiled it: the same state gets a new number.
+
+        Once in a controller's life at most, so that no host can make revisions by claiming another content.
+        """
+        inherited, self._inherited = self._inherited, 0
+        if inherited and self._head is not None and self._head.revision == inherited:
+            self._succession = asyncio.create_task(self._succeed(inherited), name="succession")
+
+    async def _succeed(self, inherited: int) -> None:
+        try:
+            async with self._ledger.changing:
+                if self._ledger.state.revision == inherited:
+                    await self.commit(Plan("hostward", f"revision {inherited}, as this version compiles it"))
+        except HostwardError:
+            log.exception("a host holds revision %d with another content, and no new one could be made", inherited)
 
     def _on_events(self, host: str, batch: Events) -> None:
         if self._head is not None:

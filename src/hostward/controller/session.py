@@ -165,6 +165,7 @@ class Session:
                 self._base, self._settled = Sent(target.revision, wanted.digest), target.revision
             else:
                 view.enforced = 0  # until it answers: what it has under this number is unknown, or another history's
+                self._fleet.on_other_content()
         self._wake.set()
         self._fleet.progress()
 

@@ -16,9 +16,10 @@ from tests.unit.model_enforcer import ModelEnforcer
 from websockets.asyncio.client import connect
 
 from hostward.agent.daemon import Agent, AgentSettings
-from hostward.agent.identity import SERVER_NAME, HostIdentity, client_context
+from hostward.agent.identity import SERVER_NAME, HostIdentity, client_context, load_identity
 from hostward.agent.join import join
 from hostward.agent.join_token import parse_join_token
+from hostward.agent.last_good import keep_staged, load_last_good, stage_last_good
 from hostward.agent.limits import Limits
 from hostward.controller.host_view import Outcome
 from hostward.controller.server import ControllerServer, ControllerSettings
@@ -196,8 +197,6 @@ def test_an_agent_comes_back_with_its_last_good_slice(tmp_path: Path) -> None:
         # The controller is gone; the agent enforces what it kept.
         enforcer = ModelEnforcer()
         identity_folder = tmp_path / "h1"
-        from hostward.agent.identity import load_identity
-
         identity = load_identity(identity_folder)
         assert identity is not None
         agent = Agent(AgentSettings("127.0.0.1:1", identity_folder, Limits()), identity, enforcer)
@@ -207,6 +206,38 @@ def test_an_agent_comes_back_with_its_last_good_slice(tmp_path: Path) -> None:
         assert "acme/web-1" in enforcer.slice.endpoints
         alone.cancel()
         await asyncio.gather(alone, return_exceptions=True)
+
+    asyncio.run(run())
+
+
+def test_a_controller_that_compiles_its_last_revision_otherwise_makes_a_new_one(tmp_path: Path) -> None:
+    """As a newer version may: a number never stands for two contents, so hosts would refuse it until the next change."""
+
+    async def run() -> None:
+        async with site(tmp_path) as here:
+            await here.agent("h1", ModelEnforcer())
+            await here.controller.apply([("a.yaml", ACME)], "tester")
+            await here.controller.attachments.add(_endpoint("web-1", "h1"), "tester")
+        kept = load_last_good(tmp_path / "h1")
+        assert kept is not None
+        assert kept.revision == 2
+        renamed = {number: replace(one, rules=("acme/as-it-was",)) for number, one in kept.decisions.items()}
+        stage_last_good(tmp_path / "h1", replace(kept, decisions=renamed))
+        keep_staged(tmp_path / "h1")
+        async with site(tmp_path) as here:
+            identity = load_identity(tmp_path / "h1")
+            assert identity is not None
+            enforcer = ModelEnforcer()
+            settings = AgentSettings(_text(here.server.channel_address), tmp_path / "h1", Limits())
+            here.tasks.append(asyncio.create_task(Agent(settings, identity, enforcer).run()))
+            async with asyncio.timeout(10):
+                while here.controller.fleet.view("h1").enforced < 3:
+                    await here.controller.fleet.next_progress()
+            # Not all of it: the machine's own addresses are the agent's to add.
+            assert enforcer.slice.decisions == kept.decisions != renamed
+            assert here.controller.fleet.view("h1").nack is None
+            (head,) = await here.controller.ledger.revisions(1)
+            assert (head.number, head.author) == (3, "hostward")
 
     asyncio.run(run())
 
