@@ -57,6 +57,7 @@ enum hw_reason {
 	HW_REASON_TCP_WINDOW,	  /* a sequence or acknowledgement number that is in neither window */
 	HW_REASON_NO_FLOW,	  /* neither opens a flow nor belongs to one */
 	HW_REASON_ICMP_UNRELATED, /* an ICMP error about a packet of no tracked flow */
+	HW_REASON_ICMP_MTU,	  /* an ICMP error that tells of a path narrower than any may be */
 	HW_REASON_FLOW_QUOTA,
 	HW_REASON_TABLE_FULL,
 	HW_REASON_INTERNAL, /* the datapath's own state is incomplete; never expected */

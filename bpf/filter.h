@@ -234,32 +234,48 @@ static __always_inline bool flow_is_current(const struct hw_flow *flow, const st
 	       !(p->kind == HW_L4_TCP && p->may_open && HW_STATE(flow->state) == HW_FLOW_CLOSED);
 }
 
-/* An ICMP error passes if the packet that it quotes belongs to a live flow and the error goes back to its sender. */
-__noinline int error_is_related(struct __sk_buff *skb, struct hw_packet *p)
+/* A path's MTU that no path may have: RFC 1191, section 3; RFC 8201, section 4. Who believes it sends crumbs. */
+static __always_inline bool mtu_is_absurd(struct __sk_buff *skb, const struct hw_packet *p)
+{
+	__be16 mtu[2]; /* IPv4 has the lower half alone */
+
+	if (p->family == 4 ? p->port != HW_ICMP_UNREACHABLE || p->icmp_code != HW_ICMP_CODE_TOO_BIG
+			   : p->port != HW_ICMPV6_TOO_BIG)
+		return false;
+	if (bpf_skb_load_bytes(skb, p->l4_offset + 4, mtu, sizeof(mtu)))
+		return true;
+	return p->family == 4 ? bpf_ntohs(mtu[1]) < HW_IPV4_MTU_MIN : !mtu[0] && bpf_ntohs(mtu[1]) < HW_IPV6_MTU_MIN;
+}
+
+/*
+ * The reason why an ICMP error may not pass. One passes if the packet that it quotes belongs to a live flow and the
+ * error goes back to its sender.
+ */
+__noinline int judge_error(struct __sk_buff *skb, struct hw_packet *p)
 {
 	__u8 ports[8] __attribute__((aligned(4))); /* of TCP also the sequence number */
 	struct hw_packet inner = {};
 	__u32 offset, need;
 
 	if (!p)
-		return false;
+		return HW_REASON_ICMP_UNRELATED;
 	inner.key.slot = p->key.slot;
 	inner.family = p->family;
 	offset = p->l4_offset + HW_ICMP_LEN;
 	/* A redirect is a way to steer, never an answer. */
 	if (p->family == 4 && (p->port == HW_ICMP_REDIRECT || p->port == HW_ICMP_SOURCE_QUENCH))
-		return false;
+		return HW_REASON_ICMP_UNRELATED;
 	/* The quoted packet went the other way. */
 	inner.direction = !p->direction;
 	need = HW_ICMP_LEN + 8 + (p->family == 4 ? HW_IPV4_LEN : HW_IPV6_LEN);
 	if (p->l4_len_bytes < need)
-		return false;
+		return HW_REASON_ICMP_UNRELATED;
 	if (p->family == 4) {
 		struct iphdr ip;
 
 		if (bpf_skb_load_bytes(skb, offset, &ip, sizeof(ip)) || ip.version != 4 || ip.ihl != 5 ||
 		    ip.frag_off & bpf_htons(HW_IPV4_FRAGMENT_OFFSET))
-			return false;
+			return HW_REASON_ICMP_UNRELATED;
 		inner.key.protocol = ip.protocol;
 		address_from_ipv4(packet_source(&inner), ip.saddr);
 		address_from_ipv4(packet_destination(&inner), ip.daddr);
@@ -268,7 +284,7 @@ __noinline int error_is_related(struct __sk_buff *skb, struct hw_packet *p)
 		struct ipv6hdr ip;
 
 		if (bpf_skb_load_bytes(skb, offset, &ip, sizeof(ip)) || ip.version != 6)
-			return false;
+			return HW_REASON_ICMP_UNRELATED;
 		inner.key.protocol = ip.nexthdr;
 		address_copy(packet_source(&inner), &ip.saddr);
 		address_copy(packet_destination(&inner), &ip.daddr);
@@ -276,9 +292,9 @@ __noinline int error_is_related(struct __sk_buff *skb, struct hw_packet *p)
 	}
 	/* Errors go to the sender of what they quote (RFC 1122, section 3.2.2). */
 	if (!address_equal(packet_destination(p), packet_source(&inner)))
-		return false;
+		return HW_REASON_ICMP_UNRELATED;
 	if (bpf_skb_load_bytes(skb, offset, ports, sizeof(ports)))
-		return false;
+		return HW_REASON_ICMP_UNRELATED;
 	switch (inner.key.protocol) {
 	case HW_PROTOCOL_TCP:
 	case HW_PROTOCOL_UDP:
@@ -288,17 +304,19 @@ __noinline int error_is_related(struct __sk_buff *skb, struct hw_packet *p)
 	case HW_PROTOCOL_ICMP:
 	case HW_PROTOCOL_ICMPV6:
 		if (parse_icmp(&inner, ports) || inner.kind != HW_L4_ECHO)
-			return false;
+			return HW_REASON_ICMP_UNRELATED;
 		break;
 	default:
-		return false;
+		return HW_REASON_ICMP_UNRELATED;
 	}
 	struct hw_flow *flow = find_flow(&inner.key, inner.family == 4);
 
 	if (!flow || !flow_is_stamped(flow, p) || flow_expired(flow, inner.key.protocol, p->now_ns))
-		return false;
-	return inner.key.protocol != HW_PROTOCOL_TCP ||
-	       tcp_sent(flow, inner.direction, bpf_ntohl(*(__be32 *)(ports + 4)));
+		return HW_REASON_ICMP_UNRELATED;
+	if (inner.key.protocol == HW_PROTOCOL_TCP &&
+	    !tcp_sent(flow, inner.direction, bpf_ntohl(*(__be32 *)(ports + 4))))
+		return HW_REASON_ICMP_UNRELATED;
+	return mtu_is_absurd(skb, p) ? HW_REASON_ICMP_MTU : HW_REASON_NONE;
 }
 
 /* Down to the transport header; the reason why the packet cannot be decided, or NONE. */
@@ -399,8 +417,9 @@ static __always_inline int filter(struct __sk_buff *skb, const enum hw_direction
 	case HW_L4_ICMP_ERROR:
 		if (!own_address(&p, p.key.local, p.family))
 			return deny_for(skb, &p, direction == HW_EGRESS ? HW_REASON_IP_SPOOF : HW_REASON_NOT_ADDRESSED);
-		if (!error_is_related(skb, &p) && !is_own_answer(skb, &p))
-			return deny_for(skb, &p, HW_REASON_ICMP_UNRELATED);
+		reason = judge_error(skb, &p);
+		if (reason && !is_own_answer(skb, &p))
+			return deny_for(skb, &p, reason);
 		return TC_ACT_OK;
 	}
 	flow = find_flow(&p.key, p.family == 4);

@@ -157,6 +157,7 @@ static __always_inline __u8 verdict_of_reason(__u8 reason)
 	case HW_REASON_TCP_WINDOW:
 	case HW_REASON_NO_FLOW:
 	case HW_REASON_ICMP_UNRELATED:
+	case HW_REASON_ICMP_MTU:
 		return HW_VERDICT_INVALID;
 	default:
 		return HW_VERDICT_DENY;

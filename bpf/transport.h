@@ -18,7 +18,12 @@ enum hw_icmp_type {
 	HW_ICMP_PARAMETER_PROBLEM = 12,
 };
 
+#define HW_ICMP_CODE_TOO_BIG 4
+#define HW_IPV4_MTU_MIN 68
+#define HW_IPV6_MTU_MIN 1280
+
 enum hw_icmpv6_type {
+	HW_ICMPV6_TOO_BIG = 2,
 	HW_ICMPV6_ECHO_REQUEST = 128,
 	HW_ICMPV6_ECHO_REPLY = 129,
 };

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import pytest
@@ -166,6 +167,17 @@ def test_an_error_must_quote_a_tracked_packet_and_go_to_its_sender(probe: Probe,
     peer = PEER if family == 4 else PEER6
     borrowed = f.ip(stranger, peer, protocol, f.icmp(unreachable, payload=theirs))
     assert probe.send("egress", inward(borrowed, source=f.OWN_MAC)) == denied("ip-spoof")
+
+
+def test_a_path_narrower_than_any_may_be_is_not_believed(probe: Probe, family: int) -> None:
+    assert probe.out(family, UDP, f.udp(4000, 80)) == PASSED
+    quoted = packet(family, "egress", UDP, f.udp(4000, 80))
+    protocol, head = (f.ICMP, struct.pack("!BBH", 3, 4, 0)) if family == 4 else (f.ICMPV6, struct.pack("!BBH", 2, 0, 0))
+    least = 68 if family == 4 else 1_280
+    for mtu, outcome in ((least, PASSED), (least - 1, denied("icmp-mtu")), (0, denied("icmp-mtu")), (9_000, PASSED)):
+        assert probe.back(family, protocol, head + struct.pack("!I", mtu) + quoted) == outcome, mtu
+    unreachable = 3 if family == 4 else 1
+    assert probe.back(family, protocol, f.icmp(unreachable, payload=quoted)) == PASSED, "no MTU in this one"
 
 
 def test_a_new_revision_holds_a_live_flow_to_it_at_once(probe: Probe, family: int) -> None:
