@@ -55,9 +55,10 @@ class _Window:
 class Refusals:
     """The refusals of one controller. Call from the event loop's thread."""
 
-    def __init__(self, ledger: Ledger, clock: Clock) -> None:
+    def __init__(self, ledger: Ledger, clock: Clock, window: timedelta = WINDOW) -> None:
         self._ledger = ledger
         self._clock = clock
+        self._window = window
         self._windows: dict[tuple[str, str], _Window] = {}
         self._timer: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
@@ -67,7 +68,7 @@ class Refusals:
         now = self._clock()
         key = self._key(who, action)
         known = key in self._windows
-        window = self._windows.setdefault(key, _Window(now + WINDOW, now))
+        window = self._windows.setdefault(key, _Window(now + self._window, now))
         window.add(now, what, subject)
         if not known:
             if self._timer is None:
@@ -104,7 +105,7 @@ class Refusals:
             await self._record(key, window)
             if window.count:
                 # They came meanwhile, or the disk refused. At once again would be a write for each.
-                window.ends = self._clock() + WINDOW
+                window.ends = self._clock() + self._window
             else:
                 del self._windows[key]
 
