@@ -22,17 +22,22 @@ class DocumentedApi(FastAPI):
             document = super().openapi()
             for item in document["paths"].values():
                 for operation in item.values():
-                    _drop_foreign_refusal(operation["responses"])
+                    _correct_errors(operation["responses"])
             for name in _NOT_OURS:
                 document["components"]["schemas"].pop(name, None)
             _name_doors(document)
         return super().openapi()
 
 
-def _drop_foreign_refusal(responses: dict[str, Any]) -> None:
-    malformed = responses.get("422")
-    if malformed is not None and malformed["content"]["application/json"]["schema"].get("$ref") != _REFUSAL:
-        del responses["422"]
+def _correct_errors(responses: dict[str, Any]) -> None:
+    for status, response in list(responses.items()):
+        if status.startswith("2"):
+            continue
+        # FastAPI takes the media type of the operation's success for all of them.
+        (content,) = response["content"].values()
+        response["content"] = {"application/json": content}
+        if content["schema"].get("$ref") != _REFUSAL:
+            del responses[status]
 
 
 def _name_doors(document: dict[str, Any]) -> None:
