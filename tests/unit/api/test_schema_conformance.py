@@ -210,6 +210,12 @@ def test_every_operation_says_what_it_is_and_which_errors_it_answers(site: Site)
     assert "HTTPValidationError" not in text
 
 
+def test_a_number_is_no_time(site: Site) -> None:
+    flows = operations(site.schema())["GET /v1/flows"]
+    for since, status in (("5763", 400), ("2026-05-04T12:00:00Z", 200), ("2026-05-04T12:00:00", 400)):
+        assert site.ask(flows.Case(query={"since": since}), ANSWERS).status_code == status, since
+
+
 def answers_of(site: Site) -> list[tuple[str, str]]:
     """Every schema and field that an answer can have."""
     return [

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import pytest
 from tests.unit.controller.lone import Clock, run
 
 from hostward.controller.ledger import Ledger, utc_now
@@ -110,6 +111,26 @@ def test_a_flood_from_many_addresses_is_counted_to_the_last_in_few_records() -> 
         assert sum(count for _, count in peers) == FLOOD
         assert sum(count for who, count in peers if who == OTHERS) == FLOOD - PEERS_MAX
         assert ("token:a", "apply", 1) in told
+
+    run(work())
+
+
+def test_without_the_minute_or_the_bound_on_peers_each_attempt_is_a_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control of the two floods above."""
+
+    async def work() -> None:
+        here = Site(Clock(), window=timedelta(0))
+        for _ in range(50):
+            await here.refusals.note_peer("192.0.2.1", "no valid token")
+            await here.refusals.settle()
+        assert len(here.told()) == 50
+        await here.refusals.stop()
+        monkeypatch.setattr("hostward.controller.refusals.PEERS_MAX", 50)
+        here = Site(Clock())
+        for number in range(50):
+            await here.refusals.note_peer(f"2001:db8::{number:x}", "no valid token")
+        assert len(here.told()) == 50
+        await here.refusals.stop()
 
     run(work())
 
