@@ -18,15 +18,17 @@ class DocumentedApi(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         """The document, made once."""
-        if self.openapi_schema is None:
-            document = super().openapi()
-            for item in document["paths"].values():
-                for operation in item.values():
-                    _correct_errors(operation["responses"])
-            for name in _NOT_OURS:
-                document["components"]["schemas"].pop(name, None)
-            _name_doors(document)
-        return super().openapi()
+        if self.openapi_schema is not None:
+            return self.openapi_schema
+        document = super().openapi()
+        for item in document["paths"].values():
+            for operation in item.values():
+                _correct_errors(operation["responses"])
+                _correct_lines(operation["responses"]["200"])
+        for name in _NOT_OURS:
+            document["components"]["schemas"].pop(name, None)
+        _name_doors(document)
+        return document
 
 
 def _correct_errors(responses: dict[str, Any]) -> None:
@@ -38,6 +40,13 @@ def _correct_errors(responses: dict[str, Any]) -> None:
         response["content"] = {"application/json": content}
         if content["schema"].get("$ref") != _REFUSAL:
             del responses[status]
+
+
+def _correct_lines(response: dict[str, Any]) -> None:
+    for content in response["content"].values():
+        if "$ref" in content["schema"]:
+            # Beside a model FastAPI says `string` of whatever is not JSON as a whole.
+            content["schema"].pop("type", None)
 
 
 def _name_doors(document: dict[str, Any]) -> None:
