@@ -7,11 +7,13 @@ Every operation asks leave for one action (``asking.Asks``); what its answer may
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 
 from hostward.api.answers.refusals import Mistake, Refusal
 from hostward.api.asking import ACTION, PRINCIPAL
@@ -67,6 +69,11 @@ def _answer_errors(app: FastAPI, controller: Controller) -> None:
         texts = [f"{'.'.join(map(str, part['loc'][1:]))}: {part['msg']}" for part in error.errors()]
         return _answer(400, Refusal(what="; ".join(texts), subject="", hint="", problems=[]))
 
+    @app.exception_handler(HTTPException)
+    async def unserved(_: Request, error: HTTPException) -> JSONResponse:
+        """What is refused before any operation: a path or a method that there is not, a body that is no JSON."""
+        return _answer(error.status_code, Refusal(what=error.detail, subject="", hint="", problems=[]), error.headers)
+
     @app.exception_handler(Exception)
     async def failed(_: Request, error: Exception) -> JSONResponse:
         log.error("the API failed", exc_info=error)
@@ -74,5 +81,5 @@ def _answer_errors(app: FastAPI, controller: Controller) -> None:
         return _answer(500, Refusal(what=what, subject="", hint="its log says more", problems=[]))
 
 
-def _answer(status: int, refusal: Refusal) -> JSONResponse:
-    return JSONResponse(refusal.model_dump(), status)
+def _answer(status: int, refusal: Refusal, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    return JSONResponse(refusal.model_dump(), status, headers)

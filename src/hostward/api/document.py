@@ -18,21 +18,35 @@ class DocumentedApi(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         """The document, made once."""
-        if self.openapi_schema is None:
-            document = super().openapi()
-            for item in document["paths"].values():
-                for operation in item.values():
-                    _drop_foreign_refusal(operation["responses"])
-            for name in _NOT_OURS:
-                document["components"]["schemas"].pop(name, None)
-            _name_doors(document)
-        return super().openapi()
+        if self.openapi_schema is not None:
+            return self.openapi_schema
+        document = super().openapi()
+        for item in document["paths"].values():
+            for operation in item.values():
+                _correct_errors(operation["responses"])
+                _correct_lines(operation["responses"]["200"])
+        for name in _NOT_OURS:
+            document["components"]["schemas"].pop(name, None)
+        _name_doors(document)
+        return document
 
 
-def _drop_foreign_refusal(responses: dict[str, Any]) -> None:
-    malformed = responses.get("422")
-    if malformed is not None and malformed["content"]["application/json"]["schema"].get("$ref") != _REFUSAL:
-        del responses["422"]
+def _correct_errors(responses: dict[str, Any]) -> None:
+    for status, response in list(responses.items()):
+        if status.startswith("2"):
+            continue
+        # FastAPI takes the media type of the operation's success for all of them.
+        (content,) = response["content"].values()
+        response["content"] = {"application/json": content}
+        if content["schema"].get("$ref") != _REFUSAL:
+            del responses[status]
+
+
+def _correct_lines(response: dict[str, Any]) -> None:
+    for content in response["content"].values():
+        if "$ref" in content["schema"]:
+            # Beside a model FastAPI says `string` of whatever is not JSON as a whole.
+            content["schema"].pop("type", None)
 
 
 def _name_doors(document: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import Path, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from hostward.controller.access import Role
 from hostward.model.endpoint import DEFAULT_NETWORK
@@ -16,6 +16,16 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 RevisionNumber = Annotated[int, Path(ge=0, lt=2**63)]
 # How far back observed flows are looked at.
 WindowSeconds = Annotated[float, Query(gt=0, le=7 * 86_400, description="Seconds back from now.")]
+
+
+def _written_out(given: object) -> object:
+    """Refuse a bare number, which pydantic would take for seconds since 1970."""
+    if isinstance(given, str) and ":" not in given:
+        raise ValueError("write a time as in 2026-05-04T12:00:00Z")
+    return given
+
+
+Since = Annotated[AwareDatetime, BeforeValidator(_written_out)]
 AllowFailing = Annotated[bool, Query(description="Commit although assertions fail; history says which, and who.")]
 
 

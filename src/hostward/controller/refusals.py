@@ -55,9 +55,10 @@ class _Window:
 class Refusals:
     """The refusals of one controller. Call from the event loop's thread."""
 
-    def __init__(self, ledger: Ledger, clock: Clock) -> None:
+    def __init__(self, ledger: Ledger, clock: Clock, window: timedelta = WINDOW) -> None:
         self._ledger = ledger
         self._clock = clock
+        self._window = window
         self._windows: dict[tuple[str, str], _Window] = {}
         self._timer: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
@@ -67,7 +68,7 @@ class Refusals:
         now = self._clock()
         key = self._key(who, action)
         known = key in self._windows
-        window = self._windows.setdefault(key, _Window(now + WINDOW, now))
+        window = self._windows.setdefault(key, _Window(now + self._window, now))
         window.add(now, what, subject)
         if not known:
             if self._timer is None:
@@ -81,14 +82,14 @@ class Refusals:
     async def settle(self) -> None:
         """Write what the minutes that are over have counted."""
         now = self._clock()
-        await self._close([key for key, window in self._windows.items() if window.ends <= now])
+        await self._close([(key, window) for key, window in self._windows.items() if window.ends <= now])
 
     async def stop(self) -> None:
         """Write everything counted, whether or not its minute is over."""
         self._stopping.set()
         if self._timer is not None:
             await self._timer
-        await self._close(list(self._windows))
+        await self._close(list(self._windows.items()))
 
     def _key(self, who: str, action: str) -> tuple[str, str]:
         """Whose window a refusal goes into: their own, or the others' when there are too many."""
@@ -98,14 +99,13 @@ class Refusals:
         alike = sum(1 for name, other in self._windows if name != OTHERS and (other == LOG_IN) is peers)
         return (who if alike < (PEERS_MAX if peers else PRINCIPALS_MAX) else OTHERS), action
 
-    async def _close(self, keys: list[tuple[str, str]]) -> None:
-        for key in keys:
-            window = self._windows[key]
+    async def _close(self, windows: list[tuple[tuple[str, str], _Window]]) -> None:
+        for key, window in windows:
             await self._record(key, window)
             if window.count:
                 # They came meanwhile, or the disk refused. At once again would be a write for each.
-                window.ends = self._clock() + WINDOW
-            else:
+                window.ends = self._clock() + self._window
+            elif self._windows.get(key) is window:
                 del self._windows[key]
 
     async def _record(self, key: tuple[str, str], window: _Window) -> None:

@@ -16,6 +16,7 @@ from tests.unit.controller.lone import Lone, endpoint, lone, run
 from hostward.api.app import make_app
 from hostward.api.serving import serving
 from hostward.cli.plan_text import coverage, duration_text
+from hostward.store.records import AuditEntry, AuditResult
 
 POLICY = """tenant: acme
 groups: {web: role=web, db: role=db}
@@ -145,6 +146,22 @@ def test_wrong_usage_is_told_without_asking_a_controller(words: tuple[str, ...],
         async with terminal(tmp_path) as shell:
             out, err = await shell.run(*words, status=2)
             assert (out, err != "") == ("", True)
+
+    run(work())
+
+
+def test_the_audit_log_is_shown_whole_however_long_it_is(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with terminal(tmp_path) as shell:
+            for number in range(2_100):
+                entry = AuditEntry(shell.here.clock(), "t", "apply", (), f"try {number}", AuditResult.REFUSED, 3)
+                shell.here.store.put_audit(entry)
+            rows = await shell.json("audit")
+            assert [row["name"] for row in rows] == [str(number) for number in range(1, len(rows) + 1)]
+            assert (rows[-1]["summary"], rows[-1]["count"]) == ("try 2099", 3)
+            out, _ = await shell.run("audit")
+            assert "try 0" in out
+            assert "try 2099" in out
 
     run(work())
 

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from hostward.cli.logins import login_file, login_for, remember
+from hostward.controller.recovery import DATABASE_FILE
 from hostward.errors import UsageError
+from hostward.store.sqlite import SqliteStore
 
 RUN = "from hostward.cli.main import main; main()"
 
@@ -103,8 +105,15 @@ def test_a_tenants_editor_works_from_afar(tmp_path: Path, free_port: int) -> Non
         assert cli("access", "token", "revoke", "ci", "--server", local).returncode == 0
         ended = cli("whoami")
         assert (ended.returncode, "log in again" in ended.stderr) == (1, True)
+        assert cli("whoami").returncode == 1
         assert cli("logout").returncode == 0
         assert not login_file().exists()
     finally:
         daemon.terminate()
         daemon.communicate(timeout=20)
+    store = SqliteStore(tmp_path / "state" / DATABASE_FILE)
+    try:
+        log_ins = [record.entry for record in store.audit(0, 100) if record.entry.action == "log-in"]
+    finally:
+        store.close()
+    assert [(entry.who, entry.count) for entry in log_ins] == [("peer:127.0.0.1", 1)] * 2

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from hostward.agent.messages import Events
 from hostward.controller.authority import HOST_LIFE, open_authority
@@ -47,54 +48,60 @@ class Lone:
         self.fleet = Fleet(lambda _host, _events: None)
         self.controller = Controller(ledger, Membership(ledger, authority, self.clock, HOST_LIFE), self.fleet)
 
-    async def saw(
-        self,
-        source: str,
-        destination: str,
-        port: int,
-        *,
-        verdict: str = "allow",
-        kind: str = "",
-        packets: int = 1,
-        protocol: int = 6,
-        rules: tuple[str, ...] = (),
-        peer: int | None = None,
-        network: str = "default",
-    ) -> None:
-        """Report a flow between endpoints (``tenant/name``) or addresses, from every end that is an endpoint."""
-        target = self.fleet.target
-        assert target is not None
-        attached = {e.id: (e, s) for e, s in target.compiled.of_address.values()}
-        kind = kind or ("denied" if verdict == "deny" else "new")
-        for direction, local, remote in (("egress", source, destination), ("ingress", destination, source)):
-            if local not in attached or (verdict == "deny" and direction == "ingress" and source in attached):
-                continue
-            owner = attached[local][0]
-            far = attached.get(remote)
-            addresses = [attached[name][0].addresses[0] if name in attached else name for name in (source, destination)]
-            event = FlowEvent(
-                int(self.clock().timestamp() * 1e9),
-                kind,
-                verdict,
-                "" if verdict == "allow" else "policy",
-                1,
-                rules or (f"{owner.tenant}/default-deny",),
-                target.revision,
-                local,
-                owner.tenant,
-                network,
-                direction,
-                protocol,
-                addresses[0],
-                40_000,
-                addresses[1],
-                port,
-                attached[local][1].identity,
-                peer if peer is not None else far[1].identity if far else 1,
-                packets,
-                packets * 100,
-            )
-            self.fleet.on_events(owner.host, Events([event], 0))
+    async def saw(self, source: str, destination: str, port: int, **more: Any) -> None:
+        """Report a flow at the clock's time, see ``report``."""
+        report(self.fleet, self.clock(), source, destination, port, **more)
+
+
+def report(
+    fleet: Fleet,
+    now: datetime,
+    source: str,
+    destination: str,
+    port: int,
+    *,
+    verdict: str = "allow",
+    kind: str = "",
+    packets: int = 1,
+    protocol: int = 6,
+    rules: tuple[str, ...] = (),
+    peer: int | None = None,
+    network: str = "default",
+) -> None:
+    """Report a flow between endpoints (``tenant/name``) or addresses, from every end that is an endpoint."""
+    target = fleet.target
+    assert target is not None
+    attached = {e.id: (e, s) for e, s in target.compiled.of_address.values()}
+    kind = kind or ("denied" if verdict == "deny" else "new")
+    for direction, local, remote in (("egress", source, destination), ("ingress", destination, source)):
+        if local not in attached or (verdict == "deny" and direction == "ingress" and source in attached):
+            continue
+        owner = attached[local][0]
+        far = attached.get(remote)
+        addresses = [attached[name][0].addresses[0] if name in attached else name for name in (source, destination)]
+        event = FlowEvent(
+            int(now.timestamp() * 1e9),
+            kind,
+            verdict,
+            "" if verdict == "allow" else "policy",
+            1,
+            rules or (f"{owner.tenant}/default-deny",),
+            target.revision,
+            local,
+            owner.tenant,
+            network,
+            direction,
+            protocol,
+            addresses[0],
+            40_000,
+            addresses[1],
+            port,
+            attached[local][1].identity,
+            peer if peer is not None else far[1].identity if far else 1,
+            packets,
+            packets * 100,
+        )
+        fleet.on_events(owner.host, Events([event], 0))
 
 
 def endpoint(identifier: str, address: str, host: str = "h1", **labels: str) -> Endpoint:

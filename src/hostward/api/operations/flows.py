@@ -7,11 +7,11 @@ from typing import Annotated
 
 from fastapi import Depends, FastAPI, Query
 from fastapi.responses import StreamingResponse
-from pydantic import AwareDatetime
 
 from hostward.api.answers.flows import FlowLine
 from hostward.api.answers.refusals import refusals
 from hostward.api.asking import Asks
+from hostward.api.requests import Since
 from hostward.controller.access import Action, Scope
 from hostward.controller.flows import FlowFilter
 from hostward.controller.service import Controller
@@ -42,7 +42,7 @@ def add_flows(app: FastAPI, controller: Controller) -> None:
         source: Annotated[str, Query(description="An endpoint, an IP address or `internet`.")] = "",
         destination: Annotated[str, Query(description="The same.")] = "",
         verdict: Annotated[str, Query(pattern="^(|allow|deny|would-deny|invalid)$")] = "",
-        since: Annotated[AwareDatetime | None, Query(description="Inclusive.")] = None,
+        since: Annotated[Since | None, Query(description="Inclusive.")] = None,
         follow: Annotated[bool, Query(description="Go on with what comes.")] = False,
         limit: Annotated[int, Query(ge=1, le=65_536, description="How many, the newest, if not followed.")] = 1_000,
     ) -> StreamingResponse:
