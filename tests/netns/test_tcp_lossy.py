@@ -73,7 +73,7 @@ class Wire:
             self.lost += 1
             return
         if drawn < _LOST + _HELD and not held:
-            # The next one overtakes it. Not many do: what is older than a window its receiver drops, and so may the datapath.
+            # The next one overtakes it, and no more: what is older than a window its receiver has no use for.
             held.append(frame)
             return
         target.send(frame)
