@@ -40,7 +40,8 @@ class Operator:
 
     def __init__(self, api: Path) -> None:
         transport = httpx2.HTTPTransport(uds=str(api))
-        self._http = httpx2.Client(transport=transport, base_url="http://hostward", timeout=60.0)
+        headers = {"Hostward-Author": "lab"}
+        self._http = httpx2.Client(transport=transport, base_url="http://hostward", headers=headers, timeout=60.0)
         self._api = api
 
     def close(self) -> None:
@@ -70,9 +71,8 @@ class Operator:
 
     def apply(self, sources: Sequence[tuple[str, str]]) -> dict[str, Any]:
         """Apply policy files, given as (name, text)."""
-        answer: dict[str, Any] = self.call(
-            "POST", "/v1/apply", {"sources": [{"file": name, "text": text} for name, text in sources], "author": "lab"}
-        )
+        files = [{"file": name, "text": text} for name, text in sources]
+        answer: dict[str, Any] = self.call("POST", "/v1/apply", {"sources": files})
         return answer
 
     def flows(self, **wanted: str) -> list[dict[str, Any]]:
