@@ -20,7 +20,7 @@ from hostward.policy.memberships import bit_set, members
         [80],
         [3, 5_000, 5_001, 40_007],
         list(range(300)),
-        list(range(64, 128)) + [4_095],
+        [*range(64, 128), 4_095],
     ],
 )
 def test_the_members_of_a_bit_set_are_its_indices_ascending(indices: Sequence[int]) -> None:
