@@ -36,8 +36,9 @@ class SliceCache:
     def __init__(self, entries: int = KEPT_ENTRIES) -> None:
         self._room = entries
         self._kept: OrderedDict[tuple[Publication, str], Digested] = OrderedDict()
-        # Held while a slice is made: threads would only take turns anyway, and what is being made is in no bound yet.
         self._lock = Lock()
+        # One slice at a time: threads would only take turns anyway, and what is being made is in no bound yet.
+        self._making = Lock()
 
     @property
     def entries(self) -> int:
@@ -48,22 +49,35 @@ class SliceCache:
     def slice_for(self, publication: Publication, host: str, digest: str) -> Digested:
         """The host's slice, made if it is not kept; ``digest`` is its own, empty where the caller does not know it."""
         key = (publication, host)
+        known = self._find(key)
+        if known is not None:
+            return known
+        with self._making:
+            known = self._find(key)
+            if known is not None:
+                return known
+            slice_ = publication.compiled.slice_for(host, publication.revision)
+            made = Digested(slice_, digest or slice_digest(slice_))
+            self._keep(key, made)
+            return made
+
+    def _find(self, key: tuple[Publication, str]) -> Digested | None:
         with self._lock:
             known = self._kept.get(key)
             if known is not None:
                 self._kept.move_to_end(key)
-                return known
-            slice_ = publication.compiled.slice_for(host, publication.revision)
-            made = Digested(slice_, digest or slice_digest(slice_))
-            self._room -= made.entries
+            return known
+
+    def _keep(self, key: tuple[Publication, str], made: Digested) -> None:
+        with self._lock:
             self._kept[key] = made
+            self._room -= made.entries
             while self._room < 0:
                 _, oldest = self._kept.popitem(last=False)
                 self._room += oldest.entries
-            return made
 
     def forget(self, publication: Publication) -> None:
-        """Nobody will ask for this publication's slices any more."""
+        """Nobody will ask for this publication's slices any more. Waits for no slice that is being made."""
         with self._lock:
             for key in [key for key in self._kept if key[0] is publication]:
                 self._room += self._kept.pop(key).entries

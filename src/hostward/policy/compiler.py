@@ -64,8 +64,7 @@ class Basis:
         self.tenants = tenants
         self.now = now
         self.allocator = allocator
-        for network in policies.effective_platform.networks:
-            allocator.network(network)
+        self.networks = {name: allocator.network(name) for name in policies.effective_platform.networks}
         self.subjects = Subjects(policies, allocator)
         self.rules, self.next_change = instances(policies, self.subjects, tenants, now)
         self.index = RuleIndex(self.rules, self.subjects)
@@ -251,7 +250,7 @@ class Compiled:
 
     def _prefix_key(self, address: AddressKey) -> PrefixKey:
         network, text = address
-        return self._basis.allocator.network(network), f"{text}/{32 if '.' in text else 128}"
+        return self._basis.networks[network], f"{text}/32" if "." in text else f"{text}/128"
 
     def _checked(self, endpoint: Endpoint, address: str) -> tuple[Place, str]:
         """The address and its canonical text, if its network is declared and a pool holds it."""
@@ -348,7 +347,7 @@ class Compiled:
         networks: dict[str, int] = {}
         silences: dict[tuple[str, str, Direction], dict[int, int]] = {}
         for endpoint in vicinity.endpoints:
-            network = networks.setdefault(endpoint.network, basis.allocator.network(endpoint.network))
+            network = networks.setdefault(endpoint.network, basis.networks[endpoint.network])
             peers = vicinity.peers[endpoint.network]
             identities: dict[str, int] = {}
             for address in endpoint.addresses:

@@ -22,6 +22,11 @@ DIRECTIONS: tuple[Direction, Direction] = ("egress", "ingress")
 # A rule that names at most this part of the peers is noted with each of them; one that names more splits blocks of peers.
 _NARROW = 1 / 16
 _NARROW_AT_LEAST = 64
+# Each rule looks at every part that those before it made. Beyond so many, going through the peers is quicker.
+_MANY_PARTS = 1_024
+
+# Peers, as a bit set, and the numbers of the rules that name all of them.
+_Part = tuple[int, tuple[int, ...]]
 
 
 class Tables:
@@ -73,11 +78,13 @@ class Tables:
 
     def outline(self, local: Subject, direction: Direction, peers: int) -> Outline:
         """What ``table`` with its ``silence`` would hold, without the rows themselves."""
-        signatures = self._signatures(local, direction, peers)
-        known = bit_set(signatures)
-        about = {(self._subjects[index].tenant, signature) for index, signature in signatures.items()}
+        known = 0
+        about: set[tuple[str, tuple[int, ...]]] = set()
+        for part, signature in self._parts(local, direction, peers):
+            known |= part
+            about.update((tenant, signature) for tenant in self._tenants_of(part, local.tenant))
         for tenant in self._rows.known_in_silence(local.tenant):
-            theirs = peers & (self._subjects.of_tenant(tenant) if tenant else self._subjects.attached_to(""))
+            theirs = peers & self._held_by(tenant)
             if theirs:
                 known |= theirs
                 about.add((tenant, ()))
@@ -89,32 +96,61 @@ class Tables:
         pair = (local, peer) if direction == "egress" else (peer, local)
         return self._rows.row(*pair, signature)
 
-    def _signatures(self, local: Subject, direction: Direction, peers: int) -> dict[int, tuple[int, ...]]:
-        """By peer: the numbers of the rules that name the local subject on its side and the peer on the other."""
-        narrow = max(_NARROW_AT_LEAST, int(peers.bit_count() * _NARROW))
-        noted: dict[int, list[int]] = {}
-        blocks: list[tuple[int, tuple[int, ...]]] = [(peers, ())]
+    def _held_by(self, tenant: str) -> int:
+        """The bit set of a tenant's endpoints; of the empty name, of all addresses that no endpoint has."""
+        return self._subjects.of_tenant(tenant) if tenant else self._subjects.attached_to("")
+
+    def _tenants_of(self, peers: int, likely: str) -> set[str]:
+        """Whose the peers are; those of the ``likely`` tenant and the outside are not looked at one by one."""
+        found = {tenant for tenant in (likely, "") if peers & self._held_by(tenant)}
+        strangers = peers & ~self._held_by(likely) & ~self._held_by("")
+        return found.union(self._subjects[index].tenant for index in members(strangers))
+
+    def _named(self, local: Subject, direction: Direction, peers: int) -> Iterator[tuple[int, int]]:
+        """The rules that name the local subject on its side, by number, with the peers that each names on the other."""
         for number in self._index.naming(local, direction):
             instance = self._index.rules[number]
             theirs = (instance.destination if direction == "egress" else instance.source) & peers
             if instance.speaker and instance.speaker != local.tenant:
                 theirs &= self._subjects.of_tenant(instance.speaker)
+            yield number, theirs
+
+    def _parts(self, local: Subject, direction: Direction, peers: int) -> list[_Part]:
+        """The peers that any rule names, in parts that the same rules name; each alone where the parts are too many."""
+        parts: list[_Part] = [(peers, ())]
+        for number, theirs in self._named(local, direction, peers):
+            parts = _split(parts, theirs, number)
+            if len(parts) > _MANY_PARTS:
+                return [(1 << index, numbers) for index, numbers in self._signatures(local, direction, peers).items()]
+        return [(part, numbers) for part, numbers in parts if numbers]
+
+    def _signatures(self, local: Subject, direction: Direction, peers: int) -> dict[int, tuple[int, ...]]:
+        """By peer: the numbers of the rules that name the local subject on its side and the peer on the other."""
+        narrow = max(_NARROW_AT_LEAST, int(peers.bit_count() * _NARROW))
+        noted: dict[int, list[int]] = {}
+        blocks: list[_Part] = [(peers, ())]
+        for number, theirs in self._named(local, direction, peers):
             if theirs.bit_count() <= narrow:
                 for index in members(theirs):
                     noted.setdefault(index, []).append(number)
                 continue
-            split: list[tuple[int, tuple[int, ...]]] = []
-            for bits, numbers in blocks:
-                inside, left = bits & theirs, bits & ~theirs
-                if inside:
-                    split.append((inside, (*numbers, number)))
-                if left:
-                    split.append((left, numbers))
-            blocks = split
+            blocks = _split(blocks, theirs, number)
         signatures = {index: numbers for bits, numbers in blocks if numbers for index in members(bits)}
         for index, few in noted.items():
             signatures[index] = (*signatures.get(index, ()), *few)
         return signatures
+
+
+def _split(parts: Sequence[_Part], theirs: int, number: int) -> list[_Part]:
+    """The parts after one more rule, which names ``theirs``."""
+    split: list[_Part] = []
+    for peers, numbers in parts:
+        inside, left = peers & theirs, peers & ~theirs
+        if inside:
+            split.append((inside, (*numbers, number)))
+        if left:
+            split.append((left, numbers))
+    return split
 
 
 @dataclass(frozen=True, slots=True)
