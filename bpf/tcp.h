@@ -95,12 +95,12 @@ static __always_inline __u32 begin_windows(const struct hw_packet *p, struct hw_
 {
 	__u32 opener = HW_OPENER(state), responder = !opener, both = HW_SCALES_BIT(0) | HW_SCALES_BIT(1);
 	struct hw_tcp_way asked = read_way(flow, opener), silent = read_way(flow, responder);
-	__u32 acked = p->tcp_flags & HW_TCP_ACK ? p->ack : flow->ack[responder & 1];
-	__u32 edge = p->ack + p->tcp_window, peer_edge = p->seq + 1 + flow->window[opener & 1];
+	/* A SYN of its own acknowledges nothing; the window behind it begins past the opener's SYN all the same. */
+	bool acks = p->tcp_flags & HW_TCP_ACK;
+	__u32 acked = acks ? p->ack : flow->ack[responder & 1];
+	__u32 edge = acked + !acks + p->tcp_window, peer_edge = p->seq + 1 + flow->window[opener & 1];
 	__u32 next = state | offered;
 
-	if (!(p->tcp_flags & HW_TCP_ACK))
-		edge = acked + 1 + p->tcp_window;
 	/* Both offer it, or neither has it (RFC 7323, section 2.2). */
 	if ((next & both) != both)
 		next &= ~HW_SCALE_MASK;

@@ -101,7 +101,6 @@ def test_a_legal_connection_is_never_broken(opener: str, pins: Path) -> None:
     @given(ends=st.tuples(ENDS, ENDS), steps=STEPS)
     @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     def converse(ends: tuple[End, End], steps: list[tuple[str, int, int, int]]) -> None:
-        ends = tuple(End(end.first, end.capacity, end.scale) for end in ends)  # type: ignore[assignment]
         network = Network(probe, ends, (next(own_ports) % 50_000, 80 if opener == "egress" else 443), opener)
         network.handshake()
         for action, side, index, size in steps:

@@ -58,7 +58,6 @@ class End:
     scaled: bool = False
     peer_scale: int = 0
     finished: bool = False
-    peer_finished: bool = False
     synchronised: bool = False
     edge: int = 0  # the highest that it has let the peer send
 
@@ -128,7 +127,6 @@ class End:
             self.unread += new
         if packet.flags & f.FIN and self.received == data_end:
             self.received += 1
-            self.peer_finished = True
         if packet.payload or packet.flags & f.FIN or packet.seq < self.received:
             self._send(Packet(f.ACK, self.next, 0, self.received, self._window()))
 
