@@ -13,7 +13,7 @@
 
 #include <linux/types.h>
 
-#define HW_ABI_VERSION 6
+#define HW_ABI_VERSION 7
 
 enum hw_direction {
 	HW_EGRESS = 0,	/* from the workload */
@@ -50,7 +50,9 @@ enum hw_reason {
 	HW_REASON_IP_HEADER,
 	HW_REASON_IP_OPTION,
 	HW_REASON_EXTENSION_HEADER,
-	HW_REASON_FRAGMENT,
+	HW_REASON_FRAGMENT,	    /* one that no stack makes */
+	HW_REASON_FRAGMENT_ORPHAN,  /* the first of its datagram has not passed, or is not remembered */
+	HW_REASON_FRAGMENT_OVERLAP, /* it overlaps or contradicts one that passed */
 	HW_REASON_L4_HEADER,
 	HW_REASON_TCP_FLAGS,
 	HW_REASON_TCP_STATE,	  /* a flag that the connection's state has no place for */
@@ -60,12 +62,29 @@ enum hw_reason {
 	HW_REASON_ICMP_MTU,	  /* an ICMP error that tells of a path narrower than any may be */
 	HW_REASON_FLOW_QUOTA,
 	HW_REASON_TABLE_FULL,
-	HW_REASON_INTERNAL, /* the datapath's own state is incomplete; never expected */
+	HW_REASON_SCTP_TAG,    /* a verification tag that its receiver has not chosen */
+	HW_REASON_SCTP_STATE,  /* a chunk that the association's state has no place for */
+	HW_REASON_RATE_LIMIT,  /* more than the rule that allows it lets through */
+	HW_REASON_RATE_CAP,    /* more than the endpoint may send, be sent or open at all */
+	HW_REASON_THROTTLED,   /* its endpoint may open few flows for a while, see guard.h */
+	HW_REASON_QUARANTINED, /* nothing of its endpoint passes until it is released, see guard.h */
+	HW_REASON_INTERNAL,    /* the datapath's own state is incomplete; never expected */
 	HW_REASON_COUNT,
 };
 
-/* The size of one endpoint's part of hw_reasons; at least HW_REASON_COUNT. */
-#define HW_REASON_STRIDE 32
+/* How many elements of a map are one endpoint's. Enumerators, and not macros, because BTF carries them to Rust. */
+enum hw_stride {
+	HW_REASON_STRIDE = 64,		/* of hw_reasons; at least HW_REASON_COUNT */
+	HW_ADDRESSES_PER_ENDPOINT = 16, /* of hw_policies, for each of two revisions */
+	HW_DENIALS_BY_PORT = 64,	/* of hw_denials, see struct hw_denial */
+	HW_DENIALS_BY_RULE = 16,
+	HW_DENIALS_PER_ENDPOINT = HW_DENIALS_BY_PORT + HW_DENIALS_BY_RULE,
+	HW_PROCESSES_PER_ENDPOINT = 256, /* of hw_executables: numbers that a flow's process may have */
+	HW_DATAGRAMS_PER_ENDPOINT = 64,	 /* of hw_datagrams, half of them for each direction */
+	HW_DATAGRAM_WAYS = 4,		 /* places in which one datagram may be remembered */
+	HW_BUCKETS_PER_ENDPOINT = 64,	 /* of hw_buckets: limits that one endpoint can run into at once */
+	HW_DHCP_SERVERS = 8,		 /* that a network may name */
+};
 _Static_assert(HW_REASON_COUNT <= HW_REASON_STRIDE, "every reason has a counter");
 
 enum hw_event_kind {
@@ -73,6 +92,8 @@ enum hw_event_kind {
 	HW_EVENT_UPDATE = 2,
 	HW_EVENT_END = 3,
 	HW_EVENT_DENIED = 4,
+	HW_EVENT_GUARD =
+		5, /* `number` is an enum hw_guard_kind, `response` what was done, `packets` what was counted */
 };
 
 /* The read-only section of its own that the loader fills in: one port's programs are loaded for one slot. */
@@ -83,20 +104,72 @@ struct hw_constants {
 	__u32 padding;
 };
 
+enum hw_endpoint_flag {
+	HW_ENDPOINT_PICKS_UP = 1,   /* connections whose beginning was not seen, see pickup.h */
+	HW_ENDPOINT_NAMES_DHCP = 2, /* `dhcp` are all the servers that there are in its network */
+};
+
+/* What a guard recognises of an endpoint's own sending, see guard.h. */
+enum hw_guard_kind {
+	HW_GUARD_HORIZONTAL_SCAN = 0,
+	HW_GUARD_VERTICAL_SCAN = 1,
+	HW_GUARD_SYN_FLOOD = 2,
+	HW_GUARD_SPOOF = 3,
+	HW_GUARD_KINDS,
+};
+
+enum hw_response {
+	HW_RESPONSE_IGNORE = 0,
+	HW_RESPONSE_ALERT = 1,
+	HW_RESPONSE_THROTTLE = 2,
+	HW_RESPONSE_QUARANTINE = 3,
+};
+
+enum hw_unit {
+	HW_UNIT_BYTES = 0,
+	HW_UNIT_PACKETS = 1,
+	HW_UNIT_CONNECTIONS = 2,
+	HW_UNITS,
+};
+
+/* So much a second. `cost` is the time that one unit takes, in ns << HW_RATE_SHIFT; 0: no bound. See limit.h. */
+enum hw_rate_shift {
+	HW_RATE_SHIFT = 24,
+};
+struct hw_rate {
+	__u64 cost;
+	__u64 burst_ns; /* what may come at once, as the time that it takes */
+};
+
 struct hw_endpoint {
 	__u8 mac[6];
-	__u8 padding[2];
-	__u32 network;		 /* index into hw_networks */
-	__u32 flow_quota;	 /* places in the endpoint's ring; a power of two is not required */
-	__u64 event_interval_ns; /* one event costs this much of the bucket */
-	__u64 event_burst_ns;	 /* and this is how much the bucket holds */
+	__u8 capped;	      /* whether `cap` bounds anything */
+	__u8 flags;	      /* enum hw_endpoint_flag */
+	__u32 network;	      /* index into hw_networks */
+	__u32 flow_quota;     /* places in the endpoint's ring; a power of two is not required */
+	__u32 priority;	      /* what its packets carry to the uplink's queues; 0: what the workload wrote */
+	__u32 workload_netns; /* one more than the port's namespace calls the one of its sockets; 0: not known */
+	__u8 responses[HW_GUARD_KINDS]; /* enum hw_response */
+	__u32 unused;
+	__u64 event_interval_ns;		 /* one event costs this much of the bucket */
+	__u64 event_burst_ns;			 /* and this is how much the bucket holds */
+	struct hw_rate opening;			 /* of flows, in each direction */
+	struct hw_rate cap[HW_UNIT_CONNECTIONS]; /* of bytes and packets, in each direction */
+	__u8 dhcp[HW_DHCP_SERVERS][16];		 /* addresses; zeros: none */
+	__u32 thresholds[HW_GUARD_KINDS];	 /* of scans in marks, see struct hw_guard; more is recognised */
 };
 
 /* The two stamps' source and the endpoint's policy, in one aligned word that userspace stores atomically. */
 struct hw_active {
 	__u32 policy;	  /* index into hw_policies of the block of the endpoint's first address */
-	__u32 generation; /* 0: no revision is in force */
+	__u32 generation; /* 0: no revision is in force; and HW_QUARANTINED */
 };
+
+/*
+ * A bit of hw_active.generation: nothing of the endpoint passes. The datapath sets it, and whoever puts a revision in
+ * force keeps it as it is, by compare-and-swap. It is the sign of the word, so that one comparison finds both.
+ */
+#define HW_QUARANTINED 0x80000000u
 
 struct hw_network {
 	__u64 epoch; /* grows when an address is removed or changes identity */
@@ -107,7 +180,6 @@ struct hw_network {
  * ones behind them with an address of zeros. Written only while no hw_active refers to it, so that an address comes and
  * goes with its policy, in one store.
  */
-#define HW_ADDRESSES_PER_ENDPOINT 16
 struct hw_policy {
 	__u64 revision;
 	__u32 table[2]; /* by direction: index into hw_refs of the first peer's reference */
@@ -130,9 +202,12 @@ struct hw_cell {
 };
 
 enum hw_decision_flag {
-	HW_DECISION_REJECT = 1, /* of a denial: the sender is answered, see answer.h */
-	HW_DECISION_KEEP = 2,	/* of an allowance: what it opens outlives its revocation */
-	HW_DECISION_KEEPS = 4,	/* of a denial: flows that a revoked HW_DECISION_KEEP opened go on */
+	HW_DECISION_REJECT = 1,	     /* of a denial: the sender is answered, see answer.h */
+	HW_DECISION_KEEP = 2,	     /* of an allowance: what it opens outlives its revocation */
+	HW_DECISION_KEEPS = 4,	     /* of a denial: flows that a revoked HW_DECISION_KEEP opened go on */
+	HW_DECISION_LIMITED = 8,     /* of an allowance: it has an entry in hw_limits */
+	HW_DECISION_BY_PROCESS = 16, /* hw_choices names the decision, by the process at this end */
+	HW_DECISION_AT_PROCESS = 32, /* and where a flow is opened to, not every process gets the same */
 };
 
 struct hw_decision {
@@ -141,6 +216,67 @@ struct hw_decision {
 	__u8 log;
 	__u8 flags; /* enum hw_decision_flag */
 	__u8 padding;
+};
+
+/* Wherever the datapath keeps a decision's index, of a HW_DECISION_LIMITED one: told without looking it up. */
+#define HW_LIMITED 0x80000000u
+
+/* Whether packets for a socket's port may go to another one that nothing here tells from it. */
+enum hw_sharing {
+	HW_SHARED_BY_USER = 1,	  /* SO_REUSEPORT: sockets of one user, chosen by a hash of both addresses and ports */
+	HW_SHARED_BY_ANYBODY = 2, /* UDP with SO_REUSEADDR: any user's, by the device that each is bound to */
+};
+
+/* What hangs on a socket, in hw_sockets: who uses it. */
+struct hw_user {
+	__u64 executable; /* a hash of its path, see process_path.h; 0: not known */
+	__u32 sharing;	  /* enum hw_sharing */
+	__u32 scanned;	  /* 1: by who held it when the programs were attached */
+};
+
+/* The process at this end that a flow remembers. From HW_PROCESS_FIRST on a number is one executable's of its endpoint.
+ */
+enum hw_process {
+	HW_PROCESS_UNKNOWN = 0,
+	HW_PROCESS_OTHER = 1, /* known, and no rule named it */
+	HW_PROCESS_FIRST = 2,
+};
+
+enum hw_choice_end {
+	HW_CHOICE_OPENER = 0,
+	HW_CHOICE_ACCEPTOR = 1,
+};
+
+/* What a decision leads to, by process: an executable, or HW_PROCESS_OTHER or _UNKNOWN with an executable of 0. */
+struct hw_choice_key {
+	__u64 executable;
+	__u32 decision; /* index into hw_decisions */
+	__u16 end;
+	__u16 process; /* HW_PROCESS_OTHER beside every executable */
+};
+
+/* Which number an executable has at an endpoint. */
+struct hw_process_key {
+	__u64 executable;
+	__u32 slot;
+	__u32 padding;
+};
+
+struct hw_limit {
+	struct hw_rate rate;
+	__u32 number; /* of the rule: it names the bucket */
+	__u32 padding;
+};
+
+/* Of one decision, by whose endpoint counts: the opener's, and the one that is opened to. */
+struct hw_limits {
+	struct hw_limit at[2][HW_UNITS];
+};
+
+/* One place for a bucket of an endpoint. */
+struct hw_bucket {
+	__u64 tag; /* of the rule, the unit and the direction; 0: never used */
+	__u64 arrival_ns;
 };
 
 /* The port space of one protocol (or the types of ICMP and the numbers of other protocols), cut into classes. */
@@ -195,7 +331,7 @@ struct hw_flow_key {
 			   word */
 	__u8 local[16];
 	__u8 remote[16];
-	__be16 local_port;  /* for ICMP the identifier of an echo */
+	__be16 local_port;  /* for ICMP the identifier of an echo, for ESP a half of the SPI, see parse_esp() */
 	__be16 remote_port; /* for ICMP 1 + the direction of the echo request */
 	__u32 padding;	    /* as in struct hw_host6_key */
 };
@@ -209,17 +345,25 @@ struct hw_flow4_key {
 };
 
 enum hw_flow_state {
-	HW_FLOW_OPENING = 0,	 /* TCP: SYN seen. Others: no reply yet */
-	HW_FLOW_ANSWERED = 1,	 /* TCP: SYN and SYN+ACK seen */
-	HW_FLOW_ESTABLISHED = 2, /* TCP: handshake complete. Others: replied */
-	HW_FLOW_CLOSING = 3,	 /* TCP: one FIN seen */
-	HW_FLOW_CLOSED = 4,	 /* TCP: both FINs seen, or a RST */
+	HW_FLOW_OPENING = 0,	 /* TCP: SYN seen. SCTP: INIT seen. Others: no reply yet */
+	HW_FLOW_ANSWERED = 1,	 /* TCP: SYN and SYN+ACK seen. SCTP: INIT ACK seen */
+	HW_FLOW_ESTABLISHED = 2, /* TCP, SCTP: handshake complete. Others: replied */
+	HW_FLOW_CLOSING = 3,	 /* TCP: one FIN seen. SCTP: SHUTDOWN seen */
+	HW_FLOW_CLOSED = 4,	 /* TCP: both FINs seen, or a RST. SCTP: SHUTDOWN COMPLETE or ABORT seen */
 };
 
 /* What one direction of a TCP connection has shown; one word, by compare-and-swap. Sequence numbers, see tcp.h. */
 struct hw_tcp_way {
 	__u32 end;  /* behind the last that it sent */
 	__u32 edge; /* behind the last that it lets the other direction send */
+};
+
+/* What an SCTP flow has in place of ways and ack, see sctp.h: by the direction of the packets that carry them, and 0 if
+ * there is none. As they stand in packets. */
+struct hw_sctp_tags {
+	__u32 agreed[2];  /* of the association in force */
+	__u32 asked[2];	  /* of the last INIT and INIT ACK */
+	__u32 earlier[2]; /* of those before */
 };
 
 /*
@@ -230,14 +374,14 @@ struct hw_flow {
 	__u32 tag;	  /* a hash of the key: an element freed and reused under a reader is told apart by it */
 	__u32 generation; /* first stamp: the endpoint's */
 	__u32 epoch;	  /* second stamp: the network's, whose 2^32 changes no flow outlives unseen */
-	__u32 decision;	  /* index into hw_decisions */
+	__u32 decision;	  /* index into hw_decisions, and HW_LIMITED */
 	__u64 seen_ns;	  /* ticks(), last packet */
 	__u32 state;	  /* see tcp.h; compare-and-swap */
 	__u32 peer;	  /* the peer's index */
 	__u64 packets[2]; /* by direction */
 	__u64 bytes[2];
 
-	struct hw_tcp_way ways[2]; /* by direction, as are the next two */
+	struct hw_tcp_way ways[2]; /* TCP, by direction, as are the next two. SCTP: struct hw_sctp_tags */
 	__u32 ack[2];		   /* the highest acknowledgement number that it sent */
 	__u16 window[2];	   /* the largest that it advertised, in units of its scale */
 	__u32 number;		   /* of the decision */
@@ -249,15 +393,105 @@ struct hw_flow {
 	__u8 verdict;
 	__u8 port_class; /* ICMP: type of the request */
 	__u8 kept;	 /* decided by a HW_DECISION_KEEP */
-	__u8 padding;
+	__u8 process;	 /* at this end: who opened, or accepted */
 };
 _Static_assert(sizeof(struct hw_flow) == 128, "two lines of the cache");
+
+/* What a flow of an older datapath's table had when it was imported last. */
+struct hw_import_before {
+	__u64 seen_ns; /* 0: it never was */
+	__u64 packets[2];
+	__u64 bytes[2];
+	__u64 reported_bytes;
+	__u32 reported_packets;
+	__u32 padding;
+};
+
+/* Such a flow, see import.h. */
+struct hw_import {
+	struct hw_flow_key key;
+	struct hw_flow flow;
+	struct hw_import_before before;
+};
+
+enum hw_import_outcome {
+	HW_IMPORT_ADDED = 0,
+	HW_IMPORT_ADVANCED = 1,
+	HW_IMPORT_HELD = 2, /* it is this datapath's own already */
+	HW_IMPORT_EXPIRED = 3,
+	HW_IMPORT_NO_PLACE = 4, /* the quota or the table is used up */
+	HW_IMPORT_REFUSED = 5,	/* it is no flow of this slot */
+};
+
+enum hw_place_use {
+	HW_PLACE_FREE = 0,
+	HW_PLACE_NEW = 1,    /* what became of the flow has not been looked at */
+	HW_PLACE_JUDGED = 2, /* it has, see guard.h */
+};
 
 /* One place of an endpoint's ring of flows. A flow exists only while it holds one. */
 struct hw_ring_place {
 	struct hw_flow_key key;
-	__u32 used;
+	__u32 used; /* enum hw_place_use */
 };
+
+/* Sizes of a guard's memory: distinct addresses and ports are counted as marks in so many bits. */
+enum hw_guard_size {
+	HW_GUARD_ADDRESS_BITS = 1024,
+	HW_GUARD_PORT_BITS = 256,
+	HW_GUARD_TARGETS = 16,
+};
+
+/* A remote address whose ports are counted. */
+struct hw_guard_target {
+	__u32 tag; /* of the address; 0: free */
+	__u32 ports;
+	__u64 marks[HW_GUARD_PORT_BITS / 64];
+};
+
+/* What one endpoint has tried of late, and what is done about it. No revision writes it. */
+struct hw_guard {
+	__u32 busy;    /* taken by compare-and-swap, never waited for */
+	__u32 release; /* number of the last release that was carried out */
+	__u64 seed;    /* of the marks' hash: nobody can choose what collides */
+	__u64 judged;  /* the ring's next place to judge, as hw_usage.cursor counts */
+
+	__u64 throttled_until_ns; /* CLOCK_MONOTONIC, as the next two; 0: not throttled */
+	__u64 throttle_arrival_ns;
+	__u64 quarantined_ns; /* since when; 0: not for anything that was recognised */
+	__u8 throttled_for;   /* enum hw_guard_kind */
+	__u8 quarantined_for;
+	__u8 held;		    /* quarantined by command */
+	__u8 told;		    /* by kind, a bit: recognised in this window */
+	__u32 seen[HW_GUARD_KINDS]; /* in this window: marks, marks of the most, unfinished flows, packets */
+	__u32 answered;		    /* flows, in this window */
+	__u64 recognised[HW_GUARD_KINDS];
+	__u64 window_ns; /* ticks() when it began */
+	__u64 addresses[HW_GUARD_ADDRESS_BITS / 64];
+	struct hw_guard_target targets[HW_GUARD_TARGETS];
+};
+
+/* What the agent has done with a guard. Whatever it is, afterwards the endpoint is quarantined as its guard says. */
+enum hw_order_kind {
+	HW_ORDER_MEND = 0,
+	HW_ORDER_HOLD = 1,    /* quarantined by command */
+	HW_ORDER_UNHOLD = 2,  /* not by command any more */
+	HW_ORDER_RELEASE = 3, /* nothing is done any more, and counting begins anew */
+};
+
+struct hw_order {
+	__u32 kind;
+	__u32 release; /* its number, of HW_ORDER_RELEASE */
+};
+
+/* A SYN of the opener that came into a connection that stands, see tcp.h. */
+struct hw_reopening {
+	__u32 tag; /* of the flow */
+	__u32 first;
+	__u32 end;   /* behind the SYN and what came with it */
+	__u32 offer; /* its window, and its scale as the state word holds it */
+};
+#define HW_REOPENINGS 8
 
 /* Answers of one endpoint that may be on their way to its other program at once; a power of two. */
 #define HW_ANSWER_TICKETS 64
@@ -266,10 +500,41 @@ struct hw_usage {
 	__u64 cursor;		/* the ring's next place to examine */
 	__u64 event_arrival_ns; /* theoretical arrival time of the bucket (GCRA, ITU-T I.371) */
 	__u64 events_lost;
-	__u64 answer_arrival_ns; /* of the answers' own bucket */
-	__u64 answers;		 /* sent */
+	__u64 opening_arrival_ns[2]; /* by direction, of the bucket of new flows */
+	__u64 answer_arrival_ns;     /* of the answers' own bucket */
+	__u64 answers;		     /* sent */
 	__u64 answers_suppressed;
 	__u32 tickets[HW_ANSWER_TICKETS]; /* of answers on their way; 0: none */
+	struct hw_reopening reopenings[HW_REOPENINGS];
+};
+
+/* Of one datagram, in units of eight bytes; end 0: none. */
+struct hw_stretch {
+	__u16 start;
+	__u16 end;
+};
+
+/* A datagram whose first fragment passed, see fragment.h. */
+#define HW_DATAGRAM_STRETCHES 4
+struct hw_datagram {
+	__u32 busy; /* of the first of a set: the set is taken, by compare-and-swap */
+	__u32 id;
+	__u64 begun_ns; /* ticks() of the first fragment; 0: the place is free */
+	__u8 local[16];
+	__u8 remote[16];
+	__u32 ports; /* as in the flow's key */
+	__u32 seq;   /* of a segment of TCP, as are the next */
+	__u32 ack;
+	__u32 len_bytes;   /* once the last fragment has passed; 0 before */
+	__u16 data_offset; /* where the segment's data begins */
+	__u16 tcp_window;
+	__u16 port;
+	__u8 protocol;
+	__u8 kind; /* enum hw_l4_kind */
+	__u8 opener;
+	__u8 tcp_flags;
+	__u8 padding[6];
+	struct hw_stretch covered[HW_DATAGRAM_STRETCHES]; /* by fragments that passed */
 };
 
 struct hw_count {
@@ -296,8 +561,10 @@ struct hw_event {
 	__be16 ethertype;
 	__be16 source_port;
 	__be16 destination_port;
-	__u8 others; /* 1: counts other packets of the rule too, whatever their addresses and ports */
-	__u8 padding[5];
+	__u8 others;   /* 1: counts other packets of the rule too, whatever their addresses and ports */
+	__u8 process;  /* number of the executable at this end; not in denials */
+	__u8 response; /* of HW_EVENT_GUARD */
+	__u8 padding[3];
 	__u8 source[16];
 	__u8 destination[16];
 };
@@ -306,9 +573,6 @@ struct hw_event {
  * Denials of one kind that wait for the next event: `event` as it would be sent now, with what is not yet reported. An
  * endpoint has so many places for kinds told apart by rule, peer and port, and behind them so many by rule alone.
  */
-#define HW_DENIALS_BY_PORT 64
-#define HW_DENIALS_BY_RULE 16
-#define HW_DENIALS_PER_ENDPOINT (HW_DENIALS_BY_PORT + HW_DENIALS_BY_RULE)
 struct hw_denial {
 	__u32 busy; /* taken by compare-and-swap, never waited for */
 	__u32 tag;  /* of what is counted here */

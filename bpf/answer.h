@@ -207,7 +207,7 @@ __noinline int become_unreachable(struct __sk_buff *skb, struct hw_packet *p)
 /* Nobody is told about a RST (RFC 9293, section 3.10.7.1), and nothing is made of headers that lie elsewhere. */
 static __always_inline bool is_answerable(const struct hw_packet *p)
 {
-	return !(p->tcp_flags & HW_TCP_RST) && p->kind != HW_L4_ICMP_ERROR &&
+	return !(p->tcp_flags & HW_TCP_RST) && p->kind != HW_L4_ICMP_ERROR && !(p->special & HW_SPECIAL_FRAGMENT) &&
 	       p->l4_offset == HW_ETH_LEN + (p->family == 4 ? HW_IPV4_LEN : HW_IPV6_LEN);
 }
 

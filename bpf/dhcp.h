@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
-/* dhcp.h - DHCP (RFC 2131) and DHCPv6 (RFC 8415): an endpoint may ask for itself and may never answer. */
+/*
+ * dhcp.h - DHCP (RFC 2131) and DHCPv6 (RFC 8415): an endpoint may ask for itself and may never answer. Where its
+ * network names its servers, it may ask them or everybody, and is answered by them alone.
+ */
 #ifndef HW_DHCP_H
 #define HW_DHCP_H
 
@@ -21,9 +24,32 @@ static __always_inline bool is_dhcp(__u8 family, __u16 source_port, __u16 destin
 	       source_port == HW_DHCP6_CLIENT || destination_port == HW_DHCP6_CLIENT;
 }
 
+static __always_inline bool is_dhcp_server(const struct hw_endpoint *endpoint, const struct hw_packet *p,
+					   const __u8 address[16])
+{
+	/* What names an IPv4 address here is no IPv6 packet's. */
+	if (address_is_zero(address) || (p->family == 6 && is_mapped_ipv4(address)))
+		return false;
+	for (int i = 0; i < HW_DHCP_SERVERS; i++) {
+		if (address_equal(endpoint->dhcp[i], address))
+			return true;
+	}
+	return false;
+}
+
+/* 255.255.255.255, and ff02::1:2 (RFC 8415, section 7.1). */
+static __always_inline bool is_every_dhcp_server(const struct hw_packet *p, const __u8 address[16])
+{
+	const __u32 *words = (const __u32 *)address;
+
+	if (p->family == 4)
+		return words[3] == 0xffffffff;
+	return words[0] == bpf_htonl(0xff020000) && !words[1] && !words[2] && words[3] == bpf_htonl(0x00010002);
+}
+
 __noinline int check_dhcp(struct __sk_buff *skb, struct hw_packet *p, struct hw_endpoint *endpoint, __u16 source_port)
 {
-	bool ask, answer;
+	bool ask, answer, named;
 
 	if (!p || !endpoint)
 		return HW_REASON_INTERNAL;
@@ -35,9 +61,11 @@ __noinline int check_dhcp(struct __sk_buff *skb, struct hw_packet *p, struct hw_
 		/* RFC 8415 section 7.2: only the destination port of an answer is fixed */
 		answer = p->port == HW_DHCP6_CLIENT;
 	}
+	named = endpoint->flags & HW_ENDPOINT_NAMES_DHCP;
 	if (p->direction == HW_INGRESS)
-		return answer ? HW_REASON_NONE : HW_REASON_DHCP_SPOOF;
-	if (!ask)
+		return answer && (!named || is_dhcp_server(endpoint, p, p->key.remote)) ? HW_REASON_NONE
+											: HW_REASON_DHCP_SPOOF;
+	if (!ask || (named && !is_every_dhcp_server(p, p->key.remote) && !is_dhcp_server(endpoint, p, p->key.remote)))
 		return HW_REASON_DHCP_SPOOF;
 	if (p->family == 4) {
 		struct {

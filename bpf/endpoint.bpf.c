@@ -9,6 +9,7 @@
  * Returning TC_ACT_OK (the same number as TCX_PASS) ends processing; whatever is behind - the closed base - drops.
  */
 #include "filter.h"
+#include "import.h"
 
 SEC("tc")
 int hw_egress(struct __sk_buff *skb)
@@ -36,7 +37,7 @@ int hw_empty(struct __sk_buff *skb)
 	return TC_ACT_OK;
 }
 
-/* Run by the agent, never attached: reports what still waits in this endpoint's denials. */
+/* Run by the agent, never attached: judges what the endpoint opened, and reports what still waits in its denials. */
 SEC("tc")
 int hw_flush(struct __sk_buff *skb)
 {
@@ -46,6 +47,8 @@ int hw_flush(struct __sk_buff *skb)
 
 	if (!usage)
 		return TC_ACT_OK;
+	for (int i = 0; i < HW_GUARD_FLUSHES; i++)
+		judge_places(slot, HW_GUARD_PLACES);
 	for (__u32 i = 0; i < HW_DENIALS_PER_ENDPOINT; i++) {
 		__u32 index = first + i;
 		struct hw_denial *denial = bpf_map_lookup_elem(&hw_denials, &index);
@@ -68,9 +71,26 @@ int hw_flush(struct __sk_buff *skb)
 	return TC_ACT_OK;
 }
 
+/* Run by the agent, never attached: takes over a flow of an older datapath; enum hw_import_outcome. */
+SEC("tc")
+int hw_import(struct __sk_buff *skb)
+{
+	return import_frame(skb);
+}
+
+/* Run by the agent, never attached: the frame is a struct hw_order; whether it was carried out. */
+SEC("tc")
+int hw_order(struct __sk_buff *skb)
+{
+	struct hw_order order;
+
+	return !bpf_skb_load_bytes(skb, 0, &order, sizeof(order)) && obey(&order, constants.slot);
+}
+
 /* Instances of every shared structure, so that the object's BTF describes all of them. */
 struct hw_abi {
 	struct hw_constants constants;
+	struct hw_rate rate;
 	struct hw_endpoint endpoint;
 	struct hw_active active;
 	struct hw_network network;
@@ -78,6 +98,12 @@ struct hw_abi {
 	struct hw_ref ref;
 	struct hw_cell cell;
 	struct hw_decision decision;
+	struct hw_user user;
+	struct hw_choice_key choice_key;
+	struct hw_process_key process_key;
+	struct hw_limit limit;
+	struct hw_limits limits;
+	struct hw_bucket bucket;
 	struct hw_class_block class_block;
 	struct hw_host4_key host4_key;
 	struct hw_host6_key host6_key;
@@ -86,18 +112,40 @@ struct hw_abi {
 	struct hw_flow_key flow_key;
 	struct hw_flow4_key flow4_key;
 	struct hw_tcp_way tcp_way;
+	struct hw_sctp_tags sctp_tags;
 	struct hw_flow flow;
+	struct hw_import_before import_before;
+	struct hw_import import;
 	struct hw_ring_place ring_place;
+	struct hw_reopening reopening;
 	struct hw_usage usage;
+	struct hw_stretch stretch;
+	struct hw_datagram datagram;
 	struct hw_count count;
 	struct hw_denial denial;
 	struct hw_event event;
+	struct hw_guard_target guard_target;
+	struct hw_guard guard;
+	struct hw_order order;
 	enum hw_direction direction;
 	enum hw_verdict verdict;
 	enum hw_reason reason;
 	enum hw_event_kind event_kind;
 	enum hw_flow_state flow_state;
 	enum hw_decision_flag decision_flag;
+	enum hw_endpoint_flag endpoint_flag;
+	enum hw_import_outcome import_outcome;
+	enum hw_stride stride;
+	enum hw_process process;
+	enum hw_choice_end choice_end;
+	enum hw_sharing sharing;
+	enum hw_unit unit;
+	enum hw_rate_shift rate_shift;
+	enum hw_guard_kind guard_kind;
+	enum hw_response response;
+	enum hw_guard_size guard_size;
+	enum hw_order_kind order_kind;
+	enum hw_place_use place_use;
 };
 
 const volatile struct hw_abi *const hw_abi_types = 0;

@@ -9,8 +9,12 @@
 #include "arp.h"
 #include "dhcp.h"
 #include "flow.h"
+#include "fragment.h"
+#include "guard.h"
 #include "ip.h"
+#include "limit.h"
 #include "nd.h"
+#include "pickup.h"
 
 #define HW_EEXIST 17
 
@@ -23,10 +27,13 @@ static __always_inline void account_denial(struct __sk_buff *skb, struct hw_pack
 {
 	if (a->decision)
 		count_decision(a->decision, p->len_bytes);
-	if (a->reason != HW_REASON_POLICY && a->reason != HW_REASON_UNKNOWN_PEER)
+	if (a->reason == HW_REASON_RATE_LIMIT)
+		a->number = p->limit;
+	else if (a->reason != HW_REASON_POLICY && a->reason != HW_REASON_UNKNOWN_PEER)
 		a->number = 0;
 	if (verdict_of_reason(a->reason) == HW_VERDICT_INVALID)
 		a->verdict = HW_VERDICT_INVALID;
+	watch_denial(p, a->reason);
 	report_denial(skb, p, a);
 }
 
@@ -76,13 +83,18 @@ __noinline int insert_flow(struct __sk_buff *skb, const struct hw_packet *p, con
 	flow->number = a->number;
 	flow->peer = a->peer;
 	flow->state = HW_OPENER_BIT(p->direction);
-	if (p->kind == HW_L4_TCP) {
+	if (p->kind == HW_L4_TCP && !p->may_open) {
+		begin_picked_up(p, flow);
+	} else if (p->kind == HW_L4_TCP) {
 		flow->state |= scale_word(skb, p);
 		begin_tcp(p, flow);
 	}
+	if (p->kind == HW_L4_SCTP)
+		begin_sctp(p, flow);
 	flow->verdict = a->verdict;
 	flow->port_class = p->port;
 	flow->kept = a->flags & HW_DECISION_KEEP;
+	flow->process = p->direction == HW_EGRESS ? process_number(skb, p->key.slot) : p->process;
 	flow->place = p->place;
 	flow->packets[direction] = 1;
 	flow->bytes[direction] = p->len_bytes;
@@ -107,6 +119,7 @@ static __always_inline int report_opening(struct __sk_buff *skb, struct hw_packe
 	if (event) {
 		fill_event(event, skb, p, a);
 		event->kind = HW_EVENT_NEW;
+		event->process = p->direction == HW_EGRESS ? process_number(skb, p->key.slot) : p->process;
 		submit_event(event);
 	}
 	return TC_ACT_OK;
@@ -131,19 +144,33 @@ static __always_inline void refuse_opening(struct hw_answer *a, enum hw_reason r
  */
 __noinline int open_flow(struct __sk_buff *skb, struct hw_packet *p, const struct hw_endpoint *endpoint)
 {
+	enum hw_reason reason = HW_REASON_NONE;
 	struct hw_answer a;
 
 	if (!p || !endpoint)
 		return TC_ACT_SHOT;
-	decide(p, endpoint->network, p->port, &a);
+	decide(skb, p, endpoint->network, p->port, HW_PROCESS_UNKNOWN, &a);
+	if (!is_allowed(&a) && may_be_picked_up(p, endpoint))
+		decide_as_reply(skb, p, endpoint->network, &a);
 	if (is_allowed(&a)) {
-		if (p->kind == HW_L4_STATELESS) {
+		/* Where nothing is tracked every packet opens. */
+		bool opens = p->may_open || p->kind == HW_L4_STATELESS || may_be_picked_up(p, endpoint);
+
+		if (!opens)
+			reason = HW_REASON_NO_FLOW;
+		else if (is_rated(p, a.decision))
+			reason = judge_rate(skb, p, a.decision, opens);
+		if (reason) {
+			refuse_opening(&a, reason);
+		} else if (p->kind == HW_L4_STATELESS) {
 			if (a.verdict == HW_VERDICT_ALLOW) {
 				count_decision(a.decision, p->len_bytes);
 				return TC_ACT_OK;
 			}
-		} else if (!p->may_open) {
-			refuse_opening(&a, HW_REASON_NO_FLOW);
+		} else if (p->direction == HW_EGRESS && guard_opening(p, endpoint)) {
+			refuse_opening(&a, HW_REASON_THROTTLED);
+		} else if (!within_opening_rate(p, endpoint)) {
+			refuse_opening(&a, HW_REASON_RATE_CAP);
 		} else if (!claim_place(p, endpoint->flow_quota)) {
 			refuse_opening(&a, HW_REASON_FLOW_QUOTA);
 		} else if (insert_flow(skb, p, &a)) {
@@ -162,8 +189,8 @@ __noinline int open_flow(struct __sk_buff *skb, struct hw_packet *p, const struc
 }
 
 /* Decides a flow anew because a stamp differs. True if it may go on. */
-static __always_inline bool renew_flow(struct hw_packet *p, struct hw_flow *flow, const struct hw_endpoint *endpoint,
-				       struct hw_answer *a)
+static __always_inline bool renew_flow(struct __sk_buff *skb, struct hw_packet *p, struct hw_flow *flow,
+				       const struct hw_endpoint *endpoint, struct hw_answer *a)
 {
 	__u8 opener = HW_OPENER(flow->state);
 	__u16 port;
@@ -173,7 +200,7 @@ static __always_inline bool renew_flow(struct hw_packet *p, struct hw_flow *flow
 	else
 		port = bpf_ntohs(opener == HW_EGRESS ? p->key.remote_port : p->key.local_port);
 	p->opener = opener;
-	decide(p, endpoint->network, port, a);
+	decide(skb, p, endpoint->network, port, flow->process, a);
 	if (is_allowed(a)) {
 		flow->verdict = a->verdict;
 		flow->kept = a->flags & HW_DECISION_KEEP;
@@ -185,6 +212,9 @@ static __always_inline bool renew_flow(struct hw_packet *p, struct hw_flow *flow
 	flow->number = a->number;
 	flow->revision = a->revision;
 	flow->peer = a->peer;
+	/* Another rule may have a process at this end named that nobody asked for when the flow was opened. */
+	if (p->process >= HW_PROCESS_FIRST)
+		flow->process = p->process;
 	flow->epoch = p->epoch;
 	flow->generation = p->active.generation;
 	return true;
@@ -209,12 +239,11 @@ __noinline int revisit_flow(struct __sk_buff *skb, struct hw_packet *p, struct h
 		return HW_REVISIT_DENIED;
 	if (flow->tag != flow_tag(&p->key))
 		return HW_REVISIT_ENDED;
-	if (flow_expired(flow, p->key.protocol, p->now_ns) ||
-	    (p->may_open && p->kind == HW_L4_TCP && HW_STATE(flow->state) == HW_FLOW_CLOSED)) {
+	if (flow_expired(flow, p->key.protocol, p->now_ns) || opens_anew(flow, p)) {
 		end_flow(&p->key, flow, p->now_ns);
 		return HW_REVISIT_ENDED;
 	}
-	if (!renew_flow(p, flow, endpoint, &a)) {
+	if (!renew_flow(skb, p, flow, endpoint, &a)) {
 		end_flow(&p->key, flow, p->now_ns);
 		account_denial(skb, p, &a);
 		return rejects(&a) ? answer_denied(skb, p) : HW_REVISIT_DENIED;
@@ -230,8 +259,7 @@ static __always_inline bool flow_is_stamped(const struct hw_flow *flow, const st
 static __always_inline bool flow_is_current(const struct hw_flow *flow, const struct hw_packet *p)
 {
 	return flow->tag == flow_tag(&p->key) && flow_is_stamped(flow, p) &&
-	       !flow_expired(flow, p->key.protocol, p->now_ns) &&
-	       !(p->kind == HW_L4_TCP && p->may_open && HW_STATE(flow->state) == HW_FLOW_CLOSED);
+	       !flow_expired(flow, p->key.protocol, p->now_ns) && !opens_anew(flow, p);
 }
 
 /* A path's MTU that no path may have: RFC 1191, section 3; RFC 8201, section 4. Who believes it sends crumbs. */
@@ -288,7 +316,12 @@ __noinline int judge_error(struct __sk_buff *skb, struct hw_packet *p)
 		inner.key.protocol = ip.nexthdr;
 		address_copy(packet_source(&inner), &ip.saddr);
 		address_copy(packet_destination(&inner), &ip.daddr);
-		offset += HW_IPV6_LEN;
+		inner.l4_offset = offset + HW_IPV6_LEN;
+		inner.l4_len_bytes = bpf_ntohs(ip.payload_len);
+		/* What is too big for a path often was a fragment already. */
+		if (is_extension(ip.nexthdr) && (walk_extensions(skb, &inner) || inner.kind == HW_L4_FRAGMENT))
+			return HW_REASON_ICMP_UNRELATED;
+		offset = inner.l4_offset;
 	}
 	/* Errors go to the sender of what they quote (RFC 1122, section 3.2.2). */
 	if (!address_equal(packet_destination(p), packet_source(&inner)))
@@ -299,6 +332,7 @@ __noinline int judge_error(struct __sk_buff *skb, struct hw_packet *p)
 	case HW_PROTOCOL_TCP:
 	case HW_PROTOCOL_UDP:
 	case HW_PROTOCOL_SCTP:
+	case HW_PROTOCOL_ESP:
 		packet_set_ports(&inner, ports);
 		break;
 	case HW_PROTOCOL_ICMP:
@@ -311,10 +345,21 @@ __noinline int judge_error(struct __sk_buff *skb, struct hw_packet *p)
 	}
 	struct hw_flow *flow = find_flow(&inner.key, inner.family == 4);
 
-	if (!flow || !flow_is_stamped(flow, p) || flow_expired(flow, inner.key.protocol, p->now_ns))
+	if (!flow || !flow_is_stamped(flow, p) || flow_expired(flow, inner.key.protocol, p->now_ns) ||
+	    !flow->packets[inner.direction & 1])
 		return HW_REASON_ICMP_UNRELATED;
 	if (inner.key.protocol == HW_PROTOCOL_TCP &&
 	    !tcp_sent(flow, inner.direction, bpf_ntohl(*(__be32 *)(ports + 4))))
+		return HW_REASON_ICMP_UNRELATED;
+	if (inner.key.protocol == HW_PROTOCOL_SCTP) {
+		__u32 tag = *(__u32 *)(ports + 4);
+
+		if (!tag && bpf_skb_load_bytes(skb, offset + HW_SCTP_LEN + HW_SCTP_CHUNK_LEN, ports, sizeof(tag)))
+			return HW_REASON_ICMP_UNRELATED;
+		if (!sctp_sent(flow, inner.direction, tag, *(__u32 *)ports))
+			return HW_REASON_ICMP_UNRELATED;
+	}
+	if (inner.key.protocol == HW_PROTOCOL_ESP && inner.direction != HW_OPENER(flow->state))
 		return HW_REASON_ICMP_UNRELATED;
 	return mtu_is_absurd(skb, p) ? HW_REASON_ICMP_MTU : HW_REASON_NONE;
 }
@@ -361,15 +406,27 @@ static __always_inline enum hw_reason parse(struct __sk_buff *skb, struct hw_pac
 		return HW_REASON_ETHERTYPE;
 	if (reason)
 		return reason;
-	reason = parse_transport(skb, p, data, data_end);
-	if (reason)
-		return reason;
+	if (p->kind != HW_L4_FRAGMENT) {
+		reason = parse_transport(skb, p, data, data_end);
+		if (reason)
+			return reason;
+	}
+	/* RFC 6980, section 5; and errors are made to fit into any path's MTU. */
+	if (p->special & HW_SPECIAL_FIRST_FRAGMENT && (p->kind == HW_L4_CHECKED || p->kind == HW_L4_ICMP_ERROR))
+		return HW_REASON_FRAGMENT;
 	if (p->kind == HW_L4_CHECKED)
 		return check_nd(skb, p, endpoint);
-	if (p->key.protocol == HW_PROTOCOL_UDP) {
+	if (p->kind == HW_L4_SCTP) {
+		reason = parse_chunks(skb, p);
+		if (reason)
+			return reason;
+	}
+	if (p->key.protocol == HW_PROTOCOL_UDP && p->kind != HW_L4_FRAGMENT) {
 		__u16 source_port = bpf_ntohs(p->direction == HW_EGRESS ? p->key.local_port : p->key.remote_port);
 
 		if (is_dhcp(p->family, source_port, p->port)) {
+			if (p->special & HW_SPECIAL_FIRST_FRAGMENT)
+				return HW_REASON_FRAGMENT;
 			p->kind = HW_L4_CHECKED;
 			return check_dhcp(skb, p, endpoint, source_port);
 		}
@@ -380,6 +437,17 @@ static __always_inline enum hw_reason parse(struct __sk_buff *skb, struct hw_pac
 	if (is_martian(p->key.remote, p->family) || is_multicast(packet_source(p), p->family))
 		return HW_REASON_MARTIAN;
 	return HW_REASON_NONE;
+}
+
+/* What becomes of a packet that has its verdict: the first fragment of a datagram passes only if the rest can. */
+static __always_inline int finish(struct __sk_buff *skb, struct hw_packet *p, int verdict)
+{
+	enum hw_reason reason;
+
+	if (verdict != TC_ACT_OK || !(p->special & HW_SPECIAL_FIRST_FRAGMENT))
+		return verdict;
+	reason = begin_datagram(skb, p);
+	return reason ? deny_for(skb, p, reason) : TC_ACT_OK;
 }
 
 static __always_inline int filter(struct __sk_buff *skb, const enum hw_direction direction)
@@ -398,22 +466,30 @@ static __always_inline int filter(struct __sk_buff *skb, const enum hw_direction
 	if (!endpoint || !word)
 		return TC_ACT_SHOT;
 	*(__u64 *)&p.active = *(volatile __u64 *)word;
-	if (!p.active.generation)
-		return deny_for(skb, &p, HW_REASON_NO_REVISION);
+	if ((__s32)p.active.generation <= 0) /* see HW_QUARANTINED */
+		return deny_for(skb, &p, p.active.generation ? HW_REASON_QUARANTINED : HW_REASON_NO_REVISION);
 	index = endpoint->network;
 	network = bpf_map_lookup_elem(&hw_networks, &index);
 	if (!network)
 		return deny_for(skb, &p, HW_REASON_INTERNAL);
 	p.epoch = *(volatile __u64 *)&network->epoch;
+	p.special = endpoint->capped; /* HW_SPECIAL_CAPPED */
+	if (direction == HW_EGRESS && endpoint->priority)
+		skb->priority = endpoint->priority;
 	reason = parse(skb, &p, endpoint);
 	if (reason)
 		return deny_for(skb, &p, reason);
 	p.now_ns = ticks();
+	if (p.special & HW_SPECIAL_FRAGMENT) {
+		reason = p.kind == HW_L4_FRAGMENT ? join_datagram(&p) : expect_datagram(skb, &p);
+		if (reason)
+			return deny_for(skb, &p, reason);
+	}
 	switch (p.kind) {
 	case HW_L4_CHECKED:
 		return TC_ACT_OK;
 	case HW_L4_STATELESS:
-		return open_flow(skb, &p, endpoint);
+		return finish(skb, &p, open_flow(skb, &p, endpoint));
 	case HW_L4_ICMP_ERROR:
 		if (!own_address(&p, p.key.local, p.family))
 			return deny_for(skb, &p, direction == HW_EGRESS ? HW_REASON_IP_SPOOF : HW_REASON_NOT_ADDRESSED);
@@ -424,16 +500,33 @@ static __always_inline int filter(struct __sk_buff *skb, const enum hw_direction
 	}
 	flow = find_flow(&p.key, p.family == 4);
 	if (!flow)
-		return open_flow(skb, &p, endpoint);
+		return finish(skb, &p, open_flow(skb, &p, endpoint));
+	if (p.kind == HW_L4_ESP && p.direction != HW_OPENER(flow->state)) {
+		/* The other direction has happened to choose the same number: this packet is its rule's alone. */
+		p.kind = HW_L4_STATELESS;
+		return finish(skb, &p, open_flow(skb, &p, endpoint));
+	}
 	if (!flow_is_current(flow, &p)) {
 		int outcome = revisit_flow(skb, &p, flow, endpoint);
 
 		if (outcome != HW_REVISIT_RENEWED)
-			return outcome == HW_REVISIT_ENDED ? open_flow(skb, &p, endpoint) : outcome;
+			return outcome == HW_REVISIT_ENDED ? finish(skb, &p, open_flow(skb, &p, endpoint)) : outcome;
 	}
 	reason = advance_flow(skb, &p, flow, direction);
 	if (reason)
 		return deny_for(skb, &p, reason);
+	if (is_rated(&p, flow->decision)) {
+		p.opener = HW_OPENER(flow->state);
+		reason = judge_rate(skb, &p, flow->decision, false);
+		if (reason)
+			return deny_for(skb, &p, reason);
+	}
+	/* Before it is counted: a flow counts what passes. */
+	if (p.special & HW_SPECIAL_FIRST_FRAGMENT) {
+		reason = begin_datagram(skb, &p);
+		if (reason)
+			return deny_for(skb, &p, reason);
+	}
 	seen_ns = flow->seen_ns;
 	count_flow(&p, flow);
 	if ((p.now_ns ^ seen_ns) >> HW_UPDATE_CHECK_SHIFT &&

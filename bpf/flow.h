@@ -11,10 +11,13 @@
 #define HW_FLOW_H
 
 #include "flow_table.h"
+#include "guard_marks.h"
+#include "limit.h"
 #include "maps.h"
 #include "packet.h"
 #include "policy.h"
 #include "report.h"
+#include "sctp.h"
 #include "tcp.h"
 #include "transport.h"
 
@@ -29,7 +32,8 @@
 
 static __always_inline __u64 idle_limit_ns(__u8 protocol, __u32 state)
 {
-	if (protocol == HW_PROTOCOL_TCP) {
+	/* An association lives and ends as a connection does. */
+	if (protocol == HW_PROTOCOL_TCP || protocol == HW_PROTOCOL_SCTP) {
 		switch (HW_STATE(state)) {
 		case HW_FLOW_ESTABLISHED:
 			return 7440 * HW_SECOND_NS; /* RFC 5382, REQ-5: not less than 2 h 4 min */
@@ -88,11 +92,13 @@ static __always_inline void send_flow_event(const struct hw_flow_key *key, struc
 	event->peer = flow->peer;
 	event->kind = kind;
 	event->verdict = flow->verdict;
+	event->process = flow->process;
 	event->reason = flow->verdict == HW_VERDICT_WOULD_DENY ? HW_REASON_POLICY : HW_REASON_NONE;
 	event->direction = opener;
 	event->opener = opener;
 	event->protocol = key->protocol;
-	if (key->protocol == HW_PROTOCOL_ICMP || key->protocol == HW_PROTOCOL_ICMPV6) {
+	if (key->protocol == HW_PROTOCOL_ICMP || key->protocol == HW_PROTOCOL_ICMPV6 ||
+	    key->protocol == HW_PROTOCOL_ESP) {
 		event->destination_port = bpf_htons(flow->port_class);
 	} else {
 		event->source_port = out ? key->local_port : key->remote_port;
@@ -128,6 +134,18 @@ __noinline int end_flow(const struct hw_flow_key *key, struct hw_flow *flow, __u
 	if (usage)
 		__sync_fetch_and_sub(&usage->flows, 1);
 	return 0;
+}
+
+/* Whether the endpoint may open, or be opened, one more flow now. By the coarse clock: bursts are many ticks long. */
+static __always_inline bool within_opening_rate(const struct hw_packet *p, const struct hw_endpoint *endpoint)
+{
+	__u32 slot = p->key.slot;
+	struct hw_usage *usage;
+
+	if (!endpoint->opening.cost)
+		return true;
+	usage = bpf_map_lookup_elem(&hw_usage, &slot);
+	return usage && take_from(&usage->opening_arrival_ns[p->direction & 1], &endpoint->opening, 1, p->now_ns);
 }
 
 /*
@@ -170,11 +188,13 @@ __noinline int claim_place(struct hw_packet *p, __u32 quota)
 				if (!flow_expired(flow, place->key.protocol, p->now_ns) &&
 				    !(yields && (usage->flows > quota - quota / 4 || i >= HW_RING_TRIES / 2)))
 					continue;
+				if (place->used == HW_PLACE_NEW)
+					note_attempt(&place->key, outcome_of(flow, place->key.protocol));
 				end_flow(&place->key, flow, p->now_ns);
 			}
 		}
 		__builtin_memcpy(&place->key, &p->key, sizeof(p->key));
-		place->used = 1;
+		place->used = HW_PLACE_NEW;
 		p->place = position;
 		return 1;
 	}
@@ -189,10 +209,19 @@ static __always_inline enum hw_reason advance_flow(struct __sk_buff *skb, struct
 
 	if (p->kind == HW_L4_TCP)
 		return advance_tcp(skb, p, flow, direction);
+	if (p->kind == HW_L4_SCTP)
+		return advance_sctp(p, flow);
 	/* The first reply. Whoever loses the race has seen the same. */
 	if (p->direction != HW_OPENER(state) && HW_STATE(state) != HW_FLOW_ESTABLISHED)
 		__sync_val_compare_and_swap(&flow->state, state, HW_WITH_STATE(state, HW_FLOW_ESTABLISHED));
 	return HW_REASON_NONE;
+}
+
+/* Whether the packet opens a flow in the place of one that has ended. */
+static __always_inline bool opens_anew(const struct hw_flow *flow, const struct hw_packet *p)
+{
+	return p->may_open && HW_STATE(flow->state) == HW_FLOW_CLOSED &&
+	       (p->kind != HW_L4_SCTP || sctp_opens_anew(flow, p));
 }
 
 static __always_inline void count_flow(const struct hw_packet *p, struct hw_flow *flow)

@@ -85,6 +85,57 @@ struct {
 	__type(value, struct hw_count);
 } hw_counts SEC(".maps");
 
+/* Of the decisions that have any. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 131072);
+	__type(key, __u32); /* index into hw_decisions */
+	__type(value, struct hw_limits);
+} hw_limits SEC(".maps");
+
+/* Index: slot * HW_BUCKETS_PER_ENDPOINT + place. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 16384);
+	__type(key, __u32);
+	__type(value, struct hw_bucket);
+} hw_buckets SEC(".maps");
+
+/* The executable that uses a socket; written by process.bpf.c. It hangs on the socket, and goes with it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
+	__type(key, int);
+	__type(value, struct hw_user);
+} hw_sockets SEC(".maps");
+
+/* The executables that rules name, of each endpoint whose rules do. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__type(key, struct hw_process_key);
+	__type(value, __u8);
+} hw_processes SEC(".maps");
+
+/* Index: slot * HW_PROCESSES_PER_ENDPOINT + number: the executable, 0 when no rule names it any more. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 65536);
+	__type(key, __u32);
+	__type(value, __u64);
+} hw_executables SEC(".maps");
+
+/* Of the decisions that depend on a process. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 131072);
+	__type(key, struct hw_choice_key);
+	__type(value, __u32); /* index into hw_decisions */
+} hw_choices SEC(".maps");
+
 /*
  * Inner maps are declared by size and not by type: a map that the loader creates has no BTF, and Linux before 6.2
  * refuses it in place of a template that has (bpf_map_meta_equal compares timer_off, which tells "no timer" from "no
@@ -164,6 +215,14 @@ struct {
 	__type(value, struct hw_flow);
 } new_flow SEC(".maps");
 
+/* Likewise both ends of a packet, as the look-up of a socket wants them. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct bpf_sock_tuple);
+} new_ends SEC(".maps");
+
 struct hw_ring_inner {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_INNER_MAP); /* rings have as many places as the endpoint's quota */
@@ -186,10 +245,18 @@ struct {
 	__type(value, struct hw_usage);
 } hw_usage SEC(".maps");
 
+/* What each endpoint tries, and the response; nothing that comes with a revision is here. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 256);
+	__type(key, __u32);
+	__type(value, struct hw_guard);
+} hw_guards SEC(".maps");
+
 /* Index: slot * HW_REASON_STRIDE + reason. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 8192);
+	__uint(max_entries, 16384);
 	__type(key, __u32);
 	__type(value, __u64);
 } hw_reasons SEC(".maps");
@@ -201,6 +268,14 @@ struct {
 	__type(key, __u32);
 	__type(value, struct hw_denial);
 } hw_denials SEC(".maps");
+
+/* Index: slot * HW_DATAGRAMS_PER_ENDPOINT + place. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 16384);
+	__type(key, __u32);
+	__type(value, struct hw_datagram);
+} hw_datagrams SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);

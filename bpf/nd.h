@@ -13,6 +13,8 @@ enum hw_nd_type {
 	HW_ND_REDIRECT = 137,
 };
 
+#define HW_ND_ROUTER_ADVERTISEMENT_LEN 16u
+
 /* Options looked through; a message with more is denied. RFC 4861 defines no message that needs more than four. */
 #define HW_ND_OPTIONS 4
 
@@ -59,7 +61,10 @@ __noinline int check_nd(struct __sk_buff *skb, struct hw_packet *p, struct hw_en
 	if (p->port == HW_ND_ROUTER_ADVERTISEMENT || p->port == HW_ND_REDIRECT) {
 		if (p->direction == HW_EGRESS)
 			return HW_REASON_RA_SPOOF;
-		return p->port == HW_ND_REDIRECT ? HW_REASON_RA_SPOOF : HW_REASON_NONE;
+		/* RFC 4861, section 6.1.2: only from the link, and with its fixed part */
+		if (p->port == HW_ND_REDIRECT || source[0] != 0xfe || (source[1] & 0xc0) != 0x80)
+			return HW_REASON_RA_SPOOF;
+		return p->l4_len_bytes < HW_ND_ROUTER_ADVERTISEMENT_LEN ? HW_REASON_L4_HEADER : HW_REASON_NONE;
 	}
 	if (p->port == HW_ND_ROUTER_SOLICITATION) {
 		if (p->direction == HW_INGRESS)

@@ -27,6 +27,7 @@ enum hw_protocol {
 	HW_PROTOCOL_ICMP = 1,
 	HW_PROTOCOL_TCP = 6,
 	HW_PROTOCOL_UDP = 17,
+	HW_PROTOCOL_ESP = 50,
 	HW_PROTOCOL_ICMPV6 = 58,
 	HW_PROTOCOL_SCTP = 132,
 };
@@ -34,10 +35,20 @@ enum hw_protocol {
 enum hw_l4_kind {
 	HW_L4_STATELESS = 0, /* decided packet by packet */
 	HW_L4_TCP,
-	HW_L4_DATAGRAM, /* UDP, SCTP: a flow with replies, told by ports alone */
+	HW_L4_SCTP,
+	HW_L4_DATAGRAM, /* UDP: a flow with replies, told by ports alone */
+	HW_L4_ESP,	/* a flow of one direction */
 	HW_L4_ECHO,	/* ICMP and ICMPv6 echo */
 	HW_L4_ICMP_ERROR,
-	HW_L4_CHECKED, /* ND and DHCP: verified, never ruled */
+	HW_L4_CHECKED,	/* ND and DHCP: verified, never ruled */
+	HW_L4_FRAGMENT, /* not the first of its datagram: what it is of is not known yet */
+};
+
+enum hw_special {
+	HW_SPECIAL_CAPPED = 1, /* as struct hw_endpoint says */
+	HW_SPECIAL_FIRST_FRAGMENT = 2,
+	HW_SPECIAL_LATER_FRAGMENT = 4,
+	HW_SPECIAL_FRAGMENT = HW_SPECIAL_FIRST_FRAGMENT | HW_SPECIAL_LATER_FRAGMENT,
 };
 
 struct hw_packet {
@@ -48,8 +59,11 @@ struct hw_packet {
 	__u32 len_bytes;	 /* of the frame */
 	__u32 l4_offset;
 	__u32 l4_len_bytes;
-	__u32 place; /* of the ring, where the packet opens a flow */
-	__u16 port;  /* host order: the destination port, or the ICMP type */
+	union {
+		__u32 place; /* of the ring, where the packet opens a flow */
+		__u32 limit; /* number of the rule whose limit denies the packet, before it has a place */
+	};
+	__u16 port; /* host order: the destination port, or the ICMP type */
 	hw_ethertype ethertype;
 	__u8 direction;
 	__u8 opener; /* direction of the packet that opens the flow that this packet would belong to */
@@ -58,12 +72,33 @@ struct hw_packet {
 	__u8 tcp_flags;
 	__u8 may_open;
 	__u8 icmp_code;
-	__u8 hop_limit;
-	__u8 tcp_options_len;
+	union {
+		__u8 hop_limit; /* of ND, which opens nothing */
+		__u8 process;	/* at this end, by its number; where a decision asked for it, see process.h */
+	};
+	union {
+		__u8 tcp_options_len;
+		__u8 sctp_chunks; /* enum hw_sctp_found */
+	};
+	__u8 special;	  /* enum hw_special */
 	__u16 tcp_window; /* as it stands there */
-	__u32 seq;
-	__u32 seq_end; /* behind the last that the segment takes: SYN and FIN count (RFC 9293, section 3.4) */
-	__u32 ack;
+	union {
+		struct {
+			__u32 seq;
+			/* behind the last that the segment takes: SYN and FIN count (RFC 9293, section 3.4) */
+			__u32 seq_end;
+			__u32 ack;
+		};
+		struct {		   /* of HW_L4_SCTP, as they stand there */
+			__u32 sctp_tag;	   /* in the place of seq: what fragments share, see fragment.h */
+			__u32 sctp_chosen; /* the tag of an INIT or INIT ACK that its sender wants to be sent */
+		};
+		struct { /* of HW_L4_FRAGMENT */
+			__u32 fragment_id;
+			__u32 fragment_offset; /* in bytes */
+			__u32 more_fragments;
+		};
+	};
 };
 
 #define HW_ETH_LEN ((__u32)sizeof(struct ethhdr))

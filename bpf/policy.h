@@ -10,13 +10,14 @@
 #include "address.h"
 #include "maps.h"
 #include "packet.h"
+#include "process.h"
 
 /* Peer index 0 stands for every address in a pool that no endpoint has. */
 #define HW_PEER_UNKNOWN 0
 
 struct hw_answer {
 	__u64 revision;
-	__u32 decision;
+	__u32 decision; /* index, and HW_LIMITED */
 	__u32 number;
 	__u32 peer;
 	__u32 identity;
@@ -102,9 +103,10 @@ static __always_inline bool find_class(const struct hw_packet *p, __u16 port, __
 
 /*
  * Decides the flow that the packet belongs to, by the direction of its opener and `port`, the opener's destination
- * port. Always fills `a` as far as it came.
+ * port, and by the process at this end, which the flow may remember. Always fills `a` as far as it came.
  */
-static __always_inline void decide(struct hw_packet *p, __u32 network, __u16 port, struct hw_answer *a)
+static __always_inline void decide(struct __sk_buff *skb, struct hw_packet *p, __u32 network, __u16 port, __u32 process,
+				   struct hw_answer *a)
 {
 	__u32 *peer, index;
 	struct hw_decision *decision;
@@ -114,6 +116,7 @@ static __always_inline void decide(struct hw_packet *p, __u32 network, __u16 por
 	__u16 class;
 
 	__builtin_memset(a, 0, sizeof(*a));
+	p->process = HW_PROCESS_UNKNOWN;
 	a->verdict = HW_VERDICT_DENY;
 	a->reason = p->direction == HW_EGRESS ? HW_REASON_IP_SPOOF : HW_REASON_NOT_ADDRESSED;
 	policy = own_policy(p, p->key.local, p->family);
@@ -153,8 +156,17 @@ static __always_inline void decide(struct hw_packet *p, __u32 network, __u16 por
 	decision = bpf_map_lookup_elem(&hw_decisions, &index);
 	if (!decision)
 		return;
+	if (decision->flags & HW_DECISION_BY_PROCESS) {
+		index = choose(skb, p, index, decision->flags, process);
+		decision = bpf_map_lookup_elem(&hw_decisions, &index);
+		if (!index || !decision)
+			return;
+		a->decision = index;
+	}
 	a->number = decision->number;
 	a->flags = decision->flags;
+	if (decision->flags & HW_DECISION_LIMITED)
+		a->decision |= HW_LIMITED;
 	if (decision->verdict == HW_VERDICT_ALLOW || decision->verdict == HW_VERDICT_WOULD_DENY) {
 		a->verdict = decision->verdict;
 		a->reason = decision->verdict == HW_VERDICT_ALLOW ? HW_REASON_NONE : HW_REASON_POLICY;

@@ -15,7 +15,8 @@
 
 static __always_inline void count_decision(__u32 decision, __u32 bytes)
 {
-	struct hw_count *count = bpf_map_lookup_elem(&hw_counts, &decision);
+	__u32 index = decision & ~HW_LIMITED;
+	struct hw_count *count = bpf_map_lookup_elem(&hw_counts, &index);
 
 	/* Per CPU, and never entered twice on one: both hooks run with bottom halves off. */
 	if (count) {
@@ -151,10 +152,15 @@ static __always_inline __u8 verdict_of_reason(__u8 reason)
 	case HW_REASON_TRUNCATED:
 	case HW_REASON_ARP_HEADER:
 	case HW_REASON_IP_HEADER:
+	case HW_REASON_FRAGMENT:
+	case HW_REASON_FRAGMENT_ORPHAN:
+	case HW_REASON_FRAGMENT_OVERLAP:
 	case HW_REASON_L4_HEADER:
 	case HW_REASON_TCP_FLAGS:
 	case HW_REASON_TCP_STATE:
 	case HW_REASON_TCP_WINDOW:
+	case HW_REASON_SCTP_TAG:
+	case HW_REASON_SCTP_STATE:
 	case HW_REASON_NO_FLOW:
 	case HW_REASON_ICMP_UNRELATED:
 	case HW_REASON_ICMP_MTU:
@@ -183,7 +189,7 @@ static __always_inline void fill_event(struct hw_event *event, struct __sk_buff 
 	event->opener = p->opener;
 	event->ethertype = p->ethertype.wire;
 	bpf_skb_load_bytes(skb, ETH_ALEN, event->source_mac, ETH_ALEN);
-	if (p->kind == HW_L4_TCP || p->kind == HW_L4_DATAGRAM) {
+	if (p->kind == HW_L4_TCP || p->kind == HW_L4_DATAGRAM || p->kind == HW_L4_SCTP) {
 		event->source_port = p->direction == HW_EGRESS ? p->key.local_port : p->key.remote_port;
 		event->destination_port = p->direction == HW_EGRESS ? p->key.remote_port : p->key.local_port;
 	} else {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
-/* transport.h - TCP (RFC 9293), UDP (RFC 768), SCTP (RFC 9260), ICMP (RFC 792) and ICMPv6 (RFC 4443) headers. */
+/* transport.h - TCP (RFC 9293), UDP (RFC 768), SCTP (RFC 9260), ESP (RFC 4303), ICMP (RFC 792) and ICMPv6 (RFC 4443)
+ * headers. */
 #ifndef HW_TRANSPORT_H
 #define HW_TRANSPORT_H
 
@@ -36,6 +37,7 @@ enum hw_icmpv6_type {
 #define HW_UDP_LEN 8u
 #define HW_ICMP_LEN 8u
 #define HW_SCTP_LEN 12u
+#define HW_ESP_LEN 8u
 
 /* The flag combinations that RFC 9293 gives a meaning, by FIN, SYN, RST and ACK packed into four bits. */
 static __always_inline bool tcp_flags_valid(__u8 flags)
@@ -54,6 +56,13 @@ static __always_inline enum hw_reason parse_tcp(struct hw_packet *p, const __u8 
 	if (header_len < HW_TCP_LEN || header_len > p->l4_len_bytes)
 		return HW_REASON_L4_HEADER;
 	p->tcp_flags = header[13];
+	if (p->special & HW_SPECIAL_FIRST_FRAGMENT) {
+		/* No stack sends so much with them that it has to be cut. */
+		if (p->tcp_flags & (HW_TCP_SYN | HW_TCP_RST))
+			return HW_REASON_FRAGMENT;
+		/* It is behind the last byte, and so with the last fragment. */
+		p->tcp_flags &= ~HW_TCP_FIN;
+	}
 	p->tcp_options_len = header_len - HW_TCP_LEN;
 	p->tcp_window = bpf_ntohs(tcp->window);
 	p->seq = bpf_ntohl(tcp->seq);
@@ -74,7 +83,7 @@ static __always_inline enum hw_reason parse_udp(struct hw_packet *p, const __u8 
 	const struct udphdr *udp = (const struct udphdr *)header;
 	__u32 len = bpf_ntohs(udp->len);
 
-	if (len < HW_UDP_LEN || len > p->l4_len_bytes)
+	if (len < HW_UDP_LEN || (len > p->l4_len_bytes && !(p->special & HW_SPECIAL_FIRST_FRAGMENT)))
 		return HW_REASON_L4_HEADER;
 	packet_set_ports(p, header);
 	p->port = bpf_ntohs(udp->dest);
@@ -111,6 +120,21 @@ static __always_inline enum hw_reason parse_icmp(struct hw_packet *p, const __u8
 	return HW_REASON_NONE;
 }
 
+/*
+ * A security association is one way: its SPI is its receiver's choice, and which SPI goes back only IKE knows. So ESP
+ * has a flow for each SPI, no packet of the other direction belongs to it, and each direction is opened by its own
+ * rule.
+ */
+static __always_inline enum hw_reason parse_esp(struct hw_packet *p, const __u8 *header)
+{
+	if (!*(const __u32 *)header)
+		return HW_REASON_L4_HEADER; /* never on the wire (RFC 4303, section 2.1) */
+	packet_set_ports(p, header);
+	p->kind = HW_L4_ESP;
+	p->may_open = 1;
+	return HW_REASON_NONE;
+}
+
 /* The shortest header of a protocol, in bytes; 0 for one whose header is not looked at. */
 static __always_inline __u32 transport_header_len(__u8 protocol)
 {
@@ -124,6 +148,8 @@ static __always_inline __u32 transport_header_len(__u8 protocol)
 		return HW_ICMP_LEN;
 	case HW_PROTOCOL_SCTP:
 		return HW_SCTP_LEN;
+	case HW_PROTOCOL_ESP:
+		return HW_ESP_LEN;
 	default:
 		return 0;
 	}
@@ -139,9 +165,11 @@ static __always_inline enum hw_reason parse_header(struct hw_packet *p, const __
 	case HW_PROTOCOL_SCTP:
 		packet_set_ports(p, header);
 		p->port = bpf_ntohs(*(const __be16 *)(header + 2));
-		p->kind = HW_L4_DATAGRAM;
-		p->may_open = 1;
+		p->sctp_tag = *(const __u32 *)(header + 4);
+		p->kind = HW_L4_SCTP;
 		return HW_REASON_NONE;
+	case HW_PROTOCOL_ESP:
+		return parse_esp(p, header);
 	default:
 		return parse_icmp(p, header);
 	}

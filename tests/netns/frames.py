@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, IPv6Address
 OWN_MAC, PEER_MAC, OTHER_MAC = "02:00:00:00:00:01", "02:00:00:00:00:02", "02:00:00:00:00:99"
 BROADCAST = "ff:ff:ff:ff:ff:ff"
 IPV4, IPV6, ARP = 0x0800, 0x86DD, 0x0806
-ICMP, TCP, UDP, ICMPV6, SCTP = 1, 6, 17, 58, 132
+ICMP, TCP, UDP, GRE, ESP, ICMPV6, SCTP = 1, 6, 17, 47, 50, 58, 132
 FIN, SYN, RST, PSH, ACK, URG = 1, 2, 4, 8, 16, 32
 HOP_BY_HOP, ROUTING, FRAGMENT, NO_NEXT, DESTINATION = 0, 43, 44, 59, 60
 
@@ -110,8 +110,29 @@ def udp(source: int, destination: int, payload: bytes = b"", *, length: int | No
     return struct.pack("!HHHH", source, destination, 8 + len(payload) if length is None else length, 0) + payload
 
 
-def sctp(source: int, destination: int) -> bytes:
-    return struct.pack("!HHII", source, destination, 0, 0)
+def sctp(source: int, destination: int, chunks: bytes | None = None, *, tag: int = 0) -> bytes:
+    """Without chunks: an INIT."""
+    body = sctp_chunk(1, sctp_init_body(0x5C79)) if chunks is None else chunks
+    return struct.pack("!HHII", source, destination, tag, 0) + body
+
+
+def sctp_chunk(kind: int, body: bytes, *, flags: int = 0) -> bytes:
+    """One chunk with its padding (RFC 9260, section 3.2)."""
+    return struct.pack("!BBH", kind, flags, 4 + len(body)) + body + bytes(-len(body) % 4)
+
+
+def sctp_init_body(initiate_tag: int) -> bytes:
+    """The fixed part of INIT and INIT ACK."""
+    return struct.pack("!IIHHI", initiate_tag, 65_536, 10, 10, 1)
+
+
+def esp(spi: int, payload: bytes = bytes(24), *, sequence: int = 1) -> bytes:
+    return struct.pack("!II", spi, sequence) + payload
+
+
+def gre(payload: bytes = b"", *, ethertype: int = IPV4) -> bytes:
+    """The header without options (RFC 2784)."""
+    return struct.pack("!HH", 0, ethertype) + payload
 
 
 def icmp(kind: int, *, code: int = 0, identifier: int = 0, payload: bytes = b"") -> bytes:
@@ -155,7 +176,7 @@ def linked_local(hardware: str) -> str:
 
 def checksum(data: bytes) -> int:
     """RFC 1071; 0 over data whose checksum is right."""
-    total = sum(struct.unpack(f"!{(len(data) + 1) // 2}H", data + bytes(len(data) % 2)))
+    total: int = sum(struct.unpack(f"!{(len(data) + 1) // 2}H", data + bytes(len(data) % 2)))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return total ^ 0xFFFF

@@ -46,8 +46,9 @@ def inside_of(namespace: str) -> tuple[str, ...]:
 class Pair:
     """`build` and `remove` are the fixture's; the rest is for tests."""
 
-    def __init__(self, tag: str) -> None:
+    def __init__(self, tag: str, names: str = "ab") -> None:
         self.tag = tag
+        self.names = names
         self.bridge = f"hwb{tag}"
 
     def namespace(self, name: str) -> str:
@@ -57,17 +58,17 @@ class Pair:
         return f"hwv{name}{self.tag}"
 
     def mac(self, name: str) -> str:
-        return f"02:00:00:00:00:0{'ab'.index(name) + 1}"
+        return f"02:00:00:00:00:0{self.names.index(name) + 1}"
 
     def address(self, name: str, family: int = 4) -> str:
-        number = "ab".index(name) + 1
+        number = self.names.index(name) + 1
         return f"10.0.0.{number}" if family == 4 else f"fd00::{number}"
 
     def build(self) -> None:
         run("ip", "link", "add", self.bridge, "type", "bridge", "mcast_snooping", "0")
         Path(f"/proc/sys/net/ipv6/conf/{self.bridge}/disable_ipv6").write_text("1")
         run("ip", "link", "set", self.bridge, "up")
-        for name in "ab":
+        for name in self.names:
             inside, device = self.namespace(name), self.device(name)
             run("ip", "netns", "add", inside)
             run(
@@ -103,14 +104,14 @@ class Pair:
             run(*inside_of(inside), "ip", "link", "set", "eth0", "up")
 
     def remove(self) -> None:
-        for name in "ab":
+        for name in self.names:
             subprocess.run(["ip", "netns", "del", self.namespace(name)], capture_output=True, check=False)
             subprocess.run(["ip", "link", "del", self.device(name)], capture_output=True, check=False)
         subprocess.run(["ip", "link", "del", self.bridge], capture_output=True, check=False)
 
     def set_up(self) -> None:
         """Bring both ports up without Hostward: the negative control."""
-        for name in "ab":
+        for name in self.names:
             run("ip", "link", "set", self.device(name), "up")
 
     def hardware(self, namespace: str, device: str) -> str:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hostward.datapath.kernel import KernelEnforcer, open_enforcer
-from hostward.datapath.tables import Capacity
+from hostward.datapath.kernel import OBJECT, KernelEnforcer, open_enforcer
+from hostward.datapath.tables import Capacity, TcpPickup
 from hostward.model.endpoint import Port, Quota
 from hostward.model.slice import ClassSet, Decision, HostSlice, LocalEndpoint, Row
 from tests.netns.frames import IPV4, IPV6, OWN_MAC, PEER_MAC, ethernet, ip
@@ -65,8 +65,12 @@ def denied(reason: str) -> Outcome:
 class Probe:
     """Frames into the programs of ``ENDPOINT``."""
 
-    def __init__(self, pins: Path, *, quota: int = 64) -> None:
-        self.enforcer: KernelEnforcer = open_enforcer(pins, capacity=CAPACITY)
+    def __init__(
+        self, pins: Path, *, quota: int = 64, tcp_pickup: TcpPickup = TcpPickup.STRICT, object_file: Path = OBJECT
+    ) -> None:
+        self.enforcer: KernelEnforcer = open_enforcer(
+            pins, capacity=CAPACITY, tcp_pickup=tcp_pickup, object_file=object_file
+        )
         self.enforcer.enforce(slice_of(1, quota=quota))
 
     def send(self, direction: str, frame: bytes) -> Outcome:

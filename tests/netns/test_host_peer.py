@@ -17,11 +17,13 @@ from hostward.errors import DeviceError
 from hostward.model.endpoint import Endpoint, Port
 from hostward.model.slice import HostSlice
 from hostward.policy import Numbers, compile_policy, encode_slice, parse_sources, slice_digest
-from tests.netns.pair import Pair, run
+from tests.netns.pair import Pair, inside_of, run
 from tests.unit.policy.build import NOW
 
 CAPACITY = Capacity(endpoints=8, flows=140_000, cells=4_096, refs=16_384, prefixes=1_024, decisions=256, class_sets=8)
 MACHINE, LATER = "10.0.0.200", "10.0.0.201"
+# Apart from the pair's own: a machine may have an address among those.
+MACHINE6, OWN6 = "fd00:9::200", {"a": "fd00:9::1", "b": "fd00:9::2"}
 
 pytestmark = pytest.mark.netns
 
@@ -29,7 +31,8 @@ pytestmark = pytest.mark.netns
 def slice_of(pair: Pair, revision: int, *rules: str) -> HostSlice:
     text = "tenant: acme\nrules:\n" + "".join(f"  - {rule}\n" for rule in rules)
     endpoints = [
-        Endpoint("acme", name, {}, pair.mac(name), (pair.address(name),), "h", Port(pair.device(name))) for name in "ab"
+        Endpoint("acme", name, {}, pair.mac(name), (pair.address(name), OWN6[name]), "h", Port(pair.device(name)))
+        for name in "ab"
     ]
     policies = parse_sources([("acme.yaml", text.encode())])
     return compile_policy(policies, endpoints, Numbers.empty(), NOW).slice_for("h", revision)
@@ -41,15 +44,16 @@ def snapshot(slice_: HostSlice) -> Snapshot:
 
 def reaches_b(pair: Pair, source: str, patience_s: float) -> bool:
     """Whether a process of this machine opens a connection to `b`:80 from one of the machine's addresses."""
-    with pair.socket("b", socket.SOCK_STREAM) as listener:
+    family, target = (6, OWN6["b"]) if ":" in source else (4, pair.address("b"))
+    with pair.socket("b", socket.SOCK_STREAM, family) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((pair.address("b"), 80))
+        listener.bind((target, 80))
         listener.listen()
-        with socket.socket() as client:
+        with socket.socket(socket.AF_INET if family == 4 else socket.AF_INET6) as client:
             client.settimeout(patience_s)
             client.bind((source, 0))
             try:
-                client.connect((pair.address("b"), 80))
+                client.connect((target, 80))
             except OSError:
                 return False
             return True
@@ -64,10 +68,17 @@ def with_enforcement(pair: Pair, pins: Path, state: Path, work: Callable[[Enforc
             await enforcement.close()
 
     run("ip", "addr", "add", f"{MACHINE}/24", "dev", pair.bridge)
+    # The pair's bridge speaks no IPv6 unless it is to be the machine's.
+    Path(f"/proc/sys/net/ipv6/conf/{pair.bridge}/disable_ipv6").write_text("0")
+    run("ip", "addr", "add", f"{MACHINE6}/64", "dev", pair.bridge, "nodad")
+    run(*inside_of(pair.namespace("b")), "ip", "addr", "add", f"{OWN6['b']}/64", "dev", "eth0", "nodad")
     asyncio.run(main())
 
 
-def test_the_machine_reaches_an_endpoint_only_by_a_rule_about_the_host(pair: Pair, pins: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("machine", [MACHINE, MACHINE6])
+def test_the_machine_reaches_an_endpoint_only_by_a_rule_about_the_host(
+    pair: Pair, pins: Path, tmp_path: Path, machine: str
+) -> None:
     async def work(enforcement: Enforcement) -> None:
         for revision, rules, reached in (
             (1, ["allow own to own on tcp/80", "allow internet to own on tcp/80"], False),
@@ -78,7 +89,7 @@ def test_the_machine_reaches_an_endpoint_only_by_a_rule_about_the_host(pair: Pai
         ):
             answer = await enforcement.take(snapshot(slice_of(pair, revision, *rules)))
             assert isinstance(answer, Ack), answer
-            assert reaches_b(pair, MACHINE, 10.0 if reached else 1.0) is reached, rules
+            assert reaches_b(pair, machine, 10.0 if reached else 1.0) is reached, rules
 
     with_enforcement(pair, pins, tmp_path, work)
 

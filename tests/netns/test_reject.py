@@ -221,6 +221,7 @@ def test_a_flood_is_answered_within_the_quota_and_the_rest_is_counted(pair: Pair
         answers = len(wire.answers(flood))
     assert 0 < answers <= BURST + 10  # and one for each second that it took
     assert held.counters().answers_suppressed == len(flood) - answers
+    assert held.answers_suppressed() == held.readings().answers_suppressed == len(flood) - answers
 
 
 @pytest.mark.netns

@@ -24,6 +24,25 @@ BYTES = 20_000_000
 # A frame in front of each, so that segments of any size and unfinished checksums pass as they are (packet(7)).
 _SOL_PACKET, _PACKET_VNET_HDR = 263, 15
 _LOST, _REPEATED, _HELD = 0.03, 0.03, 0.10
+_VNET_LEN, _ETHERNET_LEN = 10, 14
+
+
+def data_end(frame: bytes) -> tuple[int, bool]:
+    """The sequence number behind a segment of TCP, as it comes from the device, and whether it carries any data."""
+    packet = frame[_VNET_LEN + _ETHERNET_LEN :]
+    if packet[0] >> 4 == 4:
+        header_len, packet_len = (packet[0] & 0xF) * 4, int.from_bytes(packet[2:4])
+    else:
+        header_len, packet_len = 40, 40 + int.from_bytes(packet[4:6])
+    segment = packet[header_len:]
+    data_len = packet_len - header_len - (segment[12] >> 4) * 4
+    return (int.from_bytes(segment[4:8]) + data_len) % 2**32, data_len > 0
+
+
+def is_tcp(frame: bytes) -> bool:
+    packet = frame[_VNET_LEN + _ETHERNET_LEN :]
+    protocol_at = {4: 9, 6: 6}.get(packet[0] >> 4)
+    return protocol_at is not None and packet[protocol_at] == 6
 
 
 class Wire:
@@ -36,6 +55,7 @@ class Wire:
             end.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 1)
             end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 24)
             end.bind((device, 3))
+        self._newest: dict[int, int] = {}  # by the list of what is held: the end of the data sent so far
         self._wake, self._stop = socket.socketpair()
         self._thread = threading.Thread(target=self._carry)
         self.lost = self.repeated = self.overtaken = 0
@@ -67,13 +87,25 @@ class Wire:
                         # Nothing comes to overtake it.
                         target.send(held[source].pop(0))
 
+    def _is_sent_again(self, frame: bytes, way: int) -> bool:
+        if not is_tcp(frame):
+            return False
+        end, has_data = data_end(frame)
+        newest = self._newest.get(way)
+        if newest is None or 0 < (end - newest) % 2**32 < 2**31:
+            self._newest[way] = end
+            return False
+        return has_data
+
     def _pass_on(self, frame: bytes, held: list[bytes], target: socket.socket) -> None:
         drawn = self._random.random()
+        sent_again = self._is_sent_again(frame, id(held))
         if drawn < _LOST:
             self.lost += 1
             return
-        if drawn < _LOST + _HELD and not held:
-            # The next one overtakes it, and no more: what is older than a window its receiver has no use for.
+        if drawn < _LOST + _HELD and not held and not sent_again:
+            # The next one overtakes it, and no more: what is older than a window its receiver has no use for. What is sent
+            # again may be of the window before already, and the next one a whole window further.
             held.append(frame)
             return
         target.send(frame)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from tests.netns import frames as f
@@ -256,10 +256,8 @@ def test_ipv4_headers_are_exact(probe: Probe) -> None:
         ("source route", out(header_words=7, options=b"\x83\x07\x04\x0a\x00\x00\x02\x00"), denied("ip-option")),
         ("longer than the frame", out(total=1000), denied("truncated")),
         ("shorter than its header", out(total=19), denied("ip-header")),
-        ("the first fragment", out(fragment=0x2000), denied("fragment")),
         ("a tiny first fragment", out(payload=WEB[:4], fragment=0x2000), denied("fragment")),
-        ("a later fragment", out(fragment=100), denied("fragment")),
-        ("an overlapping fragment", out(fragment=1), denied("fragment")),
+        ("a later fragment", out(fragment=100), denied("fragment-orphan")),
         ("not to be fragmented", out(fragment=0x4000), PASSED),
     ])  # fmt: skip
 
@@ -283,15 +281,15 @@ def test_ipv6_headers_are_exact(probe: Probe) -> None:
         ("hop by hop twice", chain(f.HOP_BY_HOP, f.HOP_BY_HOP), denied("extension-header")),
         ("routing", out(f.ROUTING, one + WEB), denied("extension-header")),
         ("routing behind another", chain(f.DESTINATION, f.ROUTING), denied("extension-header")),
-        ("a long chain", chain(*[f.DESTINATION] * 9), denied("extension-header")),
+        ("four headers", chain(*[f.DESTINATION] * 4), PASSED),
+        ("five headers", chain(*[f.DESTINATION] * 5), denied("extension-header")),
         ("a header longer than the packet",
          out(f.DESTINATION, f.extension(UDP, length_8bytes=200) + WEB), denied("ip-header")),
         ("half a header", out(f.DESTINATION, b"\x11\x00\x00"), denied("truncated")),
-        ("the first fragment", out(f.FRAGMENT, f.fragment_header(UDP, more=True) + WEB), denied("fragment")),
-        ("a later fragment", out(f.FRAGMENT, f.fragment_header(UDP, offset=9) + WEB), denied("fragment")),
-        ("an atomic fragment", out(f.FRAGMENT, f.fragment_header(UDP) + WEB), denied("fragment")),
-        ("a fragment behind a header",
-         out(f.DESTINATION, f.extension(f.FRAGMENT) + f.fragment_header(UDP) + WEB), denied("fragment")),
+        ("a later fragment", out(f.FRAGMENT, f.fragment_header(UDP, offset=9) + WEB), denied("fragment-orphan")),
+        ("an atomic fragment", out(f.FRAGMENT, f.fragment_header(UDP) + WEB), PASSED),
+        ("an atomic fragment behind a header",
+         out(f.DESTINATION, f.extension(f.FRAGMENT) + f.fragment_header(UDP) + WEB), PASSED),
         ("no next header", out(f.NO_NEXT, b""), denied("policy")),
     ])  # fmt: skip
 
@@ -313,6 +311,8 @@ def test_transport_headers_are_exact(probe: Probe, family: int) -> None:
         ("a TCP header of 16 bytes", out(TCP, f.tcp(4002, 80, SYN, header_words=4)), denied("l4-header")),
         ("a TCP header longer than the packet", out(TCP, f.tcp(4002, 80, SYN, header_words=6)), denied("l4-header")),
         ("half of SCTP", out(f.SCTP, f.sctp(1, 80)[:11]), denied("l4-header")),
+        ("half of ESP", out(f.ESP, f.esp(300)[:7]), denied("l4-header")),
+        ("ESP of SPI 0", out(f.ESP, f.esp(0)), denied("l4-header")),
         ("half of ICMP", out(f.ICMP if family == 4 else f.ICMPV6, bytes(7)), denied("l4-header")),
         ("the other family's ICMP", out(f.ICMPV6 if family == 4 else f.ICMP, f.icmp(8)), denied("l4-header")),
     ])  # fmt: skip
@@ -336,8 +336,8 @@ def test_policy_speaks_of_protocol_and_port(probe: Probe, family: int) -> None:
         ("would be denied", UDP, f.udp(4000, 8080), Outcome(True, "policy")),
         ("SCTP", f.SCTP, f.sctp(4000, 80), PASSED),
         ("SCTP elsewhere", f.SCTP, f.sctp(4000, 81), denied("policy")),
-        ("ESP", 50, bytes(16), PASSED),
-        ("GRE", 47, bytes(16), denied("policy")),
+        ("ESP", f.ESP, f.esp(300), PASSED),
+        ("GRE", f.GRE, f.gre(bytes(12)), denied("policy")),
         ("IP in IP", 4, bytes(20), denied("policy")),
     ]
     check(probe, "egress", [
@@ -349,6 +349,8 @@ def test_policy_speaks_of_protocol_and_port(probe: Probe, family: int) -> None:
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(direction=st.sampled_from(("egress", "ingress")), garbage=st.binary(min_size=14, max_size=200))
 def test_garbage_is_denied_with_a_reason(probe: Probe, direction: str, garbage: bytes) -> None:
+    # The kernel's test run refuses to build a frame that is shorter than the IP header that its type promises.
+    assume(len(garbage) >= 54 or int.from_bytes(garbage[12:14]) not in (f.IPV4, f.IPV6))
     assert not probe.send(direction, garbage).passed
 
 
@@ -361,7 +363,6 @@ def test_garbage_is_denied_with_a_reason(probe: Probe, direction: str, garbage: 
 def test_garbage_behind_a_good_ethernet_header_is_denied(
     probe: Probe, direction: str, ethertype: int, garbage: bytes
 ) -> None:
-    # The kernel's test run refuses to build a frame that is shorter than the IP header that its type promises.
     frame = (outward if direction == "egress" else inward)(garbage, ethertype=ethertype)
     assert not probe.send(direction, frame).passed
 

@@ -75,7 +75,7 @@ impl Datapath {
     }
 }
 
-fn mapped(address: u32) -> [u8; 16] {
+pub(crate) fn mapped(address: u32) -> [u8; 16] {
     let mut bytes = [0; 16];
     bytes[10..12].fill(0xff);
     bytes[12..].copy_from_slice(&address.to_ne_bytes());

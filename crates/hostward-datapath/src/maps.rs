@@ -2,8 +2,8 @@
 
 use std::fs;
 use std::os::fd::AsFd as _;
+use std::os::fd::AsRawFd as _;
 use std::path::Path;
-use std::path::PathBuf;
 
 use libbpf_rs::MapCore as _;
 use libbpf_rs::MapFlags;
@@ -23,7 +23,7 @@ use crate::error::libbpf;
 use crate::ffi;
 
 /// Every shared map of the object, in the order of `bpf/maps.h`.
-const NAMES: [&str; 19] = [
+const NAMES: [&str; 27] = [
     "hw_endpoints",
     "hw_active",
     "hw_networks",
@@ -32,6 +32,13 @@ const NAMES: [&str; 19] = [
     "hw_cells",
     "hw_decisions",
     "hw_counts",
+    "hw_limits",
+    "hw_buckets",
+    "hw_sockets",
+    "hw_processes",
+    "hw_executables",
+    "hw_choices",
+    "hw_datagrams",
     "hw_classes",
     "hw_hosts4",
     "hw_hosts6",
@@ -41,6 +48,7 @@ const NAMES: [&str; 19] = [
     "hw_flows6",
     "hw_rings",
     "hw_usage",
+    "hw_guards",
     "hw_reasons",
     "hw_denials",
 ];
@@ -101,6 +109,11 @@ impl Maps {
             }
         }
         Ok(())
+    }
+
+    /// What each map takes of the kernel's memory, in bytes, by the kernel's own count (Linux 6.4; before it an estimate).
+    pub fn memory(&self) -> Vec<(&'static str, u64)> {
+        self.handles.iter().filter_map(|(name, handle)| Some((*name, memory_of(handle)?))).collect()
     }
 
     /// The handle of a map by name.
@@ -196,10 +209,38 @@ impl Maps {
     }
 }
 
+/// Elements read by one system call; more than any bucket of a hash map holds.
+const BATCH: u32 = 256;
+
+/// Visits every element of a hash or array map, while packets may come and go.
+pub(crate) fn each_element(map: &MapHandle, mut visit: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
+    let (key_len, value_len) = (map.key_size() as usize, map.value_size() as usize);
+    let (mut keys, mut values) = (vec![0; key_len * BATCH as usize], vec![0; value_len * BATCH as usize]);
+    let mut position = None;
+    loop {
+        let (found, next) = ffi::lookup_batch(map.as_fd(), position, &mut keys, &mut values, BATCH)
+            .map_err(kernel("read", map.name().to_string_lossy()))?;
+        for (key, value) in keys.chunks_exact(key_len).zip(values.chunks_exact(value_len)).take(found) {
+            visit(key, value)?;
+        }
+        if next.is_none() {
+            return Ok(());
+        }
+        position = next;
+    }
+}
+
+/// `proc_pid_fdinfo(5)`: bpf maps tell their memory there.
+pub(crate) fn memory_of(map: &MapHandle) -> Option<u64> {
+    let path = format!("/proc/self/fdinfo/{}", map.as_fd().as_raw_fd());
+    let text = fs::read_to_string(path).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("memlock:"))?.trim().parse().ok()
+}
+
 fn open_object(path: &Path) -> Result<OpenObject> {
     ObjectBuilder::default().open_file(path).map_err(libbpf("open", path.display()))
 }
 
-fn open_pinned(path: &PathBuf) -> Result<MapHandle> {
+pub(crate) fn open_pinned(path: &Path) -> Result<MapHandle> {
     MapHandle::from_pinned_path(path).map_err(libbpf("open", path.display()))
 }

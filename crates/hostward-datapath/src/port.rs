@@ -12,12 +12,14 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::path::PathBuf;
 
+use hostward_abi as abi;
 use libbpf_rs::Link;
 use libbpf_rs::TC_EGRESS;
 use libbpf_rs::TC_INGRESS;
 use libbpf_rs::TcAttachPoint;
 use libbpf_rs::TcHookBuilder;
 use libbpf_rs::query::LinkTypeInfo;
+use zerocopy::IntoBytes as _;
 
 use crate::constants::set_slot;
 use crate::error::Result;
@@ -29,8 +31,8 @@ use crate::maps::Maps;
 use crate::netns;
 
 /// The classifier's preference of the verdict and of the base; lower numbers come first.
-const VERDICT_PRIORITY: u32 = 1;
-const BASE_PRIORITY: u32 = 0xffff;
+pub(crate) const VERDICT_PRIORITY: u32 = 1;
+pub(crate) const BASE_PRIORITY: u32 = 0xffff;
 const HANDLE: u32 = 1;
 
 /// How the verdict programs are attached.
@@ -51,6 +53,31 @@ pub enum Direction {
     Ingress,
 }
 
+/// What is done with an endpoint's guard; whichever it is, packets find the guard as it says from then on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Nothing but that.
+    Mend,
+    /// The endpoint is quarantined by command.
+    Hold,
+    /// It is not by command any more.
+    Unhold,
+    /// Nothing is done about it any more, and counting begins anew; with the release's number.
+    Release(u32),
+}
+
+impl Order {
+    fn value(self) -> abi::Order {
+        let (kind, release) = match self {
+            Self::Mend => (abi::order_kind::ORDER_MEND, 0),
+            Self::Hold => (abi::order_kind::ORDER_HOLD, 0),
+            Self::Unhold => (abi::order_kind::ORDER_UNHOLD, 0),
+            Self::Release(number) => (abi::order_kind::ORDER_RELEASE, number),
+        };
+        abi::Order { kind, release }
+    }
+}
+
 impl Direction {
     const BOTH: [Self; 2] = [Self::Egress, Self::Ingress];
 
@@ -69,7 +96,7 @@ impl Direction {
         }
     }
 
-    fn tcx(self) -> libbpf_sys::bpf_attach_type {
+    pub(crate) fn tcx(self) -> libbpf_sys::bpf_attach_type {
         match self {
             Self::Egress => libbpf_sys::BPF_TCX_INGRESS,
             Self::Ingress => libbpf_sys::BPF_TCX_EGRESS,
@@ -86,6 +113,8 @@ pub struct Port {
     closed: OwnedFd,
     empty: OwnedFd,
     flush: OwnedFd,
+    import: OwnedFd,
+    order: OwnedFd,
 }
 
 impl Port {
@@ -107,6 +136,8 @@ impl Port {
             closed: program("hw_closed")?,
             empty: program("hw_empty")?,
             flush: program("hw_flush")?,
+            import: program("hw_import")?,
+            order: program("hw_order")?,
         })
     }
 
@@ -176,7 +207,7 @@ impl Port {
             fs::remove_file(&path).map_err(kernel("remove", path.display()))?;
         }
         let program = self.program(direction);
-        let link = netns::run_in(namespace, || ffi::attach_tcx(program, ifindex, direction.tcx()))
+        let link = netns::run_in(namespace, || ffi::attach_device(program, ifindex, direction.tcx()))
             .map_err(kernel("attach", object()))?;
         ffi::pin(link.as_fd(), &path).map_err(kernel("pin", path.display()))
     }
@@ -267,6 +298,25 @@ impl Port {
         ffi::test_run(self.flush.as_fd(), &[0; 64], 1).map(drop).map_err(kernel("run", "hw_flush"))
     }
 
+    /// Has the datapath do something with the endpoint's guard.
+    ///
+    /// # Errors
+    /// The kernel refuses to run the program, or packets kept the guard busy all the time.
+    pub fn order(&self, order: Order) -> Result<()> {
+        let mut frame = [0; 64];
+        frame[..size_of::<abi::Order>()].copy_from_slice(order.value().as_bytes());
+        let (done, _) = ffi::test_run(self.order.as_fd(), &frame, 1).map_err(kernel("run", "hw_order"))?;
+        if done == 1 { Ok(()) } else { Err(invalid("hw_guards", format!("slot {} is busy", self.slot))) }
+    }
+
+    /// Takes over a flow of an older datapath, a `struct hw_import`: an `enum hw_import_outcome`.
+    ///
+    /// # Errors
+    /// The kernel refuses to run the program.
+    pub(crate) fn import(&self, record: &[u8]) -> Result<u32> {
+        ffi::test_run(self.import.as_fd(), record, 1).map(|(outcome, _)| outcome).map_err(kernel("run", "hw_import"))
+    }
+
     /// Runs a verdict program on a frame `repeat` times: (verdict passed, nanoseconds for one run).
     ///
     /// # Errors
@@ -292,7 +342,12 @@ fn io_error(error: &libbpf_rs::Error) -> io::Error {
     io::Error::other(format!("{error:#}"))
 }
 
-fn attach_filter(program: BorrowedFd<'_>, ifindex: i32, direction: Direction, priority: u32) -> io::Result<()> {
+pub(crate) fn attach_filter(
+    program: BorrowedFd<'_>,
+    ifindex: i32,
+    direction: Direction,
+    priority: u32,
+) -> io::Result<()> {
     let mut hook = TcHookBuilder::new(program)
         .ifindex(ifindex)
         .handle(HANDLE)

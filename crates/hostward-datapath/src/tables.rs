@@ -7,9 +7,11 @@ use std::os::fd::AsFd as _;
 use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
 use hostward_abi as abi;
+use hostward_abi::stride;
 use libbpf_rs::MapCore as _;
 use libbpf_rs::MapFlags;
 use libbpf_rs::MapHandle;
@@ -21,13 +23,18 @@ use crate::Capacity;
 use crate::classes::ClassSets;
 use crate::classes::holds_class_set;
 use crate::constants;
+use crate::decisions::Rate;
+use crate::decisions::rate_value;
 use crate::error::Result;
 use crate::error::invalid;
 use crate::error::kernel;
 use crate::error::libbpf;
 use crate::events::Events;
 use crate::ffi::SharedWords;
+use crate::guards::KINDS;
 use crate::maps::Maps;
+use crate::maps::memory_of;
+use crate::migrate::Predecessor;
 use crate::port::Port;
 
 /// What the kernel has to know of an endpoint besides its policy.
@@ -43,6 +50,22 @@ pub struct EndpointConfig {
     pub events_per_s: u32,
     /// Events at once.
     pub events_burst: u32,
+    /// Whether connections whose beginning was not seen are picked up.
+    pub picks_up: bool,
+    /// New flows, in each direction.
+    pub opening: Rate,
+    /// Bytes and packets, in each direction.
+    pub cap: [Rate; 2],
+    /// What its packets carry to the uplink's queues; 0: what the workload wrote.
+    pub priority: u32,
+    /// Where its sockets are, by the number that the port's own namespace has for it.
+    pub workload_netns: Option<u32>,
+    /// Whether `dhcp` are all the DHCP servers that there are in its network.
+    pub names_dhcp: bool,
+    /// Their addresses; zeros behind them.
+    pub dhcp: [[u8; 16]; stride::DHCP_SERVERS as usize],
+    /// What is done about each `enum hw_guard_kind`, and what may be seen of it before: see `bpf/guard_marks.h`.
+    pub guard: [(u8, u32); KINDS],
 }
 
 /// Where one address of an endpoint finds its verdicts, in one revision.
@@ -60,16 +83,24 @@ pub struct PolicyBlock {
     pub address: [u8; 16],
 }
 
-/// A decision: number, verdict, log, flags (`enum hw_decision_flag`).
-pub type Decision = (u32, u8, bool, u8);
-
 /// (network, address, prefix length within the family, peer index).
 pub type PrefixEntry = (u32, [u8; 16], u32, u32);
+
+/// `HW_QUARANTINED`: the sign of a generation.
+const QUARANTINED: u32 = 0x8000_0000;
+
+fn word_of(active: abi::Active) -> u64 {
+    u64::from_ne_bytes(active.as_bytes().try_into().unwrap_or_default())
+}
+
+fn active_of(word: u64) -> abi::Active {
+    abi::Active::read_from_bytes(&word.to_ne_bytes()).expect("a word is as long")
+}
 
 /// The datapath of one host.
 pub struct Datapath {
     object: PathBuf,
-    pins: PathBuf,
+    pub(crate) pins: PathBuf,
     capacity: Capacity,
     pub(crate) maps: Maps,
     active: SharedWords,
@@ -110,6 +141,22 @@ impl Datapath {
     #[must_use]
     pub fn reused(&self) -> bool {
         self.maps.reused
+    }
+
+    /// The maps of another version that lie beside these, if there are any.
+    ///
+    /// # Errors
+    /// The object cannot be read.
+    pub fn predecessor(&self) -> Result<Option<Predecessor>> {
+        Ok(Predecessor::find(&self.pins, abi_version(&self.object)?, &self.maps))
+    }
+
+    /// Whether a slot has a ring: maps that are new, or whose making was interrupted, have none for it.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn has_ring(&self, slot: u32) -> Result<bool> {
+        Ok(self.maps.read::<u32, u32>("hw_rings", &slot)?.is_some())
     }
 
     /// The sizes of the maps.
@@ -182,6 +229,19 @@ impl Datapath {
         let flags = libbpf_sys::BPF_F_INNER_MAP;
         let ring = Maps::create_inner("hw_ring", size_of::<abi::RingPlace>(), quota.max(1), flags)?;
         self.maps.write("hw_rings", &slot, &ring.as_fd().as_raw_fd().cast_unsigned())
+    }
+
+    /// What the maps take of the kernel's memory, in bytes, and as `hw_ring` one endpoint's ring.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn map_memory(&self, slot: u32) -> Result<Vec<(&'static str, u64)>> {
+        let mut held = self.maps.memory();
+        if let Some(id) = self.maps.read::<u32, u32>("hw_rings", &slot)? {
+            let ring = MapHandle::from_map_id(id).map_err(libbpf("open", "hw_ring"))?;
+            held.extend(memory_of(&ring).map(|bytes| ("hw_ring", bytes)));
+        }
+        Ok(held)
     }
 
     /// Says which peer a prefix of a network is. `bits` counts within the family's own length.
@@ -265,48 +325,6 @@ impl Datapath {
         self.maps.write_array("hw_refs", first, &refs)
     }
 
-    /// Writes a decision. Its counter starts at zero.
-    ///
-    /// # Errors
-    /// It lies beyond the capacity.
-    pub fn write_decision(&self, slot: u32, decision: Decision) -> Result<()> {
-        let processors = libbpf_rs::num_possible_cpus().map_err(libbpf("count", "processors"))?;
-        let zero = vec![vec![0; size_of::<abi::Count>()]; processors];
-        self.maps
-            .get("hw_counts")
-            .update_percpu(&slot.to_ne_bytes(), &zero, MapFlags::ANY)
-            .map_err(libbpf("clear", "hw_counts"))?;
-        self.maps.write_array("hw_decisions", slot, &[decision_value(decision)])
-    }
-
-    /// Whether a decision is the one given.
-    ///
-    /// # Errors
-    /// It lies beyond the capacity.
-    pub fn holds_decision(&self, slot: u32, decision: Decision) -> Result<bool> {
-        let held: Option<abi::Decision> = self.maps.read("hw_decisions", &slot)?;
-        Ok(held.is_some_and(|held| held == decision_value(decision)))
-    }
-
-    /// Reads decisions back, with their slots: those that are written.
-    ///
-    /// # Errors
-    /// The kernel refuses.
-    pub fn read_decisions(&self) -> Result<Vec<(u32, Decision)>> {
-        let map = self.maps.get("hw_decisions");
-        let mut found = Vec::new();
-        for (key, value) in
-            map.lookup_batch(4_096, MapFlags::ANY, MapFlags::ANY).map_err(libbpf("read", "hw_decisions"))?
-        {
-            if let (Ok(slot), Ok(decision)) = (u32::read_from_bytes(&key), abi::Decision::read_from_bytes(&value))
-                && decision.verdict != 0
-            {
-                found.push((slot, (decision.number, decision.verdict, decision.log != 0, decision.flags)));
-            }
-        }
-        Ok(found)
-    }
-
     /// Packets and bytes of a decision, summed over processors.
     ///
     /// # Errors
@@ -332,7 +350,7 @@ impl Datapath {
         let map = self.maps.get("hw_reasons");
         let mut reasons = Vec::new();
         for reason in 1..abi::reason::REASON_COUNT {
-            let key = (slot * 32 + reason).to_ne_bytes();
+            let key = (slot * stride::REASON_STRIDE + reason).to_ne_bytes();
             let values = map.lookup_percpu(&key, MapFlags::ANY).map_err(libbpf("read", "hw_reasons"))?;
             let packets =
                 values.into_iter().flatten().filter_map(|bytes| u64::read_from_bytes(&bytes).ok()).sum::<u64>();
@@ -405,16 +423,33 @@ impl Datapath {
         Ok(cells.into_iter().map(|cell| cell.decision).collect())
     }
 
-    /// Puts a policy in force for a slot: one aligned store, which a packet sees whole or not at all.
+    /// Puts a policy in force for a slot: one aligned word, which a packet sees whole or not at all. A quarantine stays,
+    /// also one that a packet brings about meanwhile.
     ///
     /// # Errors
     /// The slot is beyond the capacity.
     pub fn activate(&self, slot: u32, policy: u32, generation: u32) -> Result<()> {
-        let word = self.active.words().get(slot as usize);
-        let word = word.ok_or_else(|| invalid("hw_active", format!("no slot {slot}")))?;
-        let active = abi::Active { policy, generation };
-        word.store(u64::from_ne_bytes(active.as_bytes().try_into().unwrap_or_default()), Ordering::Release);
+        if generation & QUARANTINED != 0 {
+            return Err(invalid("hw_active", format!("generation {generation} is none")));
+        }
+        let word = self.active_word(slot)?;
+        let next = |held: u64| {
+            let generation = generation | (active_of(held).generation & QUARANTINED);
+            Some(word_of(abi::Active { policy, generation }))
+        };
+        // The closure never declines.
+        let _ = word.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
         Ok(())
+    }
+
+    /// Whether packets of a slot find it quarantined.
+    pub(crate) fn is_quarantined(&self, slot: u32) -> Result<bool> {
+        let active = active_of(self.active_word(slot)?.load(Ordering::Acquire));
+        Ok(active.generation & QUARANTINED != 0)
+    }
+
+    fn active_word(&self, slot: u32) -> Result<&AtomicU64> {
+        self.active.words().get(slot as usize).ok_or_else(|| invalid("hw_active", format!("no slot {slot}")))
     }
 
     /// What is in force for a slot: (policy, generation).
@@ -422,11 +457,8 @@ impl Datapath {
     /// # Errors
     /// The slot is beyond the capacity.
     pub fn read_active(&self, slot: u32) -> Result<(u32, u32)> {
-        let word = self.active.words().get(slot as usize);
-        let word = word.ok_or_else(|| invalid("hw_active", format!("no slot {slot}")))?;
-        let bytes = word.load(Ordering::Acquire).to_ne_bytes();
-        let active = abi::Active::read_from_bytes(&bytes).map_err(|_| invalid("hw_active", "another layout"))?;
-        Ok((active.policy, active.generation))
+        let active = active_of(self.active_word(slot)?.load(Ordering::Acquire));
+        Ok((active.policy, active.generation & !QUARANTINED))
     }
 
     /// Makes every flow of a network be decided anew at its next packet.
@@ -451,22 +483,36 @@ impl Datapath {
         self.maps.write("hw_rings", &spare, &self.grace.as_fd().as_raw_fd().cast_unsigned())
     }
 
-    /// Forgets a slot's flows, counters and waiting denials. Only when nothing is attached for it any more.
+    /// Forgets a slot's flows and waiting denials, and adds its counts to those of all that are gone. Only when nothing is attached for it any more.
     ///
     /// # Errors
     /// The kernel refuses.
     pub fn clear_slot(&self, slot: u32) -> Result<()> {
         self.remove_flows("hw_flows4", |key: &abi::Flow4Key| key.slot_protocol >> 8 == slot)?;
         self.remove_flows("hw_flows6", |key: &abi::FlowKey| key.slot == slot)?;
+        self.retire_slot_counts(slot)?;
         self.maps.write_array("hw_usage", slot, &[abi::Usage::new_zeroed()])?;
+        // A quarantine was its endpoint's, and ends with it.
+        self.maps.write_array("hw_guards", slot, &[abi::Guard::new_zeroed()])?;
+        self.active_word(slot)?
+            .fetch_and(!word_of(abi::Active { policy: 0, generation: QUARANTINED }), Ordering::AcqRel);
         let denial = abi::Denial::read_from_bytes(&[0; size_of::<abi::Denial>()])
             .map_err(|_| invalid("hw_denials", "another layout"))?;
-        self.maps.write_array("hw_denials", slot * 80, &[denial; 80])?;
+        let denials = [denial; stride::DENIALS_PER_ENDPOINT as usize];
+        self.maps.write_array("hw_denials", slot * stride::DENIALS_PER_ENDPOINT, &denials)?;
+        let buckets = [abi::Bucket::new_zeroed(); stride::BUCKETS_PER_ENDPOINT as usize];
+        self.maps.write_array("hw_buckets", slot * stride::BUCKETS_PER_ENDPOINT, &buckets)?;
+        let datagrams = [abi::Datagram::new_zeroed(); stride::DATAGRAMS_PER_ENDPOINT as usize];
+        self.maps.write_array("hw_datagrams", slot * stride::DATAGRAMS_PER_ENDPOINT, &datagrams)?;
         let processors = libbpf_rs::num_possible_cpus().map_err(libbpf("count", "processors"))?;
-        for reason in 0..32 {
+        for reason in 0..stride::REASON_STRIDE {
             self.maps
                 .get("hw_reasons")
-                .update_percpu(&(slot * 32 + reason).to_ne_bytes(), &vec![vec![0; 8]; processors], MapFlags::ANY)
+                .update_percpu(
+                    &(slot * stride::REASON_STRIDE + reason).to_ne_bytes(),
+                    &vec![vec![0; 8]; processors],
+                    MapFlags::ANY,
+                )
                 .map_err(libbpf("clear", "hw_reasons"))?;
         }
         Ok(())
@@ -490,19 +536,27 @@ impl Datapath {
     }
 }
 
-fn decision_value((number, verdict, log, flags): Decision) -> abi::Decision {
-    abi::Decision { number, verdict, log: u8::from(log), flags, padding: 0 }
-}
-
 fn endpoint_value(config: &EndpointConfig) -> abi::Endpoint {
+    #[expect(clippy::cast_possible_truncation, reason = "flags of a byte")]
+    let flag = |set: bool, flag: u32| if set { flag as u8 } else { 0 };
     let interval_ns = 1_000_000_000 / u64::from(config.events_per_s.max(1));
     abi::Endpoint {
         mac: config.mac,
-        padding: [0; 2],
+        capped: u8::from(config.cap.iter().any(|rate| rate.0 != 0)),
+        flags: flag(config.picks_up, abi::endpoint_flag::ENDPOINT_PICKS_UP)
+            | flag(config.names_dhcp, abi::endpoint_flag::ENDPOINT_NAMES_DHCP),
         network: config.network,
         flow_quota: config.flow_quota,
         event_interval_ns: interval_ns,
         event_burst_ns: interval_ns * u64::from(config.events_burst.max(1)),
+        opening: rate_value(config.opening),
+        cap: config.cap.map(rate_value),
+        priority: config.priority,
+        workload_netns: config.workload_netns.map_or(0, |number| number + 1),
+        dhcp: config.dhcp,
+        unused: 0,
+        responses: config.guard.map(|(response, _)| response),
+        thresholds: config.guard.map(|(_, threshold)| threshold),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The datapath object, as Python sees it.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -7,8 +8,13 @@ use hostward_datapath::Capacity;
 use hostward_datapath::Decision;
 use hostward_datapath::Direction;
 use hostward_datapath::EndpointConfig;
+use hostward_datapath::EndpointCounts;
+use hostward_datapath::GuardState;
 use hostward_datapath::Hook;
+use hostward_datapath::Imported;
+use hostward_datapath::Order;
 use hostward_datapath::PolicyBlock;
+use hostward_datapath::Rate;
 use hostward_datapath::TrackedFlow;
 use hostward_datapath::abi;
 use pyo3::exceptions::PyValueError;
@@ -16,6 +22,7 @@ use pyo3::prelude::*;
 
 use crate::event::Event;
 use crate::refused;
+use crate::talkers::Talkers;
 
 /// See `_core.pyi`.
 #[pyclass]
@@ -29,7 +36,24 @@ pub struct Port {
     inner: hostward_datapath::Port,
 }
 
-fn address_bytes(text: &str) -> PyResult<[u8; 16]> {
+/// See `_core.pyi`.
+#[pyclass]
+pub struct Predecessor {
+    inner: hostward_datapath::Predecessor,
+}
+
+/// Added, advanced, held, expired, lost.
+type ImportTuple = (u64, u64, u64, u64, u64);
+
+fn import_tuple(imported: Imported) -> ImportTuple {
+    (imported.added, imported.advanced, imported.held, imported.expired, imported.lost)
+}
+
+fn inner_of(ports: &[Py<Port>]) -> Vec<&hostward_datapath::Port> {
+    ports.iter().map(|port| &port.get().inner).collect()
+}
+
+pub fn address_bytes(text: &str) -> PyResult<[u8; 16]> {
     let address: IpAddr = text.parse().map_err(|_| PyValueError::new_err(format!("{text} is no IP address")))?;
     Ok(match address {
         IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
@@ -37,12 +61,12 @@ fn address_bytes(text: &str) -> PyResult<[u8; 16]> {
     })
 }
 
-fn address_text(bytes: [u8; 16]) -> String {
+pub fn address_text(bytes: [u8; 16]) -> String {
     let address = std::net::Ipv6Addr::from(bytes);
     address.to_ipv4_mapped().map_or(IpAddr::V6(address), IpAddr::V4).to_string()
 }
 
-fn prefix_parts(text: &str) -> PyResult<([u8; 16], u32)> {
+pub fn prefix_parts(text: &str) -> PyResult<([u8; 16], u32)> {
     let invalid = || PyValueError::new_err(format!("{text} is no prefix"));
     let (address, bits) = text.split_once('/').ok_or_else(invalid)?;
     Ok((address_bytes(address)?, bits.parse().map_err(|_| invalid())?))
@@ -93,11 +117,65 @@ fn flow_tuple(flow: TrackedFlow) -> FlowTuple {
     )
 }
 
-/// MAC, network, flow quota, events a second, events at once.
-type EndpointTuple = ([u8; 6], u32, u32, u32, u32);
+/// Flows now; events lost, answers sent, answers not sent; denied packets by reason's word.
+type CountsTuple = (u64, (u64, u64, u64), HashMap<String, u64>);
 
-fn endpoint_config((mac, network, flow_quota, events_per_s, events_burst): EndpointTuple) -> EndpointConfig {
-    EndpointConfig { mac, network, flow_quota, events_per_s, events_burst }
+fn counts_tuple(counts: EndpointCounts) -> CountsTuple {
+    let word = |number| abi::reason_word(number).unwrap_or_else(|| number.to_string());
+    let denied = counts.denied.into_iter().map(|(reason, packets)| (word(reason), packets)).collect();
+    (counts.flows, (counts.events_lost, counts.answers, counts.answers_suppressed), denied)
+}
+
+/// MAC, network, flow quota, events a second, events at once; rates, priority; whether connections are picked up; the
+/// number of the workload's namespace; DHCP servers, if they are named; guard.
+type EndpointTuple =
+    ([u8; 6], u32, u32, u32, u32, Rate, [Rate; 2], u32, bool, Option<u32>, Option<Vec<String>>, [(u8, u32); 4]);
+
+fn endpoint_config(tuple: EndpointTuple) -> PyResult<EndpointConfig> {
+    let (
+        mac,
+        network,
+        flow_quota,
+        events_per_s,
+        events_burst,
+        opening,
+        cap,
+        priority,
+        picks_up,
+        workload_netns,
+        servers,
+        guard,
+    ) = tuple;
+    let (names_dhcp, servers) = (servers.is_some(), servers.unwrap_or_default());
+    let mut dhcp = [[0; 16]; abi::stride::DHCP_SERVERS as usize];
+    if servers.len() > dhcp.len() {
+        return Err(PyValueError::new_err(format!("{} DHCP servers, and {} have a place", servers.len(), dhcp.len())));
+    }
+    for (place, server) in dhcp.iter_mut().zip(&servers) {
+        *place = address_bytes(server)?;
+    }
+    Ok(EndpointConfig {
+        mac,
+        network,
+        flow_quota,
+        events_per_s,
+        events_burst,
+        opening,
+        cap,
+        priority,
+        picks_up,
+        workload_netns,
+        names_dhcp,
+        dhcp,
+        guard,
+    })
+}
+
+/// Throttled and quarantined for what (a number of `enum hw_guard_kind`), held, release, recognised, in force.
+type GuardTuple = (Option<u32>, Option<u32>, bool, u32, [u64; 4], bool);
+
+fn guard_tuple(guard: GuardState) -> GuardTuple {
+    (guard.throttled_for, guard.quarantined_for, guard.held, guard.release, guard.recognised, guard.in_force)
 }
 
 #[pymethods]
@@ -126,6 +204,14 @@ impl Datapath {
         self.inner.reused()
     }
 
+    fn predecessor(&self) -> PyResult<Option<Predecessor>> {
+        Ok(self.inner.predecessor().map_err(refused)?.map(|inner| Predecessor { inner }))
+    }
+
+    fn has_ring(&self, slot: u32) -> PyResult<bool> {
+        self.inner.has_ring(slot).map_err(refused)
+    }
+
     fn repin_maps(&self) -> PyResult<Vec<&'static str>> {
         self.inner.repin_maps().map_err(refused)
     }
@@ -139,11 +225,15 @@ impl Datapath {
     }
 
     fn write_endpoint(&self, slot: u32, config: EndpointTuple) -> PyResult<()> {
-        self.inner.write_endpoint(slot, &endpoint_config(config)).map_err(refused)
+        self.inner.write_endpoint(slot, &endpoint_config(config)?).map_err(refused)
     }
 
     fn holds_endpoint(&self, slot: u32, config: EndpointTuple) -> PyResult<bool> {
-        self.inner.holds_endpoint(slot, &endpoint_config(config)).map_err(refused)
+        self.inner.holds_endpoint(slot, &endpoint_config(config)?).map_err(refused)
+    }
+
+    fn map_memory(&self, slot: u32) -> PyResult<Vec<(&'static str, u64)>> {
+        self.inner.map_memory(slot).map_err(refused)
     }
 
     fn create_ring(&self, slot: u32, quota: u32) -> PyResult<()> {
@@ -200,15 +290,31 @@ impl Datapath {
     }
 
     fn write_decision(&self, slot: u32, decision: Decision) -> PyResult<()> {
-        self.inner.write_decision(slot, decision).map_err(refused)
+        self.inner.write_decision(slot, &decision).map_err(refused)
     }
 
     fn holds_decision(&self, slot: u32, decision: Decision) -> PyResult<bool> {
-        self.inner.holds_decision(slot, decision).map_err(refused)
+        self.inner.holds_decision(slot, &decision).map_err(refused)
     }
 
     fn read_decisions(&self) -> PyResult<Vec<(u32, Decision)>> {
         self.inner.read_decisions().map_err(refused)
+    }
+
+    fn watch_processes(&self, object_file: PathBuf, cgroup: PathBuf) -> PyResult<()> {
+        self.inner.watch_processes(&object_file, &cgroup).map_err(refused)
+    }
+
+    fn write_executables(&self, slot: u32, executables: Vec<(u8, u64)>) -> PyResult<()> {
+        self.inner.write_executables(slot, &executables).map_err(refused)
+    }
+
+    fn read_executables(&self, slot: u32) -> PyResult<Vec<(u8, u64)>> {
+        self.inner.read_executables(slot).map_err(refused)
+    }
+
+    fn read_guard(&self, slot: u32) -> PyResult<GuardTuple> {
+        self.inner.read_guard(slot).map(guard_tuple).map_err(refused)
     }
 
     fn read_count(&self, slot: u32) -> PyResult<(u64, u64)> {
@@ -226,6 +332,24 @@ impl Datapath {
     fn read_flows(&self, slot: u32) -> PyResult<Vec<FlowTuple>> {
         let flows = self.inner.read_flows(slot).map_err(refused)?;
         Ok(flows.into_iter().map(flow_tuple).collect())
+    }
+
+    /// The heaviest peers, read apart from everything else.
+    fn talkers(&self) -> PyResult<Talkers> {
+        Ok(Talkers { inner: self.inner.talkers().map_err(refused)? })
+    }
+
+    fn read_counts(&self, py: Python<'_>, slots: Vec<u32>) -> PyResult<Vec<CountsTuple>> {
+        let counts = py.detach(|| self.inner.read_counts(&slots)).map_err(refused)?;
+        Ok(counts.into_iter().map(counts_tuple).collect())
+    }
+
+    fn sum_counts(&self, py: Python<'_>, decisions: Vec<u32>) -> PyResult<(u64, u64)> {
+        py.detach(|| self.inner.sum_counts(&decisions)).map_err(refused)
+    }
+
+    fn retire_count(&self, decision: u32) -> PyResult<()> {
+        self.inner.retire_count(decision).map_err(refused)
     }
 
     fn write_policy(
@@ -304,6 +428,17 @@ impl Port {
         self.inner.flush_denials().map_err(refused)
     }
 
+    fn order(&self, word: &str, release: u32) -> PyResult<()> {
+        let order = match word {
+            "mend" => Order::Mend,
+            "hold" => Order::Hold,
+            "unhold" => Order::Unhold,
+            "release" => Order::Release(release),
+            _ => return Err(PyValueError::new_err(format!("{word} is no order"))),
+        };
+        self.inner.order(order).map_err(refused)
+    }
+
     fn run(&self, py: Python<'_>, direction: &str, frame: &[u8], repeat: u32) -> PyResult<(bool, u32)> {
         let direction = self::direction(direction)?;
         py.detach(|| self.inner.run(direction, frame, repeat)).map_err(refused)
@@ -311,5 +446,42 @@ impl Port {
 
     fn run_empty(&self, py: Python<'_>, frame: &[u8], repeat: u32) -> PyResult<u32> {
         py.detach(|| self.inner.run_empty(frame, repeat)).map_err(refused)
+    }
+}
+
+#[pymethods]
+impl Predecessor {
+    #[getter]
+    fn version(&self) -> u32 {
+        self.inner.version()
+    }
+
+    #[getter]
+    fn refusal(&self) -> &str {
+        self.inner.refusal()
+    }
+
+    fn count_flows(&self) -> PyResult<u64> {
+        self.inner.count_flows().map_err(refused)
+    }
+
+    fn carry_totals(&self, datapath: PyRef<'_, Datapath>, ports: Vec<Py<Port>>) -> PyResult<()> {
+        self.inner.carry_totals(&datapath.inner, &inner_of(&ports)).map_err(refused)
+    }
+
+    fn import_flows(&mut self, py: Python<'_>, ports: Vec<Py<Port>>) -> PyResult<ImportTuple> {
+        py.detach(|| self.inner.import_flows(&inner_of(&ports))).map(import_tuple).map_err(refused)
+    }
+
+    fn import_opened_flows(&mut self, py: Python<'_>, ports: Vec<Py<Port>>) -> PyResult<ImportTuple> {
+        py.detach(|| self.inner.import_opened_flows(&inner_of(&ports))).map(import_tuple).map_err(refused)
+    }
+
+    fn import_busy_flows(&mut self, py: Python<'_>, ports: Vec<Py<Port>>) -> PyResult<ImportTuple> {
+        py.detach(|| self.inner.import_busy_flows(&inner_of(&ports))).map(import_tuple).map_err(refused)
+    }
+
+    fn remove(&self) -> PyResult<()> {
+        self.inner.remove().map_err(refused)
     }
 }

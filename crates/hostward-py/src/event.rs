@@ -29,6 +29,8 @@ pub struct Event {
     packets: u64,
     bytes: u64,
     others: bool,
+    process: u8,
+    response: u8,
 }
 
 /// An address that was never filled in is empty: an ARP or unparsed frame has none.
@@ -46,6 +48,7 @@ impl From<abi::Event> for Event {
             abi::event_kind::EVENT_NEW => "new",
             abi::event_kind::EVENT_UPDATE => "update",
             abi::event_kind::EVENT_END => "end",
+            abi::event_kind::EVENT_GUARD => "guard",
             _ => "denied",
         };
         let direction = if u32::from(event.direction) == abi::direction::EGRESS { "egress" } else { "ingress" };
@@ -76,6 +79,8 @@ impl From<abi::Event> for Event {
             packets: event.packets,
             bytes: event.bytes,
             others: event.others != 0,
+            process: event.process,
+            response: event.response,
         }
     }
 }

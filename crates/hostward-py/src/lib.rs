@@ -5,6 +5,9 @@
 mod bench;
 mod datapath;
 mod event;
+mod gate;
+mod talkers;
+mod uplink;
 
 use hostward_datapath::abi;
 use pyo3::exceptions::PyException;
@@ -40,8 +43,12 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("CoreError", module.py().get_type::<CoreError>())?;
     module.add_class::<datapath::Datapath>()?;
     module.add_class::<datapath::Port>()?;
+    module.add_class::<datapath::Predecessor>()?;
     module.add_class::<bench::Bench>()?;
     module.add_class::<event::Event>()?;
+    module.add_class::<gate::Gate>()?;
+    module.add_class::<talkers::Talkers>()?;
+    module.add_class::<uplink::Uplink>()?;
     module.add_function(wrap_pyfunction!(reason_word, module)?)?;
     module.add_function(wrap_pyfunction!(verdict_word, module)?)?;
     module.add_function(wrap_pyfunction!(reason_words, module)?)?;

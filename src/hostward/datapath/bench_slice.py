@@ -17,8 +17,8 @@ LOCAL = {4: "10.0.0.1", 6: "fd00::1"}
 # Peers have consecutive addresses from here; the last 32 bits are the same in both families.
 FIRST_PEER = int(IPv4Address("10.1.0.0"))
 PEER_PREFIX = {4: 0, 6: int(IPv6Address("fd00:1::"))}
-# Half-open flows give way when a quota is three quarters full: 100,000 new ones must stay below.
-QUOTA = Quota(flows=200_000)
+# New flows are bounded as every endpoint's are, but beyond what a test run reaches.
+_OPENINGS_PER_S = 1_000_000_000
 _NETWORK = 0
 _CLASS_SET = 1
 # Cuts of the port space of one row, below the policy language's bound of 1,024.
@@ -33,6 +33,12 @@ class Scenario:
 
     rules: int
     endpoints: int  # peers with a prefix of their own, in each family
+    flows: int = 100_000
+
+    @property
+    def quota(self) -> Quota:
+        """Half-open flows give way when a quota is three quarters full: all that are opened at once must stay below."""
+        return Quota(flows=self.flows * 3 // 2, openings_per_s=_OPENINGS_PER_S)
 
     @property
     def classes(self) -> int:
@@ -85,7 +91,7 @@ def build_slice(scenario: Scenario) -> HostSlice:
             addresses[_NETWORK, f"{peer_address(family, number)}/{bits}"] = identity
     table = dict(zip(peers, rows, strict=True))
     endpoint = LocalEndpoint(
-        ENDPOINT, "bench", _NETWORK, MAC, dict.fromkeys(LOCAL.values(), local), Port("hostward-bench"), QUOTA
+        ENDPOINT, "bench", _NETWORK, MAC, dict.fromkeys(LOCAL.values(), local), Port("hostward-bench"), scenario.quota
     )
     return HostSlice(
         revision=1,

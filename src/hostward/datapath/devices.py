@@ -49,6 +49,17 @@ def find_ifindex(port: Port) -> int | None:
     return int(links[0]["ifindex"]) if links else None
 
 
+def received_bytes(port: Port) -> int | None:
+    """What a device has received since it exists, None if it is not there."""
+    if not port.netns:
+        try:
+            return int(Path(f"/sys/class/net/{port.device}/statistics/rx_bytes").read_text())
+        except OSError:
+            return None
+    links = _ip(port.netns, "-s", "link", "show", "dev", port.device)
+    return int(links[0]["stats64"]["rx"]["bytes"]) if links else None
+
+
 def set_up(port: Port) -> None:
     """Bring a port up, once it enforces. Raises DeviceError."""
     command = [*_enter(port.netns), "ip", "link", "set", "dev", port.device, "up"]
@@ -69,6 +80,16 @@ def inspect(port: Port) -> DeviceFacts:
     kind = str(link.get("linkinfo", {}).get("info_kind", ""))
     _refuse(port, kind)
     return _veth_peer(link) if kind == "veth" else DeviceFacts("tap", "", ())
+
+
+def workload_namespaces(netns: str = "") -> Mapping[str, int]:
+    """The namespaces of the workloads' sides of the veths in a network namespace, by the host's side and as numbered there.
+
+    The kernel gives another namespace its number when it is asked, and takes it away with the namespace. A device whose
+    other side is here, or which has none, is left out.
+    """
+    links = _ip(netns, "link", "show", "type", "veth")
+    return {str(link["ifname"]): int(link["link_netnsid"]) for link in links if link.get("link_netnsid", -1) >= 0}
 
 
 def machine_addresses(namespaces: Iterable[str] = ()) -> frozenset[str]:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
 
+from hostward.datapath.readings import Readings, Talker
 from hostward.model.endpoint import EndpointState, Port
 from hostward.model.flow import FlowEvent
+from hostward.model.guard import GuardEvent
 from hostward.model.slice import HostSlice
+
+if TYPE_CHECKING:
+    from hostward.datapath.uplink import Uplink  # whose devices know the facts below
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +45,52 @@ class Counters:
 
     ``by_rule`` maps a decision's number to (packets, bytes); ``by_reason`` maps (endpoint id, reason) to packets denied;
     ``events_lost`` counts flow events that a quota or a full ring kept from being reported; ``answers_suppressed`` packets
-    that a rule rejects and that nobody was told of, because the endpoint's quota of answers was used up or no answer fits.
+    that a rule rejects and that nobody was told of, because the endpoint's quota of answers was used up or no answer fits;
+    ``flows_lost`` flows of an older version's datapath that could not be taken over when this agent replaced it.
     """
 
     by_rule: Mapping[int, tuple[int, int]]
     by_reason: Mapping[tuple[str, str], int]
     events_lost: int
     answers_suppressed: int = 0
+    flows_lost: int = 0
+
+
+class RepairKind(Enum):
+    """What was found changed in the kernel. The values are the words of the metrics."""
+
+    MAP_PIN = "map-pin"
+    CLASS_SET = "class-set"
+    DECISION = "decision"
+    ROW = "row"
+    PEER_TABLE = "peer-table"
+    PREFIX = "prefix"
+    ENDPOINT = "endpoint"
+    PORT = "port"
+    MACHINE_ADDRESSES = "machine-addresses"
+    UPLINK = "uplink"
+
+
+class Repair(str):
+    """One mending: the line that tells of it, and the kind that it is counted by."""
+
+    __slots__ = ("kind",)
+    kind: RepairKind
+
+    def __new__(cls, kind: RepairKind, line: str) -> Repair:
+        """A line of a kind."""
+        made = super().__new__(cls, line)
+        made.kind = kind
+        return made
 
 
 class Enforcer(Protocol):
-    """Enforces slices on one host. Not thread-safe: one caller at a time."""
+    """Enforces slices on one host. Not thread-safe but for ``talkers`` and ``uplink``: one caller at a time."""
+
+    @property
+    def uplink(self) -> Uplink | None:
+        """The tenants' shares of the host's uplink, where it has one that is divided. Callable from any thread."""
+        ...
 
     @property
     def revision(self) -> int:
@@ -72,7 +113,7 @@ class Enforcer(Protocol):
         """Give back what only the slice before needed. ``enforce`` and ``repair`` begin with it; it may take a while."""
         ...
 
-    def repair(self) -> Sequence[str]:
+    def repair(self) -> Sequence[Repair]:
         """Compare the kernel's state with the slice in force, mend what differs, return one line for each mending."""
         ...
 
@@ -84,8 +125,31 @@ class Enforcer(Protocol):
         """Take at most ``limit`` waiting events; never blocks."""
         ...
 
+    def drain_alerts(self) -> Sequence[GuardEvent]:
+        """Take what guards recognised, as far as ``drain_events`` has come."""
+        ...
+
     def counters(self) -> Counters:
         """Read every counter."""
+        ...
+
+    def events_lost(self) -> int:
+        """Flow events that a quota or a full ring kept from being reported, those of endpoints that are gone included."""
+        ...
+
+    def answers_suppressed(self) -> int:
+        """Rejected packets that nobody was told of, those of endpoints that are gone included."""
+        ...
+
+    def readings(self) -> Readings:
+        """Everything that is counted for an operator's dashboards."""
+        ...
+
+    def talkers(self, limit: int) -> Mapping[str, Sequence[Talker]]:
+        """The ``limit`` heaviest peers of every endpoint that has flows, the heaviest first.
+
+        It may take a while, and may be called while another thread is in another method.
+        """
         ...
 
     def close(self) -> None:

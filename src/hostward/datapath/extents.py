@@ -34,6 +34,11 @@ class ExtentAllocator:
         """An independent allocator with the same extents in use."""
         return ExtentAllocator(self._size, self._what, self._used)
 
+    @property
+    def used(self) -> int:
+        """Elements that are not free."""
+        return sum(extent.count for extent in self._used)
+
     def allocate(self, count: int) -> Extent:
         """Take ``count`` elements. Raises CapacityError if no gap is wide enough."""
         first = 1

@@ -1,7 +1,8 @@
 """The Enforcer over the kernel: slices into tables, endpoints onto devices, events and counters out.
 
 It owns the order between devices and policy: a device is closed before anything else, its programs are attached while its
-slot has no policy (everything is denied), the policy is put in force, and only then is the device brought up.
+slot has no policy (everything is denied), the policy is put in force, and only then is the device brought up. Where an
+older version's programs decide already, they do so until the policy is in force: see ``datapath.upgrade``.
 """
 
 from __future__ import annotations
@@ -9,26 +10,37 @@ from __future__ import annotations
 import platform
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote
 
 from hostward import _core
 from hostward.datapath import devices
-from hostward.datapath.enforcer import Counters, DeviceFacts, EndpointStatus
+from hostward.datapath.enforcer import Counters, DeviceFacts, EndpointStatus, Repair, RepairKind
+from hostward.datapath.guards import KINDS, GuardState, guard_event, order_guard
 from hostward.datapath.kernel_tables import KernelTables
+from hostward.datapath.processes import asks_for_acceptors, asks_for_processes, watch_processes
 from hostward.datapath.programmer import Programmer
 from hostward.datapath.readback import mend_tables
-from hostward.datapath.tables import Capacity
+from hostward.datapath.readings import EndpointReading, Fill, Readings, Talker
+from hostward.datapath.tables import Capacity, TcpPickup
 from hostward.datapath.tracked import TrackedFlow
+from hostward.datapath.upgrade import Upgrade
+from hostward.datapath.uplink import Uplink, UplinkSettings
 from hostward.errors import CapacityError, DatapathError, DeviceError
 from hostward.model.endpoint import EndpointState, Port
 from hostward.model.flow import FlowEvent
+from hostward.model.guard import GuardEvent
 from hostward.model.slice import HostSlice, LocalEndpoint
 
 DEFAULT_PINS = Path("/sys/fs/bpf/hostward")
 OBJECT = Path(__file__).parent.parent / "bpf" / "endpoint.bpf.o"
+# The slot and the decision that count for all that are gone (crates/hostward-datapath/src/counters.rs).
+_GONE = 0
+# Far more than there are between two readings of a second: four kinds of each endpoint in ten seconds.
+_ALERTS_KEPT = 4_096
 # tcx came with Linux 6.6; before it the verdict is a clsact filter.
 _TCX_SINCE = (6, 6)
 
@@ -52,9 +64,15 @@ def default_hook() -> str:
 
 
 def open_enforcer(
-    pins: Path = DEFAULT_PINS, *, capacity: Capacity | None = None, hook: str = "", object_file: Path = OBJECT
+    pins: Path = DEFAULT_PINS,
+    *,
+    capacity: Capacity | None = None,
+    hook: str = "",
+    tcp_pickup: TcpPickup = TcpPickup.STRICT,
+    object_file: Path = OBJECT,
+    uplink: UplinkSettings | None = None,
 ) -> KernelEnforcer:
-    """Open the datapath pinned under ``pins``, or create it there.
+    """Open the datapath pinned under ``pins``, or create it there. With an ``uplink`` tenants have weighted shares of it.
 
     ``pins`` lies in a mounted bpffs. Raises DatapathError if the kernel refuses, with its reason.
     """
@@ -79,22 +97,36 @@ def open_enforcer(
             subject=str(pins),
             hint="check that bpffs is mounted there and that you are root: `hostward preflight` tells what is missing",
         ) from error
-    return KernelEnforcer(core, sizes, hook or default_hook())
+    limiting = None if uplink is None else Uplink(uplink)
+    return KernelEnforcer(core, sizes, hook or default_hook(), limiting, tcp_pickup)
 
 
 class KernelEnforcer:
     """See ``hostward.datapath.enforcer.Enforcer``."""
 
-    def __init__(self, core: _core.Datapath, capacity: Capacity, hook: str) -> None:
+    def __init__(
+        self,
+        core: _core.Datapath,
+        capacity: Capacity,
+        hook: str,
+        uplink: Uplink | None = None,
+        tcp_pickup: TcpPickup = TcpPickup.STRICT,
+    ) -> None:
         self._core = core
         self._capacity = capacity
         self._hook = hook
-        self._tables = KernelTables(core, capacity)
+        self._uplink = uplink
+        self._tables = KernelTables(core, capacity, tcp_pickup)
         slots = {unquote(name.replace("@", "/", 1)): slot for slot, name in core.pinned_ports()}
         self._programmer = Programmer(self._tables, slots)
+        self._upgrade = Upgrade.find(core)
+        self._flows_lost = 0
         self._attached: dict[str, _Attached] = {}
+        self._talkers = core.talkers()
         self._names: dict[int, LocalEndpoint] = {}
         self._rules: dict[int, tuple[str, ...]] = {}
+        self._executables: dict[tuple[int, int], str] = {}
+        self._alerts: deque[GuardEvent] = deque(maxlen=_ALERTS_KEPT)
 
     @property
     def revision(self) -> int:
@@ -105,6 +137,11 @@ class KernelEnforcer:
     def programmer(self) -> Programmer:
         """The owner of the tables, for benchmarks and tests that look inside."""
         return self._programmer
+
+    @property
+    def uplink(self) -> Uplink | None:
+        """The owner of the uplink's shares, if there are any."""
+        return self._uplink
 
     def port_of(self, endpoint: str) -> _core.Port:
         """The loaded programs of an endpoint, for benchmarks and tests that run them on frames."""
@@ -124,13 +161,26 @@ class KernelEnforcer:
                 f"the endpoints' flow quotas come to {flows:,} and the host tracks {self._capacity.flows:,}",
                 hint="raise datapath.flows in the agent's configuration, or move endpoints to other hosts",
             )
+        if asks_for_processes(desired):
+            watch_processes(self._core)
+        self._programmer.locate(_workload_namespaces(desired))
+        if self._uplink is not None:
+            shares = {endpoint.tenant: endpoint.share for endpoint in desired.endpoints.values()}
+            self._programmer.prioritise(self._uplink.divide(shares))
         claimed = [name for name in desired.endpoints if name not in self._programmer.slots]
         try:
             for name in claimed:
                 self._programmer.claim_slot(name)
             for endpoint in desired.endpoints.values():
                 self._prepare(endpoint, new=endpoint.id in claimed)
-            self._program(desired)
+            if self._upgrade is None:
+                self._order_guards(desired)
+                self._program(desired)
+            else:
+                # What the older version quarantined is carried over before anything is ordered.
+                self._program(desired)
+                self._finish_upgrade()
+                self._order_guards(desired)
         except (CapacityError, DatapathError):
             for name in claimed:
                 self._remove(name)
@@ -138,6 +188,9 @@ class KernelEnforcer:
         for name in [name for name in self._programmer.slots if name not in desired.endpoints]:
             self._remove(name)
         self._rules.update({number: decision.rules for number, decision in desired.decisions.items()})
+        for decision in desired.decisions.values():
+            self._rules.update({limit.number: (limit.rule,) for limit in decision.limits})
+        self._executables = self._programmer.executables()
         self._names = {self._programmer.slots[name]: endpoint for name, endpoint in desired.endpoints.items()}
         for attached in self._attached.values():
             if attached.ifindex is not None and not attached.up:
@@ -151,7 +204,9 @@ class KernelEnforcer:
             # Stopped half-way: every endpoint enforces the old revision or the new one. Start from what the tables hold.
             slots = dict(self._programmer.slots)
             before = self._programmer.slice
+            namespaces = self._programmer.layout.namespaces
             self._programmer = Programmer(self._tables, slots)
+            self._programmer.locate(namespaces)
             if before.revision:
                 self._programmer.program(before)
             raise DatapathError(str(error), subject=f"revision {desired.revision}") from error
@@ -161,7 +216,7 @@ class KernelEnforcer:
         slot = self._programmer.slots[endpoint.id]
         try:
             self._programmer.configure(endpoint)
-            if new:
+            if new or not self._core.has_ring(slot):
                 self._tables.create_ring(slot, endpoint.quota.flows)
             attached = self._attached.get(endpoint.id)
             if attached is None:
@@ -173,10 +228,43 @@ class KernelEnforcer:
             attached.port.detach(attached.endpoint.port.netns, attached.ifindex)
             attached.ifindex = None
         attached.endpoint = endpoint
-        if attached.ifindex is None:
+        if self._upgrade is not None and not new:
+            attached.reason = "an older version's programs decide"
+        elif attached.ifindex is None:
             self._attach(attached)
 
-    def _attach(self, attached: _Attached) -> None:
+    def _order_guards(self, desired: HostSlice) -> list[Repair]:
+        """Hold and release endpoints as the slice says; a line for each quarantine that somebody had lifted."""
+        mended: list[Repair] = []
+        for name, endpoint in desired.endpoints.items():
+            attached = self._attached.get(name)
+            if attached is None:
+                continue
+            try:
+                if order_guard(self._core, attached.port, endpoint):
+                    mended.append(Repair(RepairKind.ENDPOINT, f"{name}: its quarantine had been changed"))
+            except _core.CoreError as error:
+                raise DatapathError(str(error), subject=name) from error
+        return mended
+
+    def _finish_upgrade(self) -> None:
+        """Move the ports that an older version's programs decide to ours, which know the policy by now."""
+        if self._upgrade is None:
+            return
+        waiting = {
+            attached.port: attached
+            for name, attached in self._attached.items()
+            if name in self._programmer.slice.endpoints and attached.ifindex is None
+        }
+        try:
+            self._upgrade.take_over(list(waiting), lambda port, ready: self._attach(waiting[port], ready))
+        except _core.CoreError as error:
+            raise DatapathError(str(error), subject="the older version's maps") from error
+        self._flows_lost += self._upgrade.imported.lost
+        self._upgrade = None
+
+    def _attach(self, attached: _Attached, ready: Callable[[], None] | None = None) -> None:
+        """Close the device, call ``ready``, and put the programs on it."""
         port = attached.endpoint.port
         attached.ifindex, attached.reason, attached.up = None, "", False
         ifindex = devices.find_ifindex(port)
@@ -186,6 +274,8 @@ class KernelEnforcer:
         try:
             devices.inspect(port)
             attached.port.close_device(port.netns, ifindex)
+            if ready is not None:
+                ready()
             attached.port.attach(port.netns, ifindex, self._hook)
         except (DeviceError, _core.CoreError) as error:
             attached.reason = str(error)
@@ -217,13 +307,30 @@ class KernelEnforcer:
         """See ``Enforcer``: waits for an RCU grace period."""
         self._programmer.settle()
 
-    def repair(self) -> Sequence[str]:
+    def repair(self) -> Sequence[Repair]:
         """See ``Enforcer``."""
-        mended = [f"map {name}: its pin was gone" for name in self._core.repin_maps()]
+        if self._upgrade is not None:
+            return []  # nothing is in force here yet
+        mended = [Repair(RepairKind.MAP_PIN, f"map {name}: its pin was gone") for name in self._core.repin_maps()]
         self._programmer.settle()
         mended += mend_tables(self._tables, self._programmer.layout)
+        mended += self._order_guards(self._programmer.slice)
+        if self._uplink is not None:
+            mended += [Repair(RepairKind.UPLINK, line) for line in self._uplink.mend()]
         for name, attached in self._attached.items():
-            mended += [f"{name}: {line}" for line in self._repair_port(attached)]
+            mended += [Repair(RepairKind.PORT, f"{name}: {line}") for line in self._repair_port(attached)]
+        return [*mended, *self._follow_workloads()]
+
+    def _follow_workloads(self) -> list[Repair]:
+        """See where the endpoints' sockets are now, for an end of a veth that came to its namespace or went to another."""
+        before = self._programmer.layout.namespaces
+        found = _workload_namespaces(self._programmer.slice)
+        self._programmer.locate(found)
+        mended: list[Repair] = []
+        for name, endpoint in self._programmer.slice.endpoints.items():
+            if found.get(name) != before.get(name):
+                self._programmer.configure(endpoint)
+                mended.append(Repair(RepairKind.PORT, f"{name}: its workload's side is in another namespace"))
         return mended
 
     def _repair_port(self, attached: _Attached) -> list[str]:
@@ -256,7 +363,9 @@ class KernelEnforcer:
             reason = attached.reason
             if attached.ifindex is not None and devices.find_ifindex(port) != attached.ifindex:
                 reason = f"the device {port.device} is not there"
-            state = EndpointState.DETACHED if reason or attached.ifindex is None else EndpointState.ENFORCED
+            state = EndpointState.DETACHED
+            if not reason and attached.ifindex is not None:
+                state, reason = GuardState.read(self._core, self._programmer.slots[name]).standing
             flows, *_ = self._core.read_usage(self._programmer.slots[name])
             result[name] = EndpointStatus(state, reason, self.revision, flows)
         return result
@@ -276,9 +385,18 @@ class KernelEnforcer:
         events = (self._event(event, offset) for event in self._core.drain_events(limit))
         return [event for event in events if event is not None]
 
+    def drain_alerts(self) -> Sequence[GuardEvent]:
+        """See ``Enforcer``."""
+        alerts, self._alerts = list(self._alerts), deque(maxlen=_ALERTS_KEPT)
+        return alerts
+
     def _event(self, event: _core.Event, offset: int) -> FlowEvent | None:
         endpoint = self._names.get(event.slot)
         if endpoint is None:
+            return None
+        network = self._programmer.slice.networks.get(endpoint.network, str(endpoint.network))
+        if event.kind == "guard":
+            self._alerts.append(guard_event(event, offset, endpoint, network, self.revision))
             return None
         local = event.source if event.direction == "egress" else event.destination
         return FlowEvent(
@@ -291,7 +409,7 @@ class KernelEnforcer:
             revision=event.revision,
             endpoint=endpoint.id,
             tenant=endpoint.tenant,
-            network=self._programmer.slice.networks.get(endpoint.network, str(endpoint.network)),
+            network=network,
             direction=event.direction,
             protocol=event.protocol,
             source=event.source,
@@ -305,6 +423,7 @@ class KernelEnforcer:
             ethertype=event.ethertype,
             mac=event.source_mac,
             others=event.others,
+            process=self._executables.get((event.slot, event.process), ""),
         )
 
     def counters(self) -> Counters:
@@ -317,11 +436,68 @@ class KernelEnforcer:
             _, events_lost, answers_suppressed = self._core.read_usage(slot)
             lost += events_lost
             suppressed += answers_suppressed
-        return Counters(self._programmer.counts(), by_reason, lost, suppressed)
+        return Counters(self._programmer.counts(), by_reason, lost, suppressed, self._flows_lost)
+
+    def events_lost(self) -> int:
+        """See ``Enforcer``."""
+        return sum(self._core.read_usage(slot)[1] for slot in (_GONE, *self._programmer.slots.values()))
+
+    def answers_suppressed(self) -> int:
+        """See ``Enforcer``."""
+        return sum(self._core.read_usage(slot)[2] for slot in (_GONE, *self._programmer.slots.values()))
+
+    def readings(self) -> Readings:
+        """See ``Enforcer``."""
+        slots = dict(self._programmer.slots)
+        try:
+            gone, *counted = self._core.read_counts([_GONE, *slots.values()])
+            packets, count_bytes = self._core.sum_counts([_GONE, *self._programmer.passing()])
+        except _core.CoreError as error:
+            raise DatapathError(str(error), subject="counters") from error
+        endpoints: dict[str, EndpointReading] = {}
+        # From zero on, so that the first packet of a reason is a step and not the beginning of a series.
+        denied, lost, answers, suppressed = Counter(dict.fromkeys(_core.reason_words(), 0)), *gone[1]
+        denied.update(gone[2])
+        quotas = self._programmer.slice.endpoints
+        for (name, slot), (flows, (its_lost, its_answers, its_suppressed), its_denied) in zip(
+            slots.items(), counted, strict=True
+        ):
+            denied.update(its_denied)
+            lost, answers, suppressed = lost + its_lost, answers + its_answers, suppressed + its_suppressed
+            quota = quotas[name].quota.flows if name in quotas else 0
+            tenant = name.partition("/")[0]
+            endpoints[name] = EndpointReading(tenant, slot, flows, quota, its_denied, its_lost, its_suppressed)
+        guards = [GuardState.read(self._core, slot) for slot in (_GONE, *slots.values())]
+        recognised = {kind.value: sum(guard.recognised[kind] for guard in guards) for kind in KINDS}
+        tracked = sum(endpoint.flows for endpoint in endpoints.values())
+        tables = {"flows": Fill(tracked, self._capacity.flows), **self._programmer.fills()}
+        return Readings(endpoints, denied, packets, count_bytes, lost, answers, suppressed, tables, recognised)
+
+    def talkers(self, limit: int) -> Mapping[str, Sequence[Talker]]:
+        """See ``Enforcer``."""
+        before = self._names
+        try:
+            found = self._talkers.read(limit)
+        except _core.CoreError as error:
+            raise DatapathError(str(error), subject="flows") from error
+        after = self._names
+        # A slot given to another endpoint meanwhile is told of next time: no tenant sees another's flows as its own.
+        same = [slot for slot in found if slot in before and slot in after and before[slot].id == after[slot].id]
+        return {before[slot].id: [Talker(*talker) for talker in found[slot]] for slot in same}
 
     def close(self) -> None:
         """See ``Enforcer``: descriptors go with the objects, and what is pinned keeps deciding."""
         self._attached.clear()
+
+
+def _workload_namespaces(desired: HostSlice) -> dict[str, int]:
+    """Where endpoints' sockets are, by endpoint; nowhere if no rule asks who accepts."""
+    if not asks_for_acceptors(desired):
+        return {}
+    places = {endpoint.port.netns for endpoint in desired.endpoints.values()}
+    numbers = {netns: devices.workload_namespaces(netns) for netns in places}
+    found = {name: numbers[e.port.netns].get(e.port.device) for name, e in desired.endpoints.items()}
+    return {name: number for name, number in found.items() if number is not None}
 
 
 def _pin_name(endpoint: str) -> str:

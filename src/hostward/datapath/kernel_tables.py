@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from hostward import _core
-from hostward.datapath.tables import Capacity, EndpointConfig, KernelDecision, PolicyBlock, Ref
+from hostward.datapath.rates import Cost
+from hostward.datapath.tables import (
+    ENDS,
+    UNITS,
+    Capacity,
+    Choice,
+    EndpointConfig,
+    KernelDecision,
+    KernelLimit,
+    PolicyBlock,
+    Ref,
+    TcpPickup,
+)
 from hostward.errors import DatapathError
 from hostward.model.slice import ClassSet
 
@@ -21,9 +33,10 @@ _OTHER_BASES = (0, 256, 512)
 class KernelTables:
     """See ``Tables`` for the methods; every one raises DatapathError when the kernel refuses."""
 
-    def __init__(self, core: _core.Datapath, capacity: Capacity) -> None:
+    def __init__(self, core: _core.Datapath, capacity: Capacity, tcp_pickup: TcpPickup = TcpPickup.STRICT) -> None:
         self._core = core
         self._capacity = capacity
+        self._tcp_pickup = tcp_pickup
 
     @property
     def capacity(self) -> Capacity:
@@ -32,11 +45,43 @@ class KernelTables:
 
     def write_endpoint(self, slot: int, config: EndpointConfig) -> None:
         """See ``Tables``."""
-        self._core.write_endpoint(slot, _endpoint_fields(config))
+        self._core.write_endpoint(slot, self._endpoint_fields(config))
 
     def holds_endpoint(self, slot: int, config: EndpointConfig) -> bool:
         """See ``Tables``."""
-        return self._core.holds_endpoint(slot, _endpoint_fields(config))
+        return self._core.holds_endpoint(slot, self._endpoint_fields(config))
+
+    def _endpoint_fields(
+        self, config: EndpointConfig
+    ) -> tuple[
+        list[int],
+        int,
+        int,
+        int,
+        int,
+        _Rate,
+        list[_Rate],
+        int,
+        bool,
+        int | None,
+        list[str] | None,
+        list[tuple[int, int]],
+    ]:
+        mac = list(bytes.fromhex(config.mac.replace(":", "")))
+        return (
+            mac,
+            config.network,
+            config.flow_quota,
+            config.events_per_s,
+            config.events_burst,
+            _rate(config.opening),
+            [_rate(config.bytes_cap), _rate(config.packets_cap)],
+            config.priority,
+            self._tcp_pickup is TcpPickup.PICK_UP,
+            config.workload_netns,
+            None if config.dhcp is None else list(config.dhcp),
+            list(config.guard),
+        )
 
     def create_ring(self, slot: int, quota: int) -> None:
         """See ``Tables``."""
@@ -87,9 +132,16 @@ class KernelTables:
     def read_decisions(self) -> Mapping[int, KernelDecision]:
         """See ``Tables``."""
         found: dict[int, KernelDecision] = {}
-        for slot, (number, verdict, log, flags) in self._core.read_decisions():
+        for slot, (number, verdict, log, flags, limits, choices) in self._core.read_decisions():
             found[slot] = KernelDecision(
-                number, _VERDICT_WORDS[verdict], log, bool(flags & _REJECT), bool(flags & _KEEP), bool(flags & _KEEPS)
+                number,
+                _VERDICT_WORDS[verdict],
+                log,
+                bool(flags & _REJECT),
+                bool(flags & _KEEP),
+                bool(flags & _KEEPS),
+                tuple(KernelLimit(rule, ENDS[end], UNITS[unit], Cost(*cost)) for end, unit, rule, cost in limits),
+                tuple(choices),
             )
         return found
 
@@ -97,9 +149,21 @@ class KernelTables:
         """See ``Tables``."""
         return self._core.holds_decision(slot, _decision_fields(decision))
 
+    def write_executables(self, slot: int, numbers: Mapping[int, int]) -> None:
+        """See ``Tables``."""
+        self._core.write_executables(slot, [(number, executable) for executable, number in numbers.items()])
+
+    def read_executables(self, slot: int) -> Mapping[int, int]:
+        """See ``Tables``."""
+        return {executable: number for number, executable in self._core.read_executables(slot)}
+
     def read_count(self, slot: int) -> tuple[int, int]:
         """See ``Tables``."""
         return self._core.read_count(slot)
+
+    def retire_count(self, slot: int) -> None:
+        """See ``Tables``."""
+        self._core.retire_count(slot)
 
     def write_policy(self, index: int, block: PolicyBlock) -> None:
         """See ``Tables``."""
@@ -128,16 +192,24 @@ class KernelTables:
     def clear_slot(self, slot: int) -> None:
         """See ``Tables``."""
         self._core.clear_slot(slot)
+        numbers = self._core.read_executables(slot)
+        self._core.write_executables(slot, [(number, 0) for number, _ in numbers])
 
 
-def _decision_fields(decision: KernelDecision) -> tuple[int, int, bool, int]:
+_Rate = tuple[int, int]
+_Limit = tuple[int, int, int, _Rate]
+
+
+def _decision_fields(decision: KernelDecision) -> tuple[int, int, bool, int, list[_Limit], list[Choice]]:
     flags = decision.reject * _REJECT | decision.keep * _KEEP | decision.keeps * _KEEPS
-    return (decision.number, _VERDICT_NUMBERS[decision.verdict], decision.log, flags)
+    limits = [
+        (ENDS.index(limit.end), UNITS.index(limit.unit), limit.number, _rate(limit.cost)) for limit in decision.limits
+    ]
+    return (decision.number, _VERDICT_NUMBERS[decision.verdict], decision.log, flags, limits, list(decision.choices))
 
 
-def _endpoint_fields(config: EndpointConfig) -> tuple[list[int], int, int, int, int]:
-    mac = list(bytes.fromhex(config.mac.replace(":", "")))
-    return (mac, config.network, config.flow_quota, config.events_per_s, config.events_burst)
+def _rate(cost: Cost) -> _Rate:
+    return (cost.per_unit, cost.burst_ns)
 
 
 def _class_blocks(classes: ClassSet) -> list[list[tuple[int, int]]]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_network
 
 from hostward.datapath.extents import Extent, ExtentAllocator, IndexAllocator
+from hostward.datapath.guards import kernel_guard
+from hostward.datapath.rates import cost_of
 from hostward.datapath.tables import (
     ADDRESSES_PER_ENDPOINT,
     HALVES,
@@ -18,6 +20,7 @@ from hostward.datapath.tables import (
     Tables,
 )
 from hostward.errors import CapacityError
+from hostward.model.limit import Rate, Unit
 from hostward.model.slice import ClassSet, HostSlice, LocalEndpoint, PrefixKey, TableKey, empty_slice
 
 # A row by content: class set index, and decision slots by class.
@@ -59,6 +62,12 @@ class Layout:
     decision_space: IndexAllocator
     class_space: IndexAllocator
     slot_space: IndexAllocator
+    # By tenant: what the packets of its endpoints carry to the uplink's queues; absent where shares are not configured.
+    priorities: Mapping[str, int] = field(default_factory=dict)
+    # By endpoint: where its sockets are, as in ``EndpointConfig``; absent where that is not known, or nobody asks.
+    namespaces: Mapping[str, int] = field(default_factory=dict)
+    # By slot: the numbers by which flows remember executables.
+    executables: dict[int, dict[int, int]] = field(default_factory=dict)
     # False while endpoints enforce tables that this layout does not describe (the agent was restarted).
     parked: bool = True
     stale_class_sets: set[int] = field(default_factory=set)
@@ -84,6 +93,9 @@ class Layout:
             self.decision_space.copy(),
             self.class_space.copy(),
             self.slot_space.copy(),
+            self.priorities,
+            self.namespaces,
+            {slot: dict(numbers) for slot, numbers in self.executables.items()},
             self.parked,
             set(self.stale_class_sets),
             set(self.stale_rows),
@@ -118,6 +130,7 @@ def recover(tables: Tables, slots: Mapping[str, int]) -> Layout:
         class_space=IndexAllocator(capacity.class_sets, "class_sets"),
         # The last slot's ring is what synchronize() writes to.
         slot_space=IndexAllocator(capacity.endpoints - 1, "endpoints", slots.values()),
+        executables={slot: dict(tables.read_executables(slot)) for slot in slots.values()},
         parked=not any(generation for _, generation in active.values()),
     )
 
@@ -134,10 +147,23 @@ def own_addresses(endpoint: LocalEndpoint) -> tuple[str, ...]:
     return (*(address for address in endpoint.addresses if address != link_local), link_local)
 
 
-def config_of(endpoint: LocalEndpoint) -> EndpointConfig:
+def config_of(layout: Layout, endpoint: LocalEndpoint) -> EndpointConfig:
     """What the datapath has to know of an endpoint besides policy."""
     quota = endpoint.quota
-    return EndpointConfig(endpoint.mac, endpoint.network, quota.flows, quota.events_per_s, quota.events_burst)
+    return EndpointConfig(
+        endpoint.mac,
+        endpoint.network,
+        quota.flows,
+        quota.events_per_s,
+        quota.events_burst,
+        cost_of(Rate(Unit.CONNECTIONS, quota.openings_per_s)),
+        cost_of(Rate(Unit.BITS, quota.bits_per_s)),
+        cost_of(Rate(Unit.PACKETS, quota.packets_per_s)),
+        layout.priorities.get(endpoint.tenant, 0),
+        layout.namespaces.get(endpoint.id),
+        endpoint.dhcp,
+        kernel_guard(endpoint.guard),
+    )
 
 
 def blocks_of(layout: Layout, desired: HostSlice, name: str) -> list[PolicyBlock]:

@@ -17,6 +17,7 @@ from hostward.datapath.tables import (
     EMPTY_BLOCK,
     NO_REF,
     PEER_UNKNOWN,
+    UNKNOWN_PROCESS,
     Capacity,
     EndpointConfig,
     KernelDecision,
@@ -50,6 +51,7 @@ class MemoryTables:
     cells: dict[int, int] = field(default_factory=dict)
     refs: dict[int, Ref] = field(default_factory=dict)
     decisions: dict[int, KernelDecision] = field(default_factory=dict)
+    executables: dict[int, dict[int, int]] = field(default_factory=dict)  # by slot
     policies: dict[int, PolicyBlock] = field(default_factory=dict)
     active: dict[int, tuple[int, int]] = field(default_factory=dict)
     epochs: dict[int, int] = field(default_factory=dict)
@@ -116,9 +118,20 @@ class MemoryTables:
         """See ``Tables``."""
         return self.decisions.get(slot) == decision
 
+    def write_executables(self, slot: int, numbers: Mapping[int, int]) -> None:
+        """See ``Tables``."""
+        self.executables.setdefault(slot, {}).update(numbers)
+
+    def read_executables(self, slot: int) -> Mapping[int, int]:
+        """See ``Tables``."""
+        return dict(self.executables.get(slot, {}))
+
     def read_count(self, slot: int) -> tuple[int, int]:
         """No packets pass a model: always zero."""
         return (0, 0)
+
+    def retire_count(self, slot: int) -> None:
+        """There is no count in a model."""
 
     def write_policy(self, index: int, block: PolicyBlock) -> None:
         """See ``Tables``."""
@@ -144,7 +157,8 @@ class MemoryTables:
         """Nothing runs concurrently in a model."""
 
     def clear_slot(self, slot: int) -> None:
-        """There are no flows and no counters in a model."""
+        """There are no flows and no counters in a model, only the executables' numbers."""
+        self.executables.pop(slot, None)
 
     def decide(self, slot: int, direction: str, local: str, remote: str, protocol: int, port: int) -> Answer:
         """The answer that ``decide()`` of bpf/policy.h gives for a packet that opens a flow."""
@@ -166,6 +180,10 @@ class MemoryTables:
         classes = self.class_sets.get(class_set)
         cell = classes.class_of(protocol, port) if classes else length
         decision = self.decisions.get(self.cells.get(row + cell, 0)) if cell < length else None
+        if decision is not None and decision.choices:
+            # No packet of a model has a socket: its process is not known.
+            chosen = {(end, process, path): to for end, process, path, to in decision.choices}
+            decision = self.decisions.get(chosen[0 if direction == "egress" else 1, UNKNOWN_PROCESS, 0])
         if decision is None:
             return Answer("deny", "internal", 0, revision)
         reason = "" if decision.verdict == "allow" else "policy"

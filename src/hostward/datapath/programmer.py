@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from hostward.datapath.executables import named_at_ends, numbered, path_hash
 from hostward.datapath.extents import Extent
 from hostward.datapath.layout import (
     ClassKey,
@@ -30,8 +31,10 @@ from hostward.datapath.layout import (
     config_of,
     recover,
 )
+from hostward.datapath.readings import Fill
 from hostward.datapath.tables import (
     ADDRESSES_PER_ENDPOINT,
+    GENERATION_MAX,
     HALVES,
     NO_REF,
     PEER_UNKNOWN,
@@ -42,8 +45,10 @@ from hostward.datapath.tables import (
     kernel_decision,
     policy_index,
 )
-from hostward.model.slice import HostSlice, LocalEndpoint, PrefixKey, TableKey
+from hostward.model.slice import Decision, HostSlice, LocalEndpoint, PrefixKey, TableKey
 
+# Verdicts under which a packet goes on.
+PASSING = frozenset({"allow", "would-deny"})
 _DIRECTIONS = ("egress", "ingress")
 # Room for peers that come later without writing a table anew: a quarter more, and at least this many.
 TABLE_SLACK = 64
@@ -88,6 +93,11 @@ class Programmer:
         return self._layout.slice
 
     @property
+    def tables(self) -> Tables:
+        """The tables, for reading back and for tests that change them behind its back."""
+        return self._tables
+
+    @property
     def slots(self) -> Mapping[str, int]:
         """Endpoint id to slot."""
         return self._layout.slots
@@ -106,9 +116,35 @@ class Programmer:
             totals[decision.number] = (before[0] + packets, before[1] + count_bytes)
         return totals
 
+    def passing(self) -> list[int]:
+        """The slots of decisions that let packets pass."""
+        return [slot for decision, slot in self._layout.decisions.items() if decision.verdict in PASSING]
+
+    def fills(self) -> dict[str, Fill]:
+        """How full the tables are. One element of most is nobody's, and one slot is Hostward's own."""
+        layout, capacity = self._layout, self._tables.capacity
+        used = {
+            "endpoints": len(layout.slots),
+            "cells": layout.cell_space.used,
+            "refs": layout.ref_space.used,
+            "prefixes": len(layout.prefixes),
+            "decisions": len(layout.decisions),
+            "class_sets": len(layout.class_sets),
+        }
+        return {name: Fill(count, getattr(capacity, name)) for name, count in used.items()}
+
     def identity_of(self, peer: int) -> int:
         """The identity that a peer index stands for; 0 if none does any more."""
         return next((identity for identity, index in self._layout.peers.items() if index == peer), 0)
+
+    def executables(self) -> dict[tuple[int, int], str]:
+        """The paths of the executables that rules name, by slot and by the number that flows remember."""
+        found: dict[tuple[int, int], str] = {}
+        for name, paths in named_at_ends(self._layout.slice).items():
+            slot = self._layout.slots[name]
+            for path in paths:
+                found[slot, self._layout.executables[slot][path_hash(path)]] = path
+        return found
 
     def claim_slot(self, endpoint: str) -> int:
         """The slot of an endpoint, a free one if it has none. Raises CapacityError."""
@@ -129,11 +165,20 @@ class Programmer:
         self._tables.synchronize()
         self._tables.clear_slot(slot)
         del layout.generations[slot], layout.halves[slot]
+        layout.executables.pop(slot, None)
         layout.slot_space.free(slot)
+
+    def prioritise(self, priorities: Mapping[str, int]) -> None:
+        """From now on ``configure`` has the packets of a tenant's endpoints carry this; see ``datapath.uplink``."""
+        self._layout.priorities = dict(priorities)
+
+    def locate(self, namespaces: Mapping[str, int]) -> None:
+        """From now on ``configure`` says so where endpoints' sockets are; of others it is not known."""
+        self._layout.namespaces = dict(namespaces)
 
     def configure(self, endpoint: LocalEndpoint) -> None:
         """Write what the datapath has to know of an endpoint besides policy. Its slot must be claimed."""
-        self._tables.write_endpoint(self._layout.slots[endpoint.id], config_of(endpoint))
+        self._tables.write_endpoint(self._layout.slots[endpoint.id], config_of(self._layout, endpoint))
 
     def program(self, desired: HostSlice) -> None:
         """Bring a slice into force for the endpoints whose slots are claimed.
@@ -161,8 +206,8 @@ class Programmer:
     def _plan_rows(self, change: Change, desired: HostSlice) -> None:
         layout = change.layout
         slots: dict[int, int] = {}
-        for number, decision in desired.decisions.items():
-            key = kernel_decision(decision)
+        for number, decision in _plain_first(desired):
+            key = kernel_decision(decision, slots)
             if key not in layout.decisions:
                 layout.decisions[key] = layout.decision_space.allocate()
                 change.decisions.append((layout.decisions[key], key))
@@ -278,15 +323,18 @@ class Programmer:
                 # It leaves: with the flips it loses its network, since addresses stop meaning what its tables say.
                 layout.generations[slot] = 0
                 change.flips.append((slot, policy_index(slot, layout.halves[slot]), 0))
+        named = named_at_ends(desired)
         for name, endpoint in desired.endpoints.items():
             slot = layout.slots[name]
+            wanted = map(path_hash, named[name])
+            layout.executables[slot] = numbered(layout.executables.get(slot, {}), wanted, name)
             before = old.endpoints.get(name)
             keys = {(identity, direction) for identity in endpoint.addresses.values() for direction in _DIRECTIONS}
             anew = before is None or dict(before.addresses) != dict(endpoint.addresses) or bool(keys & changed)
             half = 1 - layout.halves[slot]
             generation = layout.generations[slot]
             if anew or not generation:
-                generation = generation % 0xFFFFFFFF + 1
+                generation = generation % GENERATION_MAX + 1
             change.blocks.extend(enumerate(blocks_of(layout, desired, name), policy_index(slot, half)))
             change.flips.append((slot, policy_index(slot, half), generation))
             layout.halves[slot] = half
@@ -331,6 +379,9 @@ class Programmer:
             tables.write_refs(table.extent.first, _dense(table))
         for index, block in change.blocks:
             tables.write_policy(index, block)
+        for slot, numbers in layout.executables.items():
+            held = self._layout.executables.get(slot, {})
+            tables.write_executables(slot, {path: number for path, number in numbers.items() if path not in held})
         for slot, policy, generation in change.flips:
             tables.activate(slot, policy, generation)
         for network in sorted(change.epochs):
@@ -413,13 +464,25 @@ class Programmer:
             layout.peer_space.free(index)
             for table in layout.tables.values():
                 table.refs.pop(index, None)
-        keep = {kernel_decision(decision) for decision in layout.slice.decisions.values()}
+        keep: set[KernelDecision] = set()
+        slots: dict[int, int] = {}
+        for number, kept in _plain_first(layout.slice):
+            key = kernel_decision(kept, slots)
+            slots[number] = layout.decisions[key]
+            keep.add(key)
         for decision in [decision for decision in layout.decisions if decision not in keep]:
             slot = layout.decisions.pop(decision)
             packets, count_bytes = self._tables.read_count(slot)
             before = self._retired.get(decision.number, (0, 0))
             self._retired[decision.number] = (before[0] + packets, before[1] + count_bytes)
+            if decision.verdict in PASSING:
+                self._tables.retire_count(slot)
             layout.decision_space.free(slot)
+
+
+def _plain_first(desired: HostSlice) -> list[tuple[int, Decision]]:
+    """The decisions, those that lead to others behind these."""
+    return sorted(desired.decisions.items(), key=lambda item: bool(item[1].names))
 
 
 def _table_size(top: int) -> int:

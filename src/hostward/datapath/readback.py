@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hostward.datapath.enforcer import Repair, RepairKind
 from hostward.datapath.layout import Layout, blocks_of, class_key, config_of
 from hostward.datapath.tables import Tables, policy_index
 
 
-def mend_tables(tables: Tables, layout: Layout) -> list[str]:
+def mend_tables(tables: Tables, layout: Layout) -> list[Repair]:
     """One line for each thing that was mended; empty when the kernel is as it should be."""
     if not layout.slice.revision:
         return []
@@ -24,59 +25,65 @@ def mend_tables(tables: Tables, layout: Layout) -> list[str]:
     ]
 
 
-def _mend_class_sets(tables: Tables, layout: Layout) -> Iterator[str]:
+def _mend_class_sets(tables: Tables, layout: Layout) -> Iterator[Repair]:
     for classes in layout.slice.class_sets.values():
         index = layout.class_sets[class_key(classes)]
         if not tables.holds_class_set(index, classes):
             tables.write_class_set(index, classes)
-            yield f"class set {index}: its ports had been changed"
+            yield Repair(RepairKind.CLASS_SET, f"class set {index}: its ports had been changed")
 
 
-def _mend_rows(tables: Tables, layout: Layout) -> Iterator[str]:
+def _mend_rows(tables: Tables, layout: Layout) -> Iterator[Repair]:
     for decision, slot in layout.decisions.items():
         if not tables.holds_decision(slot, decision):
             tables.write_decision(slot, decision)
-            yield f"decision {decision.number}: it had been changed"
+            yield Repair(RepairKind.DECISION, f"decision {decision.number}: it had been changed")
     for (_, cells), extent in layout.rows.items():
         if tuple(tables.read_cells(extent.first, extent.count)) != cells:
             tables.write_cells(extent.first, cells)
-            yield f"row at {extent.first}: its cells had been changed"
+            yield Repair(RepairKind.ROW, f"row at {extent.first}: its cells had been changed")
 
 
-def _mend_peer_tables(tables: Tables, layout: Layout) -> Iterator[str]:
+def _mend_peer_tables(tables: Tables, layout: Layout) -> Iterator[Repair]:
     for (identity, direction), table in layout.tables.items():
         held = tables.read_refs(table.extent.first, table.extent.count)
         for index, ref in table.refs.items():
             if tuple(held[index]) != ref:
                 tables.write_refs(table.extent.first + index, [ref])
-                yield f"table of identity {identity}, {direction}: peer {index} had been changed"
+                yield Repair(
+                    RepairKind.PEER_TABLE, f"table of identity {identity}, {direction}: peer {index} had been changed"
+                )
 
 
-def _mend_prefixes(tables: Tables, layout: Layout) -> Iterator[str]:
+def _mend_prefixes(tables: Tables, layout: Layout) -> Iterator[Repair]:
     held = tables.read_prefixes()
     changed = {key: index for key, index in layout.prefixes.items() if held.get(key) != index}
     tables.write_prefixes(changed)
     extra = [key for key in held if key not in layout.prefixes]
     tables.remove_prefixes(extra)
     for _, prefix in [*changed, *extra]:
-        yield f"prefix {prefix}: its peer had been changed"
+        yield Repair(RepairKind.PREFIX, f"prefix {prefix}: its peer had been changed")
 
 
-def _mend_endpoints(tables: Tables, layout: Layout) -> Iterator[str]:
+def _mend_endpoints(tables: Tables, layout: Layout) -> Iterator[Repair]:
     for name, endpoint in layout.slice.endpoints.items():
         slot = layout.slots.get(name)
         if slot is None:
             continue
-        if not tables.holds_endpoint(slot, config_of(endpoint)):
-            tables.write_endpoint(slot, config_of(endpoint))
-            yield f"{endpoint.id}: its MAC, network or quota had been changed"
+        config = config_of(layout, endpoint)
+        if not tables.holds_endpoint(slot, config):
+            tables.write_endpoint(slot, config)
+            yield Repair(
+                RepairKind.ENDPOINT,
+                f"{endpoint.id}: its MAC, network, quota, share, namespace or guard had been changed",
+            )
         first = policy_index(slot, layout.halves[slot])
         for place, block in enumerate(blocks_of(layout, layout.slice, name)):
             if tables.read_policy(first + place) != block:
                 tables.write_policy(first + place, block)
                 whose = f", {block.address}," if block.address else ""
-                yield f"{endpoint.id}: policy block {place}{whose} had been changed"
+                yield Repair(RepairKind.ENDPOINT, f"{endpoint.id}: policy block {place}{whose} had been changed")
         wanted = (first, layout.generations[slot])
         if tables.read_active(slot) != wanted:
             tables.activate(slot, *wanted)
-            yield f"{endpoint.id}: another policy had been put in force"
+            yield Repair(RepairKind.ENDPOINT, f"{endpoint.id}: another policy had been put in force")

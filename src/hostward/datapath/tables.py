@@ -6,21 +6,35 @@ contract test in tests/unit/datapath runs against both. Nothing here knows an or
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Protocol
 
+from hostward.datapath.executables import path_hash
+from hostward.datapath.rates import FREE, Cost, cost_of
 from hostward.model.endpoint import ADDRESSES_MAX
-from hostward.model.slice import ClassSet, Decision
+from hostward.model.guard import GuardKind
+from hostward.model.limit import End, Unit
+from hostward.model.slice import ByProcess, ClassSet, Decision
 
 # At most so many addresses has an endpoint, its link-local one included: each has a policy block in each of two halves.
 ADDRESSES_PER_ENDPOINT = ADDRESSES_MAX + 1
 HALVES = 2
 PEER_UNKNOWN = 0
+# Behind it comes 1; the sign of the word is a quarantine's (HW_QUARANTINED).
+GENERATION_MAX = 0x7FFF_FFFF
+# In the order in which the tables number them.
+ENDS = tuple(End)
+UNITS = tuple(Unit)
 
 # (first cell, number of cells, class set); a length of 0 means that the peer is unknown to the table.
 Ref = tuple[int, int, int]
 NO_REF: Ref = (0, 0, 0)
+# enum hw_process.
+UNKNOWN_PROCESS, OTHER_PROCESS = 0, 1
+# (enum hw_choice_end, unknown or another process, hash of an executable or 0, slot of the decision that it leads to).
+Choice = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +50,13 @@ class Capacity:
     class_sets: int = 1_024
 
 
+class TcpPickup(Enum):
+    """What a host does with TCP connections whose beginning its datapath did not see; see bpf/pickup.h."""
+
+    STRICT = "strict"
+    PICK_UP = "pick-up"
+
+
 @dataclass(frozen=True, slots=True)
 class EndpointConfig:
     """What the datapath has to know of an endpoint besides its policy."""
@@ -45,6 +66,13 @@ class EndpointConfig:
     flow_quota: int
     events_per_s: int
     events_burst: int
+    opening: Cost = FREE
+    bytes_cap: Cost = FREE
+    packets_cap: Cost = FREE
+    priority: int = 0  # what its packets carry to the uplink's queues; 0: what the workload wrote
+    workload_netns: int | None = None  # the number of its sockets' namespace, as the port's own one has it
+    dhcp: tuple[str, ...] | None = None  # the servers that there are; None: any
+    guard: tuple[tuple[int, int], ...] = ((0, 0),) * len(GuardKind)  # by kind: what is done, beyond what
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +93,21 @@ EMPTY_BLOCK = PolicyBlock(0, (0, 0), (0, 0), 0, "")
 
 
 @dataclass(frozen=True, slots=True)
+class KernelLimit:
+    """A limit as the tables hold it; see ``hostward.model.limit.Limit``."""
+
+    number: int
+    end: End
+    unit: Unit
+    cost: Cost
+
+
+@dataclass(frozen=True, slots=True)
 class KernelDecision:
-    """A decision as the tables hold it. ``verdict`` is a word of model.verdict.Verdict; see ``Decision`` for the rest."""
+    """A decision as the tables hold it. ``verdict`` is a word of model.verdict.Verdict; see ``Decision`` for the rest.
+
+    ``limits`` are ordered by end and unit, as the tables give them back.
+    """
 
     number: int
     verdict: str
@@ -74,13 +115,36 @@ class KernelDecision:
     reject: bool = False
     keep: bool = False
     keeps: bool = False
+    limits: tuple[KernelLimit, ...] = ()
+    choices: tuple[Choice, ...] = ()
 
 
-def kernel_decision(decision: Decision) -> KernelDecision:
-    """What the tables hold of a decision: whether revoked rules are spared, not which."""
+def kernel_decision(decision: Decision, slots: Mapping[int, int]) -> KernelDecision:
+    """What the tables hold of a decision: whether revoked rules are spared, not which.
+
+    ``slots`` are those of the decisions that it leads to.
+    """
+    limits = [KernelLimit(limit.number, limit.end, limit.rate.unit, cost_of(limit.rate)) for limit in decision.limits]
+    limits.sort(key=lambda limit: (ENDS.index(limit.end), UNITS.index(limit.unit)))
     return KernelDecision(
-        decision.number, decision.verdict, decision.log, decision.reject, decision.keep, bool(decision.keeps)
+        decision.number,
+        decision.verdict,
+        decision.log,
+        decision.reject,
+        decision.keep,
+        bool(decision.keeps),
+        tuple(limits),
+        tuple(sorted((*_choices(0, decision.opener, slots), *_choices(1, decision.acceptor, slots)))),
     )
+
+
+def _choices(end: int, judged: ByProcess | None, slots: Mapping[int, int]) -> Iterator[Choice]:
+    if judged is None:
+        return
+    yield (end, UNKNOWN_PROCESS, 0, slots[judged.unknown])
+    yield (end, OTHER_PROCESS, 0, slots[judged.other])
+    for paths, number in judged.named:
+        yield from ((end, OTHER_PROCESS, path_hash(path), slots[number]) for path in paths)
 
 
 class Tables(Protocol):
@@ -151,8 +215,20 @@ class Tables(Protocol):
         """Whether a decision is written so."""
         ...
 
+    def write_executables(self, slot: int, numbers: Mapping[int, int]) -> None:
+        """Give an endpoint's executables, by hash, their numbers."""
+        ...
+
+    def read_executables(self, slot: int) -> Mapping[int, int]:
+        """The numbers of an endpoint's executables."""
+        ...
+
     def read_count(self, slot: int) -> tuple[int, int]:
         """Packets and bytes that a decision decided."""
+        ...
+
+    def retire_count(self, slot: int) -> None:
+        """Move what a decision let pass to the count of all that are gone; its own starts at zero."""
         ...
 
     def write_policy(self, index: int, block: PolicyBlock) -> None:
@@ -180,7 +256,7 @@ class Tables(Protocol):
         ...
 
     def clear_slot(self, slot: int) -> None:
-        """Forget a slot's flows and counters."""
+        """Forget a slot's flows, and move its counts to those of all that are gone."""
         ...
 
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.netns import frames as f
+from tests.netns.titled import read_titled
 
 _FLAGS = {"F": f.FIN, "S": f.SYN, "R": f.RST, "P": f.PSH, "A": f.ACK}
 _STATES = ("none", "opening", "answered", "established", "closing", "closed")
@@ -73,20 +74,11 @@ class Conversation:
 
 def read_conversations(file: Path) -> list[Conversation]:
     """Raises ValueError, naming file and line, for what the notation has no meaning for."""
-    found: list[tuple[str, list[Step]]] = []
-    for number, line in enumerate(file.read_text().splitlines(), 1):
-        text = line.strip()
-        if text.startswith("== "):
-            found.append((text[3:], []))
-        elif text and not text.startswith("#"):
-            try:
-                found[-1][1].append(_step(text))
-            except (ValueError, KeyError, IndexError) as error:
-                raise ValueError(f"{file.name}:{number}: {text!r}: {error}") from error
-    return [Conversation(title, tuple(steps)) for title, steps in found]
+    return [Conversation(*titled) for titled in read_titled(file, read_step)]
 
 
-def _step(text: str) -> Step:
+def read_step(text: str) -> Step:
+    """One line. Raises ValueError for what the notation has no meaning for."""
     match = _LINE.fullmatch(text)
     if match is None:
         raise ValueError("no packet, see the module's docstring")

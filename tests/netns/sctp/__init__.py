@@ -1,0 +1,1 @@
+"""SCTP associations as readable tables."""
