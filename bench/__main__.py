@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import compiler, environment, network, report, rollout
+from bench import attest, compiler, environment, network, report, revocation, rollout
 from hostward.errors import HostwardError
 
 RESULTS = Path(__file__).parent / "results"
@@ -65,21 +65,33 @@ def _measure(options: argparse.Namespace) -> dict[str, object]:
         times = rollout.run(options.changes, _say)
         result["rollout"] = rollout.as_json(times)
         print("\n".join(rollout.table(times)))
+    if options.only in (None, "revocation"):
+        _say(f"revocation: {options.cuts} times {revocation.STREAMS:,} live streams")
+        cuts = revocation.run(options.cuts, _say)
+        result["revocation"] = revocation.as_json(cuts)
+        print("\n".join(revocation.table(cuts)))
     if options.only in (None, "compiler"):
         _say(f"compiler: {options.rounds} rounds of two sizes")
         compiled = compiler.run(options.rounds, _say)
         result["compiler"] = compiler.as_json(compiled)
         print("\n".join(compiler.table(compiled)))
+    if options.only in (None, "attest"):
+        _say(f"attest: {options.rounds} rounds")
+        verified = attest.run(options.rounds, _say)
+        result["attest"] = attest.as_json(verified)
+        print("\n".join(attest.table(verified)))
     facts["load_after"] = environment.load()
     return result
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--only", choices=("network", "datapath", "rollout", "compiler"), help="leave the others out")
+    parts = ("network", "datapath", "rollout", "revocation", "compiler", "attest")
+    parser.add_argument("--only", choices=parts, help="leave the others out")
     parser.add_argument("--rounds", type=_rounds, default=11, help="alternating rounds (default 11)")
     parser.add_argument("--seconds", type=_seconds, default=1.0, help="a round's period of each case (default 1)")
     parser.add_argument("--changes", type=_rounds, default=300, help="of policy, for the rollout (default 300)")
+    parser.add_argument("--cuts", type=_rounds, default=5, help="of 10,000 streams, for the revocation (default 5)")
     parser.add_argument("--name", type=_result_name, default="latest", help="of the result file (default latest)")
     return parser
 

@@ -13,6 +13,8 @@ the class; nothing else may turn an error into text for an operator. This module
     ├── DeviceError                   exit 1   a network device cannot be, or no longer is, an endpoint's port
     ├── DatapathError                 exit 1   the kernel refused something
     ├── EnrolmentError                exit 1   a host could not prove who it is
+    ├── EvidenceError                 exit 1   evidence of a host cannot be read, or is not genuine; says where
+    ├── LeaseError                    exit 1   a gate refused a grant or a pulse
     ├── ChannelError                  exit 1   agent and controller do not understand or reach each other
     └── StoreError                    exit 1   state could not be read or written durably
 """
@@ -94,6 +96,19 @@ class DatapathError(HostwardError):
 
 class EnrolmentError(HostwardError):
     """A host's token, key or certificate was refused."""
+
+
+class EvidenceError(HostwardError):
+    """Evidence is malformed or not genuine; ``offset`` is the byte to blame, None where there is no such byte."""
+
+    def __init__(self, what: str, *, offset: int | None = None, subject: str = "", hint: str = "") -> None:
+        super().__init__(what if offset is None else f"offset {offset}: {what}", subject=subject, hint=hint)
+        self.reason = what
+        self.offset = offset
+
+
+class LeaseError(HostwardError):
+    """A grant or a pulse was refused; the gate's state is what it was before."""
 
 
 class ChannelError(HostwardError):

@@ -144,8 +144,10 @@ def _sections(draw: Any, owner: str, indent: str) -> tuple[str, list[str]]:
         elif key == "networks":
             page.line(f"{indent}networks:")
             page.line(f"{indent}  blue:")
-            _values(page, "pools", ["10.0.0.0/8", "fd00::/8"], indent + "    ")
-            page.line(f"{indent}  default: {{pools: 10.0.0.0/8}}")
+            for part in draw(st.permutations(("pools", "dhcp"))):
+                values = ["10.0.0.0/8", "fd00::/8"] if part == "pools" else ["10.0.0.7/32", "FE80::7"]
+                _values(page, part, values, indent + "    ")
+            page.line(f"{indent}  default: {{{draw(st.sampled_from(('', 'dhcp: 10.0.0.9, ')))}pools: 10.0.0.0/8}}")
         else:
             lines = draw(st.lists(rule_lines(owner, platform), max_size=3))
             _rules(page, key, [_spaced(draw, line) + draw(_options(line)) for line in lines], indent)
@@ -153,8 +155,9 @@ def _sections(draw: Any, owner: str, indent: str) -> tuple[str, list[str]]:
 
 
 def _options(line: str) -> st.SearchStrategy[str]:
-    usable = [text for text in _OPTIONS if "'" not in text and not (" log" in line and "log" in text)]
-    return st.sampled_from(usable)
+    """Options that the line does not have yet: none may be given twice."""
+    taken = [word for word in (" log", " by ", " at ") if word in line]
+    return st.sampled_from([text for text in _OPTIONS if "'" not in text and not any(w in text for w in taken)])
 
 
 @st.composite

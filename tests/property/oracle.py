@@ -7,7 +7,7 @@ slow on purpose; what it lacks in speed it must have in obviousness.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from ipaddress import ip_address, ip_network
 
@@ -32,6 +32,10 @@ class Party:
         return self.endpoint.tenant if self.endpoint else ""
 
 
+# A limit: whose end counts, the unit, how many a second, and the rule that says so.
+Held = tuple[str, str, int, str]
+
+
 @dataclass(frozen=True)
 class Answer:
     """The verdict, the rules that it names, and whether any rule spoke of the pair at all."""
@@ -41,6 +45,7 @@ class Answer:
     log: bool
     spoken: bool
     reject: bool = False
+    limits: frozenset[Held] = frozenset()
 
 
 def party(endpoints: Iterable[Endpoint], network: str, address: str) -> Party:
@@ -153,6 +158,21 @@ class Oracle:
                 return False
         return True
 
+    def met(self, rule: Rule, ends: tuple[str | None, str | None]) -> bool:
+        """Whether the opening and the accepting process meet a rule's conditions; None is one that is not known."""
+        for condition, process in ((rule.options.by_process, ends[0]), (rule.options.at_process, ends[1])):
+            if not condition:
+                continue
+            if process is None:
+                if rule.action is Action.ALLOW:
+                    return False
+                continue
+            directory, _, name = process.rpartition("/")
+            standard = directory in ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+            if process not in condition and not (standard and name in condition):
+                return False
+        return True
+
     def rule_matches(self, rule: Rule, owner: str, source: Party, destination: Party, protocol: int, port: int) -> bool:
         if rule.options.until is not None and rule.options.until <= self.now:
             return False
@@ -170,12 +190,20 @@ class Oracle:
 
     # -- the verdict
 
-    def decide(self, source: Party, destination: Party, protocol: int, port: int) -> Answer:
+    def decide(
+        self,
+        source: Party,
+        destination: Party,
+        protocol: int,
+        port: int,
+        processes: tuple[str | None, str | None] = (None, None),
+    ) -> Answer:
         if source.network != destination.network or self.is_unknown(source) or self.is_unknown(destination):
             return Answer("deny", (), log=False, spoken=False)
 
         def matching(rules: Iterable[Rule], owner: str) -> list[Rule]:
             found = [r for r in rules if self.rule_matches(r, owner, source, destination, protocol, port)]
+            found = [r for r in found if self.met(r, processes)]
             return sorted(found, key=lambda r: (not r.options.log, r.id))
 
         tenants = list(dict.fromkeys(t for t in (source.tenant, destination.tenant) if t))
@@ -192,9 +220,11 @@ class Oracle:
         audited += soft
         opening = [r for r in above if r.action is Action.ALLOW]
         if opening:
-            return _by(["would-deny"], [audited[0]], spoken) if audited else _by(["allow"], [opening[0]], spoken)
+            if audited:
+                return _by(["would-deny"], [audited[0]], spoken)
+            return replace(_by(["allow"], [opening[0]], spoken), limits=_limits(opening, source, destination, ""))
 
-        answers = [self.consent(tenant, middle[tenant], below, spoken) for tenant in tenants]
+        answers = [self.consent(tenant, middle[tenant], below, spoken, source, destination) for tenant in tenants]
         for verdict in ("deny", "would-deny"):
             for answer in answers:
                 if answer.verdict == verdict:
@@ -202,9 +232,12 @@ class Oracle:
         if audited:
             return _by(["would-deny"], [audited[0]], spoken)
         rules = tuple(dict.fromkeys(rule for answer in answers for rule in answer.rules))
-        return Answer("allow", rules, any(answer.log for answer in answers), spoken)
+        limits = frozenset(limit for answer in answers for limit in answer.limits)
+        return Answer("allow", rules, any(answer.log for answer in answers), spoken, limits=limits)
 
-    def consent(self, tenant: str, own: list[Rule], baseline: list[Rule], spoken: bool) -> Answer:
+    def consent(
+        self, tenant: str, own: list[Rule], baseline: list[Rule], spoken: bool, source: Party, destination: Party
+    ) -> Answer:
         policy = self.policies.tenants.get(tenant)
         denied = "would-deny" if policy is not None and policy.mode is Mode.AUDIT else "deny"
         audited: list[Rule] = []
@@ -216,13 +249,34 @@ class Oracle:
                 return _by([denied], [hard[0]], spoken)
             allows = [r for r in rules if r.action is Action.ALLOW]
             if allows:
-                return _by(["would-deny"], [audited[0]], spoken) if audited else _by(["allow"], [allows[0]], spoken)
+                if audited:
+                    return _by(["would-deny"], [audited[0]], spoken)
+                limits = _limits(allows, source, destination, tenant)
+                return replace(_by(["allow"], [allows[0]], spoken), limits=limits)
         return Answer(denied, (f"{tenant}/default-deny",), log=False, spoken=spoken)
 
 
 def _by(verdict: list[str], rules: list[Rule], spoken: bool) -> Answer:
     reject = verdict[0] == "deny" and any(r.options.reject for r in rules)
     return Answer(verdict[0], tuple(r.id for r in rules), any(r.options.log for r in rules), spoken, reject)
+
+
+def _limits(allows: list[Rule], source: Party, destination: Party, tenant: str) -> frozenset[Held]:
+    """The strictest of each unit, where an endpoint of the tenant is (of any tenant if none is given)."""
+    held: set[Held] = set()
+    for end, who in (("source", source), ("destination", destination)):
+        if not who.tenant or (tenant and who.tenant != tenant):
+            continue
+        for unit in ("bit/s", "pkt/s", "conn/s"):
+            limited = [(_number(r.options.limit), r.id) for r in allows if r.options.limit.endswith(unit)]
+            if limited:
+                held.add((end, unit, *min(limited)))
+    return frozenset(held)
+
+
+def _number(limit: str) -> int:
+    digits = limit.rstrip("abcdefghijklmnopqrstuvwxyz/")
+    return int(digits.rstrip("kMG")) * {"k": 10**3, "M": 10**6, "G": 10**9}.get(digits[-1], 1)
 
 
 def _in_any(address: str, prefixes: Iterable[object]) -> bool:

@@ -5,7 +5,8 @@ The worlds are small on purpose: few names and addresses meet often, and a shrun
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -38,6 +39,12 @@ PACKETS = (
     (6, 80), (6, 81), (6, 443), (6, 444), (6, 65_535), (6, 0), (17, 53), (17, 80), (1, 8), (1, 13), (58, 128), (58, 3),
     (132, 80), (132, 81), (50, 0), (47, 0), (4, 0), (255, 0), (6, 5432), (17, 5432),
 )  # fmt: skip
+
+CONDITIONS = (
+    " by process /a", " by process /a, /b", " by process tool", " at process /c", " at process /c, /d",
+    " by process /b at process /d",
+)  # fmt: skip
+EXECUTABLES = ("/a", "/b", "/usr/bin/tool", "/c", "/d", "/nobody/names/it", None)  # None: not known
 
 
 @dataclass(frozen=True)
@@ -106,9 +113,11 @@ def rule_lines(draw: Any, owner: str = "acme", platform: bool = False) -> str:
     if draw(st.booleans()):
         line += " on " + ", ".join(draw(st.lists(st.sampled_from(PORTS), min_size=1, max_size=2, unique=True)))
     options = ["", "", " log", " until 2026-12-01T00:00Z", " until 2026-11-01T00:00Z"]
-    return line + draw(
-        st.sampled_from([*options, " audit", " audit log", " reject", " audit reject"] if action == "deny" else options)
-    )
+    of_denials = [" audit", " audit log", " reject", " audit reject"]
+    # So much that the kernel, which is asked about each packet too, never reaches it.
+    of_allowances = [" limit=5Gbit/s", " limit=4Gbit/s log", " limit=9Mpkt/s", " limit=7Mconn/s"]
+    line += draw(st.sampled_from([*options, *(of_denials if action == "deny" else of_allowances)]))
+    return line + draw(st.sampled_from(("", "", "", "", *CONDITIONS)))
 
 
 @st.composite
@@ -178,6 +187,13 @@ def endpoint_sets(draw: Any, networks: tuple[str, ...] = NETWORKS) -> tuple[Endp
             )
         )
     return tuple(endpoints)
+
+
+def without(world: World, condition: str) -> World:
+    """The same world without one kind of process condition, `by` or `at`."""
+    texts = re.sub(rf" {condition} process /?\w+(, /?\w+)*", "", world.text).split("---\n")
+    policies = parse_sources([(f"{number}.yaml", text.encode()) for number, text in enumerate(texts)])
+    return replace(world, policies=policies, text="---\n".join(texts))
 
 
 @st.composite

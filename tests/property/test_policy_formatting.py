@@ -26,7 +26,9 @@ def meaning(policies: PolicySet) -> object:
             ],
             [(line.always, line.source, line.destination, line.ports) for line in policy.assertions],
             getattr(policy, "networks", None),
+            getattr(policy, "dhcp", None),
             getattr(policy, "internal", None),
+            getattr(policy, "shares", None),
         )
         for name, policy in policy_of.items()
     }

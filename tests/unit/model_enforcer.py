@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from hostward.datapath.enforcer import Counters, DeviceFacts, EndpointStatus
+from hostward.datapath.enforcer import Counters, DeviceFacts, EndpointStatus, Repair
+from hostward.datapath.readings import Fill, Readings, Talker
 from hostward.model.endpoint import EndpointState, Port
 from hostward.model.flow import FlowEvent
+from hostward.model.guard import GuardEvent
 from hostward.model.slice import HostSlice, empty_slice
 
 
@@ -16,6 +18,10 @@ class ModelEnforcer:
     def __init__(self, revision: int = 0) -> None:
         self.slice: HostSlice = empty_slice(revision)
         self.refuse: Exception | None = None
+
+    @property
+    def uplink(self) -> None:
+        return None
 
     @property
     def revision(self) -> int:
@@ -33,7 +39,7 @@ class ModelEnforcer:
     def settle(self) -> None:
         pass
 
-    def repair(self) -> Sequence[str]:
+    def repair(self) -> Sequence[Repair]:
         return ()
 
     def statuses(self) -> Mapping[str, EndpointStatus]:
@@ -42,8 +48,23 @@ class ModelEnforcer:
     def drain_events(self, limit: int) -> Sequence[FlowEvent]:
         return ()
 
+    def drain_alerts(self) -> Sequence[GuardEvent]:
+        return ()
+
     def counters(self) -> Counters:
         return Counters({}, {}, 0)
+
+    def events_lost(self) -> int:
+        return 0
+
+    def answers_suppressed(self) -> int:
+        return 0
+
+    def readings(self) -> Readings:
+        return Readings({}, {"policy": 0}, 0, 0, 0, 0, 0, {"flows": Fill(0, 1)}, {})
+
+    def talkers(self, limit: int) -> Mapping[str, Sequence[Talker]]:
+        return {}
 
     def close(self) -> None:
         pass

@@ -33,6 +33,7 @@ _INIT = """#!/bin/busybox sh
 /bin/busybox mount -t sysfs sys /sys
 /bin/busybox mount -t devtmpfs dev /dev
 /bin/busybox mount -t bpf bpf /sys/fs/bpf
+/bin/busybox mount -t cgroup2 cgroup2 /sys/fs/cgroup
 for module in /modules/*.ko; do /bin/busybox insmod "$module"; done
 export PATH=/usr/sbin:/usr/bin HOME=/root LANG=C.UTF-8 PYTHONPATH='{repository}/src'
 export HOSTWARD_GUEST_REPORT=/dev/ttyS1

@@ -25,6 +25,9 @@ TESTS = (
     "tests/netns/test_flow_states.py",
     "tests/netns/test_reject.py",
     "tests/netns/test_keep.py",
+    "tests/netns/test_acceptors.py::test_only_the_named_executable_accepts",
+    "tests/netns/test_acceptors.py::test_datagrams_are_for_whom_the_rule_names",
+    "tests/netns/test_acceptors.py::test_a_listener_older_than_the_first_rule_is_known_by_who_holds_it",
 )
 # Each has its twin on clsact, or asserts what only a tcx link can do.
 NEED_TCX = {
@@ -37,6 +40,8 @@ NEED_TCX = {
     "tests/netns/test_tampering.py::test_a_device_made_anew_under_its_old_name_is_closed_and_filtered[tcx]",
     "tests/netns/test_tampering.py::test_what_a_device_in_another_namespace_lets_through[tcx]",
     "tests/netns/test_keep.py::test_a_kept_stream_goes_on_and_nothing_new_opens[tcx]",
+    "tests/netns/test_acceptors.py::test_only_the_named_executable_accepts[tcx-4]",
+    "tests/netns/test_acceptors.py::test_only_the_named_executable_accepts[tcx-6]",
     *(
         f"tests/netns/test_reject.py::{test}[{family}-{side}-tcx]"
         for test in ("test_a_rejected_connection_is_refused_at_once", "test_a_rejected_datagram_brings_an_icmp_error")

@@ -16,10 +16,12 @@ from websockets.asyncio.client import ClientConnection
 
 import hostward
 from hostward.agent.enforcement import Enforcement
+from hostward.agent.feedback import Feedback
 from hostward.agent.identity import HostIdentity, key_pem, make_key, make_request, save_identity
 from hostward.agent.limits import Limits
 from hostward.agent.messages import (
     CHANNEL_VERSION,
+    Ceilings,
     Delta,
     FromAgent,
     Hello,
@@ -44,12 +46,14 @@ class Channel:
         connection: ClientConnection,
         identity: HostIdentity,
         enforcement: Enforcement,
+        feedback: Feedback,
         limits: Limits,
         directory: Path,
     ) -> None:
         self._connection = connection
         self._identity = identity
         self._enforcement = enforcement
+        self._feedback = feedback
         self._limits = limits
         self._directory = directory
 
@@ -78,6 +82,8 @@ class Channel:
                 match message:
                     case Snapshot() | Delta():
                         await self.send(await enforcement.take(message))
+                    case Ceilings():
+                        self._feedback.obey(message)
                     case Inspect():
                         await self.send(await self._inspect(message))
                     case Renewed():

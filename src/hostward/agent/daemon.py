@@ -17,10 +17,14 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 from hostward.agent.channel import Channel
 from hostward.agent.enforcement import Enforcement
 from hostward.agent.event_pump import EventPump
+from hostward.agent.feedback import Feedback
 from hostward.agent.identity import SERVER_NAME, HostIdentity, client_context
 from hostward.agent.limits import Limits
-from hostward.agent.messages import MESSAGE_LIMIT_BYTES, Status
+from hostward.agent.messages import ARRIVALS_PERIOD_S, MESSAGE_LIMIT_BYTES, TALKERS_LIMIT, Status
+from hostward.agent.metrics import NAMED_ENDPOINTS, AgentMetrics
 from hostward.agent.service_manager import notify, watchdog_period_s
+from hostward.agent.talkers import PERIOD_S as TALKERS_PERIOD_S
+from hostward.agent.talkers import TalkerReport
 from hostward.datapath.enforcer import Enforcer
 from hostward.errors import HostwardError
 
@@ -36,12 +40,16 @@ STATUS_REPEAT_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class AgentSettings:
-    """What an agent needs beside its identity and its enforcer. ``controller`` is ``HOST:PORT`` of the channel."""
+    """What an agent needs beside its identity and its enforcer. ``controller`` is ``HOST:PORT`` of the channel.
+
+    ``endpoints_named`` is how many endpoints have metrics of their own.
+    """
 
     controller: str
     state: Path
     limits: Limits
     repair_period_s: float = 2.0
+    endpoints_named: int = NAMED_ENDPOINTS
 
 
 class Agent:
@@ -53,6 +61,9 @@ class Agent:
         self._enforcement = Enforcement(enforcer, settings.state)
         self._events = EventPump()
         self._channel: Channel | None = None
+        self._measures = self._enforcement.measures
+        self._feedback = Feedback(enforcer.uplink, self._enforcement.pools, self._measures)
+        self.metrics = AgentMetrics(self._enforcement, self._events, settings.endpoints_named)
         self.restored = asyncio.Event()
 
     async def run(self) -> None:
@@ -65,9 +76,13 @@ class Agent:
                 tasks.create_task(self._stay_connected(), name="channel")
                 tasks.create_task(self._look_after(), name="repair")
                 tasks.create_task(self._pump_events(), name="events")
+                tasks.create_task(self._report_talkers(), name="talkers")
+                if self._enforcement.uplink is not None:
+                    tasks.create_task(self._feed_back(), name="feedback")
                 tasks.create_task(_feed_watchdog(), name="watchdog")
         finally:
             notify("STOPPING=1")
+            self._feedback.close()
             await self._enforcement.close()
 
     async def _stay_connected(self) -> None:
@@ -83,9 +98,11 @@ class Agent:
                 log.warning("channel to %s closed: %s", self._settings.controller, reason or "no reason given")
             except (OSError, TimeoutError, WebSocketException, HostwardError) as error:
                 failures += 1
+                self._measures.channels_failed += 1
                 log.warning("no channel to %s: %s", self._settings.controller, error or type(error).__name__)
             finally:
                 self._channel = None
+                self._measures.channel_up = False
             # Full jitter: when a controller comes back, its hosts must not all knock in the same moment.
             await asyncio.sleep(random.uniform(0.2, 1.0) * min(RETRY_CAP_S, RETRY_FIRST_S * 2 ** min(failures, 8)))  # noqa: S311
 
@@ -102,8 +119,12 @@ class Agent:
             ping_timeout=10.0,
         ) as connection:
             settings = self._settings
-            channel = Channel(connection, self._identity, self._enforcement, settings.limits, settings.state)
+            channel = Channel(
+                connection, self._identity, self._enforcement, self._feedback, settings.limits, settings.state
+            )
             self._channel = channel
+            self._measures.channel_up = True
+            self._measures.channels_opened += 1
             self._identity = await channel.run()
 
     async def _look_after(self) -> None:
@@ -119,7 +140,8 @@ class Agent:
                 continue
             for repair in health.repairs:
                 log.warning("mended: %s", repair)
-            status = Status(health.statuses, health.repairs, health.events_lost)
+            repairs = [str(repair) for repair in health.repairs]
+            status = Status(health.statuses, repairs, health.events_lost, health.answers_suppressed)
             if self._channel is None or (status == last and clock() - told_at_s < STATUS_REPEAT_S):
                 continue
             try:
@@ -134,6 +156,7 @@ class Agent:
             try:
                 while events := await self._enforcement.drain_events(4096):
                     self._events.put(events)
+                self._events.put_alerts(await self._enforcement.drain_alerts())
             except HostwardError as error:
                 log.error("events could not be read: %s", error)
             channel = self._channel
@@ -143,6 +166,36 @@ class Agent:
                 except ConnectionClosed:
                     self._events.lose(batch)
                     break
+
+    async def _report_talkers(self) -> None:
+        channel, report = self._channel, TalkerReport()
+        while True:
+            await asyncio.sleep(TALKERS_PERIOD_S)
+            if self._channel is not channel:
+                channel, report = self._channel, TalkerReport()
+            idle = not any(status.flows for status in self._enforcement.statuses.values())
+            if channel is None or (idle and report.empty):
+                continue
+            try:
+                message = report.changes({} if idle else await self._enforcement.talkers(TALKERS_LIMIT))
+                if message is not None:
+                    await channel.send(message)
+            except HostwardError as error:
+                log.error("the tracked flows could not be read: %s", error)
+            except ConnectionClosed:
+                continue
+
+    async def _feed_back(self) -> None:
+        while True:
+            await asyncio.sleep(ARRIVALS_PERIOD_S)
+            message, channel = await self._feedback.step(), self._channel
+            if message is None or channel is None:
+                continue
+            try:
+                await channel.send(message)
+            except ConnectionClosed:
+                continue
+            self._measures.arrivals_told += 1
 
 
 async def _feed_watchdog() -> None:

@@ -18,16 +18,25 @@ import msgspec
 
 from hostward.agent.last_good import keep_staged, load_last_good, stage_last_good
 from hostward.agent.machine import with_machine
+from hostward.agent.measures import Measures
 from hostward.agent.messages import Ack, Delta, Nack, NackReason, Snapshot
 from hostward.datapath.devices import machine_addresses
-from hostward.datapath.enforcer import DeviceFacts, EndpointStatus, Enforcer
+from hostward.datapath.enforcer import DeviceFacts, EndpointStatus, Enforcer, Repair, RepairKind
+from hostward.datapath.readings import Readings, Talker
+from hostward.datapath.uplink import Uplink
 from hostward.errors import CapacityError, DatapathError, HostwardError, StoreError
 from hostward.model.endpoint import Port
 from hostward.model.flow import FlowEvent
-from hostward.model.slice import HostSlice
+from hostward.model.guard import GuardEvent
+from hostward.model.slice import IDENTITY_UNKNOWN, HostSlice
 from hostward.policy import apply_delta, decode_slice, digest_of, slice_digest
 
 log = logging.getLogger(__name__)
+
+# Scrapers that come together share one reading.
+READING_LIFE_S = 1.0
+# Shorter than any server waits for a scrape.
+READING_LIMIT_S = 2.0
 
 _T = TypeVar("_T")
 
@@ -37,8 +46,9 @@ class Health:
     """One reading of the kernel's state."""
 
     statuses: Mapping[str, EndpointStatus]
-    repairs: Sequence[str]
+    repairs: Sequence[Repair]
     events_lost: int
+    answers_suppressed: int
 
 
 class Enforcement:
@@ -62,8 +72,28 @@ class Enforcement:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="enforcer")
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="last-good")
         self._current: HostSlice | None = None
+        self._pools: tuple[HostSlice | None, frozenset[str]] = (None, frozenset())
         self._digest = ""  # of the current slice
         self.statuses: Mapping[str, EndpointStatus] = {}
+        self.measures = Measures()
+        self._reading: asyncio.Task[Readings] | None = None
+        # Beside the enforcer's thread: the walk over all flows must not hold a revision up.
+        self._walker = ThreadPoolExecutor(1, thread_name_prefix="talkers")
+
+    @property
+    def uplink(self) -> Uplink | None:
+        """See ``Enforcer``."""
+        return self._enforcer.uplink
+
+    def pools(self) -> frozenset[str]:
+        """The prefixes in which endpoints' addresses lie, in the networks of this host. Callable from any thread."""
+        of, pools = self._pools
+        current = self._current
+        if of is not current and current is not None:
+            found = frozenset(prefix for (_, prefix), who in current.addresses.items() if who == IDENTITY_UNKNOWN)
+            self._pools = (current, found)
+            return found
+        return pools
 
     @property
     def revision(self) -> int:
@@ -99,6 +129,12 @@ class Enforcement:
 
     async def take(self, message: Snapshot | Delta) -> Ack | Nack:
         """Bring a revision into force and answer for it. Whatever goes wrong, the one before it stays whole."""
+        start = time.perf_counter()
+        answer = await self._take(message)
+        self.measures.count_answer(message.revision, answer, time.perf_counter() - start)
+        return answer
+
+    async def _take(self, message: Snapshot | Delta) -> Ack | Nack:
         revision = message.revision
         if revision <= self.revision and not (isinstance(message, Snapshot) and revision == self.revision):
             return Nack(revision, NackReason.OLD, f"revision {self.revision} is in force")
@@ -180,7 +216,7 @@ class Enforcement:
             self._read = (namespaces, self._machine(namespaces) if desired.networks else frozenset())
         return self._read[1]
 
-    def _follow_machine(self) -> list[str]:
+    def _follow_machine(self) -> list[Repair]:
         """Enforce the same revision anew where the machine's addresses have changed."""
         if self._given is None:
             return []
@@ -190,7 +226,8 @@ class Enforcement:
             return []
         self._give(desired)
         came, went = sorted(now - before), sorted(before - now)
-        return [f"the machine's addresses changed: {', '.join([f'+{a}' for a in came] + [f'-{a}' for a in went])}"]
+        changes = ", ".join([f"+{address}" for address in came] + [f"-{address}" for address in went])
+        return [Repair(RepairKind.MACHINE_ADDRESSES, f"the machine's addresses changed: {changes}")]
 
     async def inspect(self, port: Port) -> DeviceFacts:
         """Look at a device. Raises DeviceError."""
@@ -201,19 +238,51 @@ class Enforcement:
 
         def repair_and_read() -> Health:
             repairs = [*self._follow_machine(), *self._enforcer.repair()]
-            return Health(self._enforcer.statuses(), repairs, self._enforcer.counters().events_lost)
+            enforcer = self._enforcer
+            return Health(enforcer.statuses(), repairs, enforcer.events_lost(), enforcer.answers_suppressed())
 
         health = await self._call(repair_and_read)
+        self.measures.count_repairs(health.repairs)
         self.statuses = health.statuses
         return health
+
+    async def readings(self) -> Readings:
+        """What the kernel counted. However many ask, it is read once at a time, and once in ``READING_LIFE_S``.
+
+        While the enforcer works on something long this is the reading before, if there is one; ``measures`` knows how old.
+        Raises DatapathError if the kernel refuses.
+        """
+        if self._reading is None or self._reading.done():
+            age_s = time.monotonic() - self.measures.read_at_s
+            if self.measures.readings is not None and age_s < READING_LIFE_S:
+                return self.measures.readings
+            self._reading = asyncio.create_task(self._read_counters(), name="readings")
+        done, _ = await asyncio.wait({self._reading}, timeout=READING_LIMIT_S)
+        if not done and self.measures.readings is not None:
+            return self.measures.readings
+        return await asyncio.shield(self._reading)
+
+    async def _read_counters(self) -> Readings:
+        readings = await self._call(self._enforcer.readings)
+        self.measures.keep(readings)
+        return readings
+
+    async def talkers(self, limit: int) -> Mapping[str, Sequence[Talker]]:
+        """The heaviest peers of every endpoint that has flows. Raises DatapathError."""
+        return await asyncio.get_running_loop().run_in_executor(self._walker, self._enforcer.talkers, limit)
 
     async def drain_events(self, limit: int) -> Sequence[FlowEvent]:
         """Take waiting events."""
         return await self._call(lambda: self._enforcer.drain_events(limit))
 
+    async def drain_alerts(self) -> Sequence[GuardEvent]:
+        """Take what guards recognised, as far as events were taken."""
+        return await self._call(self._enforcer.drain_alerts)
+
     async def close(self) -> None:
         """Let go of the enforcer; what is attached stays attached."""
         await self._call(self._enforcer.close)
+        self._walker.shutdown()
         self._thread.shutdown()
         self._disk.shutdown()
 

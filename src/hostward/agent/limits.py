@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+from hostward.datapath.executables import MOST_NUMBERS, named_at_ends
 from hostward.model.slice import HostSlice
 
 
@@ -18,6 +19,7 @@ class Limits:
     table_entries: int = 1_048_576
     decisions: int = 131_072
     flows: int = 262_144
+    executables: int = MOST_NUMBERS  # that decisions about any one endpoint name at its end
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,15 @@ def needed(slice_: HostSlice) -> Limits:
         table_entries=sum(len(table) for table in slice_.tables.values()),
         decisions=len(slice_.decisions),
         flows=sum(endpoint.quota.flows for endpoint in slice_.endpoints.values()),
+        executables=most_named(slice_)[1],
     )
+
+
+def most_named(slice_: HostSlice) -> tuple[str, int]:
+    """The endpoint at whose end decisions name the most executables, and how many."""
+    named = {name: len(paths) for name, paths in named_at_ends(slice_).items()}
+    worst = max(named, key=named.__getitem__, default="")
+    return worst, named.get(worst, 0)
 
 
 def excesses(need: Limits, limits: Limits) -> tuple[Excess, ...]:

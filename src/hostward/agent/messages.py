@@ -8,19 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import Enum
+from typing import Annotated
 
 import msgspec
 
 from hostward.agent.limits import Limits
 from hostward.datapath.enforcer import DeviceFacts, EndpointStatus
+from hostward.datapath.readings import Talker
 from hostward.model.endpoint import Port
 from hostward.model.flow import FlowEvent
+from hostward.model.guard import GuardEvent
 from hostward.policy import SliceDelta
 
 # Grows when a message changes its meaning; both sides refuse another number.
-CHANNEL_VERSION = 2
+CHANNEL_VERSION = 4
 # A slice of 100,000 peers is some 4 MB; anything far beyond is not a slice.
 MESSAGE_LIMIT_BYTES = 64 * 1024 * 1024
+# Of an endpoint's peers so many are told of (invariant 3: no message per flow).
+TALKERS_LIMIT = 3
+# Of the addresses that fill a downlink so many are told of, at most every ``ARRIVALS_PERIOD_S``.
+ARRIVALS_LIMIT = 256
+ARRIVALS_PERIOD_S = 0.25
+
+PositiveInt = Annotated[int, msgspec.Meta(gt=0)]
 
 
 class NackReason(Enum):
@@ -65,18 +75,41 @@ class Nack(Message, frozen=True, tag="nack"):
 
 
 class Status(Message, frozen=True, tag="status"):
-    """Periodic: the endpoints' states as read from the kernel, what was mended, and every event that was lost."""
+    """Periodic: the endpoints' states as read from the kernel, what was mended, and every event that was lost and
+    every answer of ``reject`` that was not sent.
+    """
 
     statuses: Mapping[str, EndpointStatus]
     repairs: Sequence[str]
     events_lost: int
+    answers_suppressed: int = 0
 
 
 class Events(Message, frozen=True, tag="events"):
-    """A batch of flow events; ``lost`` counts those that the agent itself had to drop since the last batch."""
+    """A batch of flow events; ``lost`` counts those that the agent itself had to drop since the last batch.
+
+    ``alerts`` are what guards recognised.
+    """
 
     events: Sequence[FlowEvent]
     lost: int
+    alerts: Sequence[GuardEvent] = ()
+
+
+class Talkers(Message, frozen=True, tag="talkers"):
+    """The heaviest peers of the endpoints where they changed, at most ``TALKERS_LIMIT`` each; none: it has no flows."""
+
+    endpoints: Mapping[str, Sequence[Talker]]
+
+
+class Arrivals(Message, frozen=True, tag="arrivals"):
+    """What arrives over a downlink that is nearly full, in bit/s: by source address, the ``ARRIVALS_LIMIT`` heaviest, and
+    of all others together. No sources at all: it is no longer full.
+    """
+
+    bits_per_s: PositiveInt
+    sources: Mapping[str, PositiveInt]
+    others: Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Inspected(Message, frozen=True, tag="inspected"):
@@ -111,6 +144,24 @@ class Delta(Message, frozen=True, tag="delta"):
     digest: str
 
 
+class Ceiling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How fast a tenant of this host may send to these addresses together, which it has as peers."""
+
+    bits_per_s: PositiveInt
+    addresses: Sequence[str]
+
+
+class Ceilings(Message, frozen=True, tag="ceilings"):
+    """By tenant, what one receiver takes from this host for the next ``life_s``; in place of what it took before.
+
+    ``receiver`` is a number that says nothing about it.
+    """
+
+    receiver: int
+    life_s: Annotated[float, msgspec.Meta(gt=0, le=60)]
+    tenants: Mapping[str, Ceiling]
+
+
 class Inspect(Message, frozen=True, tag="inspect"):
     """Look at a device before an endpoint on it is committed."""
 
@@ -124,8 +175,8 @@ class Renewed(Message, frozen=True, tag="renewed"):
     certificate: bytes
 
 
-FromAgent = Hello | Ack | Nack | Status | Events | Inspected | Renew
-FromController = Snapshot | Delta | Inspect | Renewed
+FromAgent = Hello | Ack | Nack | Status | Events | Talkers | Arrivals | Inspected | Renew
+FromController = Snapshot | Delta | Ceilings | Inspect | Renewed
 
 _encoder = msgspec.msgpack.Encoder()
 _from_agent = msgspec.msgpack.Decoder(FromAgent)

@@ -19,6 +19,7 @@ from hostward.api.answers.refusals import Mistake, Refusal
 from hostward.api.asking import ACTION, PRINCIPAL
 from hostward.api.document import DocumentedApi
 from hostward.api.operations.access import add_access
+from hostward.api.operations.alerts import add_alerts
 from hostward.api.operations.audit import add_audit
 from hostward.api.operations.endpoints import add_endpoints
 from hostward.api.operations.flows import add_flows
@@ -26,6 +27,7 @@ from hostward.api.operations.hosts import add_hosts
 from hostward.api.operations.learning import add_learning
 from hostward.api.operations.objects import add_objects
 from hostward.api.operations.policy import add_policy
+from hostward.api.request_counts import RequestCounts
 from hostward.controller.access import Principal
 from hostward.controller.access.decision import CHANGES
 from hostward.controller.service import Controller
@@ -39,6 +41,7 @@ _STATUS = {AccessError: 403, NotFoundError: 404, ConflictError: 409, UsageError:
 def make_app(controller: Controller) -> FastAPI:
     """The application for one controller."""
     app = DocumentedApi(title="Hostward", version="1", docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json")
+    app.add_middleware(RequestCounts, counts=controller.measures.api_requests)
     _answer_errors(app, controller)
     for add in (
         add_policy,
@@ -47,6 +50,7 @@ def make_app(controller: Controller) -> FastAPI:
         add_hosts,
         add_learning,
         add_flows,
+        add_alerts,
         add_access,
         add_audit,
     ):

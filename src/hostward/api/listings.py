@@ -3,9 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
-from hostward.api.answers.objects import EndpointRow, GroupRow, HostRow, IdentityRow, RevisionRow, RuleRow, TenantRow
+from hostward.api.answers.objects import (
+    EndpointRow,
+    GroupRow,
+    HostRow,
+    IdentityRow,
+    RevisionRow,
+    RuleRow,
+    TalkerRow,
+    TenantRow,
+)
+from hostward.controller.attachments import BY_COMMAND
+from hostward.controller.flows import protocol_word
 from hostward.controller.service import Controller
+from hostward.datapath.enforcer import EndpointStatus
+from hostward.datapath.readings import Talker
+from hostward.model.endpoint import Endpoint, EndpointState
+from hostward.model.guard import GuardKind
+from hostward.policy.guards import watch_text
+from hostward.policy.limits import rate_text
 from hostward.policy.subjects import every_rule
 
 # Of history so many revisions are listed, the newest.
@@ -77,9 +95,13 @@ def endpoints(controller: Controller) -> list[EndpointRow]:
                 tenant=endpoint.tenant,
                 host=endpoint.host,
                 state=state if view.connected or not status else f"{state} (host disconnected)",
-                reason=status.reason if status else "",
+                reason=_reason(endpoint, status),
+                guard=_guard(controller, endpoint.tenant),
                 revision=status.revision if status else 0,
                 flows=status.flows if status else 0,
+                rates=[rate_text(rate) for rate in endpoint.quota.rates],
+                flow_quota=endpoint.quota.flows,
+                talkers=_talkers(controller, endpoint.network, view.talkers.get(endpoint.id, ())),
                 labels=dict(endpoint.labels),
                 addresses=list(endpoint.addresses),
                 mac=endpoint.mac,
@@ -88,6 +110,40 @@ def endpoints(controller: Controller) -> list[EndpointRow]:
             )
         )
     return found
+
+
+def _reason(endpoint: Endpoint, status: EndpointStatus | None) -> str:
+    """What the host says, and why somebody wanted it so."""
+    reason = status.reason if status else ""
+    why = endpoint.quarantine
+    if not why or (status is not None and status.state is EndpointState.DETACHED):
+        return reason
+    return f"quarantined by command: {why}" if why != BY_COMMAND else "quarantined by command"
+
+
+def _guard(controller: Controller, tenant: str) -> dict[str, str]:
+    guard = controller.policies.guard_of(tenant)
+    return {kind.value: watch_text(kind, watch) for kind, watch in zip(GuardKind, guard, strict=True)}
+
+
+def _talkers(controller: Controller, network: str, told: Sequence[Talker]) -> list[TalkerRow]:
+    target = controller.fleet.target
+    known = {} if target is None else target.compiled.of_address
+    rows: list[TalkerRow] = []
+    for talker in told:
+        found = known.get((network, talker.address))
+        rows.append(
+            TalkerRow(
+                peer=talker.address if found is None else found[0].id,
+                address=talker.address,
+                protocol=protocol_word(talker.protocol),
+                port=talker.port,
+                packets=talker.packets,
+                bytes=talker.bytes,
+                flows=talker.flows,
+            )
+        )
+    return rows
 
 
 def hosts(controller: Controller) -> list[HostRow]:
@@ -106,6 +162,7 @@ def hosts(controller: Controller) -> list[HostRow]:
                 repairs=view.repairs,
                 last_repair=view.last_repair,
                 events_lost=view.events_lost,
+                answers_suppressed=view.answers_suppressed,
                 last_seen=view.last_seen.isoformat() if view.last_seen else "",
             )
         )

@@ -59,7 +59,11 @@ class Question(Body):
     source: str = Field(description="An endpoint, a group, `tenant/name`, `internet`, `host` or an IP address.")
     destination: str = Field(description="The same.")
     port: str = Field(description="As a rule writes one: `tcp/443`, `icmp/echo-request`.")
+    process: str = Field("", max_length=4096, description="The path of the executable that opens; empty: any process.")
     sources: list[Source] = []
+
+
+_RATES = "At most one of each unit, as in a rule: 1Gbit/s, 200kpkt/s, 5000conn/s. Others have their default."
 
 
 class NewEndpoint(Body):
@@ -74,6 +78,20 @@ class NewEndpoint(Body):
     addresses: list[str] = []
     host: str = Field("", description="May be left out where there is only one.")
     network: str = DEFAULT_NETWORK
+    flows: int | None = Field(None, ge=1, le=10_000_000, description="Flows it may have; only for platform operators.")
+    rates: list[str] = Field([], max_length=3, description=_RATES + " Only for platform operators.")
+
+
+class Bounds(Body):
+    """What an endpoint may send, be sent and open in a second, whatever its rules."""
+
+    rates: list[str] = Field(max_length=3, description=_RATES)
+
+
+class Quarantine(Body):
+    """Why an endpoint is quarantined."""
+
+    reason: str = Field("", max_length=256, description="For those who find it so, and for history.")
 
 
 class Labels(Body):

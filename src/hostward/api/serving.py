@@ -47,17 +47,17 @@ class RemoteApi:
 
 
 def read_token(path: Path) -> str:
-    """The bearer token in a file. Raises UsageError if it cannot be read, is short, or others may read it too."""
+    """A bearer token in a file. Raises UsageError if it cannot be read, is short, or others may read it too."""
     try:
         token = path.read_text().strip()
         mode = path.stat().st_mode & 0o777
     except OSError as error:
-        raise UsageError(f"the API's token cannot be read: {error.strerror}", subject=str(path)) from error
+        raise UsageError(f"the token cannot be read: {error.strerror}", subject=str(path)) from error
     if mode & 0o077:
-        raise UsageError(f"others may read the API's token (mode {mode:04o})", subject=str(path), hint="chmod 600 it")
+        raise UsageError(f"others may read the token (mode {mode:04o})", subject=str(path), hint="chmod 600 it")
     if len(token) < TOKEN_MIN_CHARACTERS:
         raise UsageError(
-            f"the API's token is shorter than {TOKEN_MIN_CHARACTERS} characters",
+            f"the token is shorter than {TOKEN_MIN_CHARACTERS} characters",
             subject=str(path),
             hint="make one: openssl rand -hex 32",
         )

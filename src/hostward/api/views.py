@@ -21,6 +21,7 @@ from hostward.controller.host_view import HostOutcome
 from hostward.controller.proofs import FailingAssertion
 from hostward.controller.service import Controller
 from hostward.policy import Explanation, PolicySet
+from hostward.policy.guards import watch_text
 from hostward.policy.subjects import every_rule
 from hostward.policy.syntax import Rule
 from hostward.store.audit import AuditRecord
@@ -53,8 +54,14 @@ def explanation(found: Explanation) -> ExplanationAnswer:
 
 
 def _case(case: Mapping[str, str]) -> MemberCase | PortCase:
-    if "class" in case:
-        return PortCase(port_class=case["class"], verdict=case["verdict"], rule=case["rule"])
+    if "from" not in case:
+        return PortCase(
+            ports=case.get("ports", ""),
+            opener=case.get("by", ""),
+            acceptor=case.get("at", ""),
+            verdict=case["verdict"],
+            rule=case["rule"],
+        )
     return MemberCase(source=case["from"], destination=case["to"], verdict=case["verdict"], rule=case["rule"])
 
 
@@ -73,17 +80,22 @@ _Texts = Callable[[PolicySet], dict[str, str]]
 
 
 def _text_changes(before: PolicySet, after: PolicySet) -> list[TextChange]:
-    """Rules, groups, modes and networks that differ, by name."""
+    """Rules, groups, modes, networks, shares and guards that differ, by name."""
     return [
         *_differing("rule", _rule_texts, before, after),
         *_differing("group", _group_texts, before, after),
         *_differing("mode", _modes, before, after),
         *_differing("network", _networks, before, after),
+        *_differing("share", _shares, before, after),
+        *_differing("guard", _guards, before, after),
     ]
 
 
 def _differing(
-    kind: Literal["rule", "group", "mode", "network"], texts: _Texts, before: PolicySet, after: PolicySet
+    kind: Literal["rule", "group", "mode", "network", "share", "guard"],
+    texts: _Texts,
+    before: PolicySet,
+    after: PolicySet,
 ) -> Iterator[TextChange]:
     old, new = texts(before), texts(after)
     for name in sorted(old.keys() | new.keys()):
@@ -111,7 +123,22 @@ def _modes(policies: PolicySet) -> dict[str, str]:
 def _networks(policies: PolicySet) -> dict[str, str]:
     platform = policies.effective_platform
     pools = {name: ", ".join(map(str, pools)) for name, pools in platform.networks.items()}
+    for name, servers in platform.dhcp.items():
+        pools[name] += f"; DHCP from {', '.join(servers) or 'nobody'}"
     return {**pools, "internal": ", ".join(map(str, platform.internal))}
+
+
+def _shares(policies: PolicySet) -> dict[str, str]:
+    return {tenant: str(weight) for tenant, weight in policies.effective_platform.shares.items()}
+
+
+def _guards(policies: PolicySet) -> dict[str, str]:
+    everybody = [*policies.tenants.values(), policies.effective_platform]
+    return {
+        f"{policy.name}/{kind.value}": watch_text(kind, watch)
+        for policy in everybody
+        for kind, watch in policy.guard.items()
+    }
 
 
 def _rules(policies: PolicySet) -> list[Rule]:

@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from typing import Protocol, TypeVar
 
 from hostward.api import views
-from hostward.api.answers.objects import RevisionRow
+from hostward.api.answers.objects import EndpointRow, RevisionRow, TalkerRow
 from hostward.api.answers.plans import PlanAnswer
 from hostward.api.answers.rollouts import HostRollout, RolloutAnswer
 from hostward.controller.flow_impact import FlowImpact, Impact
@@ -55,6 +55,19 @@ def find_endpoint(controller: Controller, name: str, own: frozenset[str] | None)
 def rows(found: list[_R], own: frozenset[str] | None) -> list[_R]:
     """The rows of objects that belong to tenants."""
     return found if own is None else [row for row in found if row.tenant in own]
+
+
+def endpoints(found: list[EndpointRow], own: frozenset[str] | None) -> list[EndpointRow]:
+    """One's own endpoints; of their peers those by name that are one's own, too."""
+    if own is None:
+        return found
+    return [row.model_copy(update={"talkers": [_met(t, own) for t in row.talkers]}) for row in rows(found, own)]
+
+
+def _met(talker: TalkerRow, own: frozenset[str]) -> TalkerRow:
+    if "/" not in talker.peer or owner(talker.peer) in own:
+        return talker
+    return talker.model_copy(update={"peer": ANOTHERS})
 
 
 def revisions(found: list[RevisionRow], own: frozenset[str] | None, me: str) -> list[RevisionRow]:
@@ -182,7 +195,8 @@ def explanation(answer: Explanation, policies: PolicySet, own: frozenset[str] | 
     lost = tuple(replace(rule, text=texts.get(rule.rule, "")) for rule in answer.lost)
     cases = {tuple((key, _case(key, value, own)) for key, value in case.items()): None for case in answer.cases}
     text = "; ".join(texts[rule] for rule in answer.rules if rule in texts)
-    return replace(answer, text=text, lost=lost, cases=tuple(dict(case) for case in cases))
+    limits = tuple(limit for limit in answer.limits if limit.rule in texts)
+    return replace(answer, text=text, lost=lost, cases=tuple(dict(case) for case in cases), limits=limits)
 
 
 def _case(key: str, value: str, own: frozenset[str]) -> str:

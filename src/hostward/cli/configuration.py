@@ -14,12 +14,16 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 
 from hostward.agent.join_token import check_host_name
+from hostward.agent.metrics import NAMED_ENDPOINTS
 from hostward.controller.access import Role
 from hostward.controller.access.oidc import Grant, Issuer
 from hostward.controller.server import DEFAULT_CHANNEL_PORT, DEFAULT_ENROLMENT_PORT
 from hostward.datapath.kernel import DEFAULT_PINS
-from hostward.datapath.tables import Capacity
+from hostward.datapath.tables import Capacity, TcpPickup
+from hostward.datapath.uplink import UplinkSettings
 from hostward.errors import UsageError
+from hostward.model.limit import Unit
+from hostward.policy.limits import parse_rate
 
 DEFAULT_SOCKET = Path("/run/hostward/api.sock")
 
@@ -61,6 +65,21 @@ class RemoteApiConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     oidc: OidcConfig | None = None
 
 
+class MetricsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The ``[metrics]`` table: where a Prometheus server may read. ``listen`` is ``HOST:PORT``."""
+
+    listen: str
+    certificate: Path | None = None
+    key: Path | None = None
+    token_file: Path | None = None
+
+
+class AgentMetricsConfig(MetricsConfig, frozen=True, forbid_unknown_fields=True):
+    """The same of an agent; ``endpoints`` is how many have series of their own."""
+
+    endpoints: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = NAMED_ENDPOINTS
+
+
 class ControllerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A controller's file."""
 
@@ -71,6 +90,34 @@ class ControllerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     enrolment_port: _PortNumber = DEFAULT_ENROLMENT_PORT
     certificate_life_h: Annotated[float, msgspec.Meta(gt=0, le=24 * 90)] = 24.0
     api: RemoteApiConfig | None = None
+    metrics: MetricsConfig | None = None
+    devices: dict[str, list[str]] = {}
+
+
+class UplinkConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The device through which a host's endpoints leave it; rates as in a rule, ``10Gbit/s``.
+
+    Without ``downlink`` nobody is told to send less to this host.
+    """
+
+    device: Annotated[str, msgspec.Meta(min_length=1, max_length=15)]
+    rate: str
+    downlink: str = ""
+
+    def settings(self) -> UplinkSettings:
+        """The same for the datapath. Raises UsageError if a rate is none of bits."""
+        downlink = _bits_per_s("downlink", self.downlink) if self.downlink else 0
+        return UplinkSettings(self.device, _bits_per_s("rate", self.rate), downlink_bits_per_s=downlink)
+
+
+def _bits_per_s(name: str, text: str) -> int:
+    try:
+        rate = parse_rate(text)
+    except ValueError as error:
+        raise UsageError(str(error), subject=f"uplink.{name}") from None
+    if rate.unit is not Unit.BITS:
+        raise UsageError("an uplink's rate is in bit/s", subject=f"uplink.{name} = {text}", hint="10Gbit/s")
+    return rate.per_s
 
 
 class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -83,8 +130,11 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     state: Path = Path("/var/lib/hostward/agent")
     pins: Path = DEFAULT_PINS
     hook: Literal["", "tcx", "clsact"] = ""
+    tcp_pickup: TcpPickup = TcpPickup.STRICT
     repair_period_s: Annotated[float, msgspec.Meta(gt=0, le=3_600)] = 2.0
     datapath: Capacity = msgspec.field(default_factory=Capacity)
+    uplink: UplinkConfig | None = None
+    metrics: AgentMetricsConfig | None = None
 
 
 _Config = TypeVar("_Config", ControllerConfig, AgentConfig)

@@ -19,15 +19,26 @@ from hostward.agent.identity import HostIdentity, load_identity
 from hostward.agent.join import join
 from hostward.agent.join_token import parse_join_token
 from hostward.agent.limits import Limits
+from hostward.agent.metrics import NAMED_ENDPOINTS
 from hostward.agent.private_files import make_private_directory
 from hostward.agent.service_manager import notify
 from hostward.api.app import make_app
 from hostward.api.serving import RemoteApi, read_token, serving
 from hostward.cli.client import read_files
-from hostward.cli.configuration import AgentConfig, ControllerConfig, RemoteApiConfig, own_name, read_config
+from hostward.cli.configuration import (
+    AgentConfig,
+    AgentMetricsConfig,
+    ControllerConfig,
+    RemoteApiConfig,
+    own_name,
+    read_config,
+)
+from hostward.cli.metrics import metrics_door, serving_metrics
 from hostward.cli.output import message
 from hostward.controller.access import Authentication, Principal, Role
+from hostward.controller.access.devices import DeviceGrants
 from hostward.controller.access.oidc import SignIns
+from hostward.controller.metrics import ControllerMetrics
 from hostward.controller.server import ControllerServer, ControllerSettings
 from hostward.controller.service import Controller
 from hostward.datapath.kernel import open_enforcer
@@ -45,6 +56,7 @@ def join_host(controller: str, token: str, name: str, state: Path) -> None:
 def run_controller(path: Path) -> None:
     """Run a controller until SIGTERM or SIGINT."""
     config = read_config(path, ControllerConfig)
+    door = metrics_door(config.metrics)
     operator_token = read_token(config.api.token_file) if config.api and config.api.token_file else ""
     settings = ControllerSettings(
         config.state,
@@ -52,6 +64,7 @@ def run_controller(path: Path) -> None:
         config.channel_port,
         config.enrolment_port,
         timedelta(hours=config.certificate_life_h),
+        DeviceGrants(config.devices),
     )
 
     async def run() -> None:
@@ -59,9 +72,13 @@ def run_controller(path: Path) -> None:
         controller = await server.start()
         remote = _remote_api(config.api, controller, operator_token)
         try:
-            async with serving(make_app(controller), config.socket, remote):
+            async with (
+                serving(make_app(controller), config.socket, remote),
+                serving_metrics(door, ControllerMetrics(controller)) as metrics,
+            ):
                 notify("READY=1")
                 message(f"controller ready: API on {config.socket}, channel on {_text(server.channel_address)}")
+                _tell_metrics(metrics)
                 await asyncio.get_running_loop().create_future()
         finally:
             await server.stop()
@@ -73,6 +90,7 @@ def run_controller(path: Path) -> None:
 def run_agent(path: Path) -> None:
     """Run an agent until SIGTERM or SIGINT; join first if there is no identity yet and a token is given."""
     config = read_config(path, AgentConfig)
+    door = metrics_door(config.metrics)
 
     async def run() -> None:
         identity = load_identity(config.state)
@@ -92,15 +110,21 @@ def run_agent(path: Path) -> None:
                 hint="set the name it joined by, or join anew with an empty state directory",
             )
         agent = _agent(config, identity)
-        message(f"agent of host {identity.host} ready, controller {config.controller}")
-        await agent.run()
+        async with serving_metrics(door, agent.metrics) as metrics:
+            message(f"agent of host {identity.host} ready, controller {config.controller}")
+            _tell_metrics(metrics)
+            await agent.run()
 
     with locked(config.state):
         _run(run())
 
 
-def run_up(policy: Sequence[Path], state: Path, api: Path, pins: Path, name: str) -> None:
-    """Controller and agent for this machine, over the same mutual TLS on loopback as between machines."""
+def run_up(policy: Sequence[Path], state: Path, api: Path, pins: Path, name: str, metrics: str = "") -> None:
+    """Controller and agent for this machine, over the same mutual TLS on loopback as between machines.
+
+    ``metrics`` is where both serve theirs, ``ADDRESS:PORT`` on loopback; empty: nowhere.
+    """
+    door = metrics_door(AgentMetricsConfig(metrics) if metrics else None)
     sources = read_files(policy) if policy else []
 
     async def run() -> None:
@@ -109,15 +133,21 @@ def run_up(policy: Sequence[Path], state: Path, api: Path, pins: Path, name: str
         tasks: list[asyncio.Task[None]] = []
         try:
             identity = await _own_identity(controller, server, state / "agent", own_name(name))
-            agent = _agent(AgentConfig(_text(server.channel_address), state=state / "agent", pins=pins), identity)
+            address = _text(server.channel_address)
+            config = AgentConfig(address, state=state / "agent", pins=pins)
+            agent = _agent(config, identity)
             running = asyncio.create_task(agent.run())
             tasks.append(running)
             await _connected(controller, identity.host, running)
             if sources:
                 rollout = await controller.apply(sources, "hostward up")
                 message(f"revision {rollout.revision} applied")
-            async with serving(make_app(controller), api):
+            async with (
+                serving(make_app(controller), api),
+                serving_metrics(door, agent.metrics, ControllerMetrics(controller)) as url,
+            ):
                 notify("READY=1")
+                _tell_metrics(url)
                 message(f"ready: host {identity.host}, API on {api}")
                 await running
         finally:
@@ -151,7 +181,10 @@ async def _connected(controller: Controller, host: str, agent: asyncio.Task[None
 
 def _agent(config: AgentConfig, identity: HostIdentity) -> Agent:
     capacity = config.datapath
-    enforcer = open_enforcer(config.pins, capacity=capacity, hook=config.hook)
+    uplink = None if config.uplink is None else config.uplink.settings()
+    enforcer = open_enforcer(
+        config.pins, capacity=capacity, hook=config.hook, uplink=uplink, tcp_pickup=config.tcp_pickup
+    )
     limits = Limits(
         endpoints=capacity.endpoints - 1,
         prefixes=capacity.prefixes,
@@ -161,7 +194,14 @@ def _agent(config: AgentConfig, identity: HostIdentity) -> Agent:
         decisions=capacity.decisions,
         flows=capacity.flows,
     )
-    return Agent(AgentSettings(config.controller, config.state, limits, config.repair_period_s), identity, enforcer)
+    named = config.metrics.endpoints if config.metrics else NAMED_ENDPOINTS
+    settings = AgentSettings(config.controller, config.state, limits, config.repair_period_s, named)
+    return Agent(settings, identity, enforcer)
+
+
+def _tell_metrics(url: str) -> None:
+    if url:
+        message(f"metrics on {url}")
 
 
 def _remote_api(config: RemoteApiConfig | None, controller: Controller, operator_token: str) -> RemoteApi | None:

@@ -15,8 +15,11 @@ from typing import Annotated, Any, Literal
 import typer
 
 from hostward.cli import access
+from hostward.cli.alerts import alerts
+from hostward.cli.attest import app as attest_app
 from hostward.cli.client import Client, read_files, read_sources
 from hostward.cli.durations import parse_duration_s, parse_since
+from hostward.cli.endpoints import wide_rows
 from hostward.cli.learn import learn
 from hostward.cli.output import Format, Kind, message, show, show_one, show_stream
 from hostward.cli.policy import app as policy_app
@@ -31,6 +34,7 @@ host_app = typer.Typer(no_args_is_help=True, help="Hosts and their enrolment.")
 controller_app = typer.Typer()
 bench_app = typer.Typer(no_args_is_help=True, help="Benchmarks.")
 app.add_typer(policy_app, name="policy")
+app.add_typer(attest_app, name="attest")
 app.add_typer(endpoint_app, name="endpoint")
 app.add_typer(host_app, name="host")
 app.add_typer(bench_app, name="bench")
@@ -49,6 +53,8 @@ AllowFailing = Annotated[
     bool, typer.Option("--allow-failing", help="Commit although assertions fail; history records which, and who.")
 ]
 Files = Annotated[list[Path], typer.Option("--file", "-f", help="A policy file, or a folder of *.yaml.")]
+# `-f *.yaml` is `-f` and its value, and the other files.
+More = Annotated[list[Path] | None, typer.Argument(metavar="[PATH]...", help="More of them.", show_default=False)]
 
 ControllerFile = Annotated[Path | None, typer.Option("--config", help="TOML; see docs/reference/configuration.md")]
 ControllerState = Annotated[Path | None, typer.Option("--state", help="The state folder, in place of --config.")]
@@ -91,6 +97,7 @@ def _report(rollout: dict[str, object], form: Format) -> None:
 @app.command()
 def apply(
     file: Files,
+    more: More = None,
     confirm_within: Annotated[str, typer.Option(help="Roll back unless confirmed in this time, e.g. 90s or 5m.")] = "",
     planned: Annotated[int, typer.Option(help="Only if this revision is still the newest.")] = 0,
     no_breaking: Annotated[
@@ -103,7 +110,7 @@ def apply(
 ) -> None:
     """Replace the tenants that the files name, everywhere, at once."""
     body = {
-        "sources": read_sources(file),
+        "sources": read_sources([*file, *(more or ())]),
         "confirm_within_s": parse_duration_s(confirm_within) if confirm_within else 0.0,
         "planned": planned,
         "allow_failing": allow_failing,
@@ -116,13 +123,14 @@ def apply(
 @app.command()
 def plan(
     file: Files,
+    more: More = None,
     detailed_exitcode: Annotated[bool, typer.Option(help="Exit with 3 when there are changes.")] = False,
     observed_within: Within = "1h",
     server: Server = "",
     output: Output = Format.TABLE,
 ) -> None:
     """Show what applying would change."""
-    body = {"sources": read_sources(file), "observed_within_s": parse_duration_s(observed_within)}
+    body = {"sources": read_sources([*file, *(more or ())]), "observed_within_s": parse_duration_s(observed_within)}
     answer = Client(server).call("POST", "/v1/plan", body)
     if output in (Format.JSON, Format.YAML):
         show_one(answer, output)
@@ -195,12 +203,13 @@ def explain(
     ] = None,
     process: Annotated[str, typer.Option(help="The executable that opens the connection.")] = "",
     file: Annotated[list[Path] | None, typer.Option("--file", "-f", help="Ask these files, offline.")] = None,
+    more: More = None,
     server: Server = "",
     output: Output = Format.TABLE,
 ) -> None:
     """Say whether a flow is allowed, which rules decided, and which lost."""
-    if process:
-        raise UsageError("process conditions are not enforced yet", subject="--process", hint="leave it out")
+    if more and not file:
+        raise UsageError("only files to be asked are named so", subject=str(more[0]), hint="write -f before them")
     if file:
         from dataclasses import asdict
         from datetime import UTC, datetime
@@ -208,21 +217,24 @@ def explain(
         from hostward.policy import explain as explain_offline
         from hostward.policy import parse_sources
 
-        policies = parse_sources(read_files(file))
-        answer = asdict(explain_offline(policies, [], source, destination, port, datetime.now(UTC)))
+        policies = parse_sources(read_files([*file, *(more or ())]))
+        answer = asdict(explain_offline(policies, [], source, destination, port, datetime.now(UTC), process=process))
     else:
-        question = {"source": source, "destination": destination, "port": port}
+        question = {"source": source, "destination": destination, "port": port, "process": process}
         answer = Client(server).call("POST", "/v1/explain", question)
     if output in (Format.JSON, Format.YAML):
         show_one(answer, output)
     else:
-        print(f"{answer['verdict']}: {answer['text'] or answer['rule']}")
+        mixed = "it depends, see the cases" if answer["cases"] else ""
+        print(f"{answer['verdict']}: {answer['text'] or answer['rule'] or mixed}")
         if answer["rules"]:
             print(f"  by {', '.join(answer['rules'])} ({answer['tier']})")
+        for limit in answer["limits"]:
+            print(f"  at most {limit['limit']} for each {limit['end']} endpoint, by {limit['rule']}")
         for lost in answer["lost"]:
             print(f"  lost: {lost['rule']}: {lost['text']}\n        {lost['why']}")
         for case in answer["cases"]:
-            print("  case: " + ", ".join(f"{key} {value}" for key, value in case.items()))
+            print("  case: " + ", ".join(f"{key} {value}" for key, value in case.items() if value))
     if expect and answer["verdict"] != expect:
         message(f"expected {expect}, and it is {answer['verdict']}")
         raise typer.Exit(1)
@@ -235,7 +247,10 @@ def get(
     output: Output = Format.TABLE,
 ) -> None:
     """List objects."""
-    show(Client(server).call("GET", f"/v1/objects/{kind.value}"), output, kind.value)
+    rows = Client(server).call("GET", f"/v1/objects/{kind.value}")
+    if kind is Kind.ENDPOINTS and output is Format.WIDE:
+        rows = wide_rows(rows)
+    show(rows, output, kind.value)
 
 
 @endpoint_app.command("add")
@@ -249,6 +264,10 @@ def endpoint_add(
     ip: Annotated[list[str] | None, typer.Option(help="An address; read from a veth's other side if left out.")] = None,
     host: Annotated[str, typer.Option(help="The host that carries it, where there are several.")] = "",
     network: Annotated[str, typer.Option()] = "default",
+    flows: Annotated[int | None, typer.Option(help="Flows it may have at once.")] = None,
+    rate: Annotated[
+        list[str] | None, typer.Option(help="What it may send, be sent or open: 1Gbit/s, 500conn/s")
+    ] = None,
     server: Server = "",
     output: Output = Format.TABLE,
 ) -> None:
@@ -263,6 +282,8 @@ def endpoint_add(
         "addresses": ip or [],
         "host": host,
         "network": network,
+        "flows": flows,
+        "rates": rate or [],
     }
     answer = Client(server).call("POST", "/v1/endpoints", body)
     _report(answer, output)
@@ -275,6 +296,34 @@ def endpoint_add(
 def endpoint_remove(name: str, server: Server = "", output: Output = Format.TABLE) -> None:
     """Release a workload; its port stays closed."""
     _report(Client(server).call("DELETE", f"/v1/endpoints/{name}"), output)
+
+
+@endpoint_app.command("bound")
+def endpoint_bound(
+    name: str,
+    rate: Annotated[list[str] | None, typer.Argument(help="1Gbit/s, 200kpkt/s, 5000conn/s; none: the defaults")] = None,
+    server: Server = "",
+    output: Output = Format.TABLE,
+) -> None:
+    """Bound what a workload may send, be sent and open in a second, whatever its rules."""
+    _report(Client(server).call("PUT", f"/v1/endpoints/{name}/bounds", {"rates": rate or []}), output)
+
+
+@endpoint_app.command("quarantine")
+def endpoint_quarantine(
+    name: str,
+    reason: Annotated[str, typer.Option(help="Why: `get endpoints` and history show it.")] = "",
+    server: Server = "",
+    output: Output = Format.TABLE,
+) -> None:
+    """Let nothing of a workload pass, in either direction, open connections included, until it is released."""
+    _report(Client(server).call("PUT", f"/v1/endpoints/{name}/quarantine", {"reason": reason}), output)
+
+
+@endpoint_app.command("release")
+def endpoint_release(name: str, server: Server = "", output: Output = Format.TABLE) -> None:
+    """End a workload's quarantine or throttle, whatever brought it about."""
+    _report(Client(server).call("DELETE", f"/v1/endpoints/{name}/quarantine"), output)
 
 
 @endpoint_app.command("label")
@@ -376,6 +425,7 @@ def observe(
         return
 
 
+app.command()(alerts)
 app.command()(learn)
 
 
@@ -390,11 +440,13 @@ def up(
         "/sys/fs/bpf/hostward"
     ),
     name: Annotated[str, typer.Option(help="This host's name; the machine's if left out.")] = "",
+    metrics: Annotated[str, typer.Option(help="Serve Prometheus metrics here, e.g. 127.0.0.1:9465.")] = "",
+    more: More = None,
 ) -> None:
     """Controller and agent for this machine, in one process."""
     from hostward.cli.daemons import run_up
 
-    run_up(policy or [], state, socket, pins, name)
+    run_up([*(policy or ()), *(more or ())], state, socket, pins, name, metrics)
 
 
 @controller_app.callback(invoke_without_command=True)

@@ -10,12 +10,19 @@ from pathlib import Path
 from hostward.datapath.kernel import default_hook
 
 _NET = Path("/sys/class/net")
+_MOUNTS = Path("/proc/self/mountinfo")
+_UNPRIVILEGED_BPF = Path("/proc/sys/kernel/unprivileged_bpf_disabled")
 _NEEDED_CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_BPF": 39, "CAP_PERFMON": 38}
 
 
 def examine() -> list[dict[str, object]]:
     """Findings in the order of importance: name, state (good, missing, warning), detail and what to do."""
-    return [*_kernel(), *_bpf(), *_capabilities(), *_bypasses()]
+    bypasses = _bypasses()
+    if not bypasses:
+        bypasses.append(
+            _finding("bypasses", "good", "no SR-IOV function, macvtap, DPDK device or vhost-user port found")
+        )
+    return [*_kernel(), *_bpf(), *_processes(), *_capabilities(), *bypasses]
 
 
 def _finding(name: str, state: str, detail: str, todo: str = "") -> dict[str, object]:
@@ -56,6 +63,26 @@ def _bpf() -> list[dict[str, object]]:
             "" if mounted else "mount -t bpf bpf /sys/fs/bpf",
         ),
         _finding("tpm", "good" if tpm else "warning", "/dev/tpmrm0", "" if tpm else "attestation will need one"),
+    ]
+
+
+def _processes() -> list[dict[str, object]]:
+    """What only some policies need."""
+    mounted = any(line.split(" - ")[1].startswith("cgroup2 ") for line in _MOUNTS.read_text().splitlines())
+    restricted = _UNPRIVILEGED_BPF.exists() and _UNPRIVILEGED_BPF.read_text().strip() != "0"
+    return [
+        _finding(
+            "cgroup2",
+            "good" if mounted else "warning",
+            "mounted" if mounted else "not mounted",
+            "" if mounted else "rules by process need it: mount -t cgroup2 none /sys/fs/cgroup/unified",
+        ),
+        _finding(
+            "unprivileged bpf",
+            "good" if restricted else "warning",
+            "off" if restricted else "anybody may load programs",
+            "" if restricted else "sysctl kernel.unprivileged_bpf_disabled=1",
+        ),
     ]
 
 

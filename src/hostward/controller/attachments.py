@@ -6,7 +6,7 @@ one of its addresses for somebody else (invariant 13).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from ipaddress import ip_address
 
@@ -17,7 +17,11 @@ from hostward.controller.publisher import ROLLOUT_LIMIT_S, Plan, Publisher, Roll
 from hostward.datapath.enforcer import DeviceFacts
 from hostward.errors import ConflictError, NotFoundError, UsageError
 from hostward.model.endpoint import ADDRESSES_MAX, Endpoint
+from hostward.model.limit import Rate
 from hostward.store.records import RetiredAddress, retirement_key
+
+# What is told where whoever quarantined gave no reason.
+BY_COMMAND = "by command"
 
 
 class Attachments:
@@ -66,6 +70,36 @@ class Attachments:
             merged = {**endpoint.labels, **labels}
             changed = replace(endpoint, labels={key: value for key, value in merged.items() if value is not None})
             plan = Plan(author, f"label endpoint {endpoint.id}", endpoints={endpoint.id: changed})
+            revision = await self._publisher.commit(plan)
+        return await self._publisher.rollout(revision)
+
+    async def bound(self, name: str, rates: Sequence[Rate], author: str) -> Rollout:
+        """Bound what an endpoint may send, be sent and open in a second; a unit that is not named has its default."""
+        async with self._ledger.changing:
+            endpoint = self.find(name)
+            changed = replace(endpoint, quota=endpoint.quota.with_rates(rates))
+            plan = Plan(author, f"bound endpoint {endpoint.id}", endpoints={endpoint.id: changed})
+            revision = await self._publisher.commit(plan)
+        return await self._publisher.rollout(revision)
+
+    async def quarantine(self, name: str, why: str, author: str) -> Rollout:
+        """Let nothing of an endpoint pass, in either direction, until it is released."""
+        async with self._ledger.changing:
+            endpoint = self.find(name)
+            changed = replace(endpoint, quarantine=why or BY_COMMAND)
+            plan = Plan(
+                author, f"quarantine endpoint {endpoint.id}: {changed.quarantine}", endpoints={endpoint.id: changed}
+            )
+            revision = await self._publisher.commit(plan)
+        return await self._publisher.rollout(revision)
+
+    async def release(self, name: str, author: str) -> Rollout:
+        """End an endpoint's quarantine or throttle, whatever brought it about; its host counts anew."""
+        async with self._ledger.changing:
+            endpoint = self.find(name)
+            # A revision's number only grows, also after a restore: no release is carried out twice.
+            changed = replace(endpoint, quarantine="", released=self._ledger.state.revision + 1)
+            plan = Plan(author, f"release endpoint {endpoint.id}", endpoints={endpoint.id: changed})
             revision = await self._publisher.commit(plan)
         return await self._publisher.rollout(revision)
 

@@ -10,43 +10,46 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 
-from hostward.agent.limits import Limits, excesses, needed
+from hostward.agent.limits import Limits, excesses, most_named, needed
 from hostward.errors import CapacityError
 from hostward.model.slice import HostSlice
 from hostward.policy import Extent
+from hostward.policy.rows import RowSize
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """At most so much does a host's slice take. ``tables`` and ``classes`` say what one more peer adds to it."""
+    """At most so much does a host's slice take. Each of its ``tables`` has a row more for one more peer."""
 
     limits: Limits
     tables: int
-    classes: int
 
     @staticmethod
     def of(slice_: HostSlice) -> Need:
         """Exactly what a slice takes."""
-        classes = max((len(row.cells) for row in slice_.rows.values()), default=1)
-        return Need(needed(slice_), len(slice_.tables), classes)
+        return Need(needed(slice_), len(slice_.tables))
 
     @staticmethod
     def most(extent: Extent) -> Need:
         """No less than a slice of this extent takes."""
         limits = Limits(**{field.name: getattr(extent, field.name) for field in fields(Limits)})
-        return Need(limits, extent.tables, extent.classes)
+        return Need(limits, extent.tables)
 
-    def with_peers(self, addresses: int) -> Need:
-        """After so many addresses of other hosts' endpoints came, each with an identity and rows of its own at worst."""
+    def with_peers(self, addresses: int, largest: RowSize) -> Need:
+        """After so many addresses of other hosts' endpoints came, each with an identity and rows of its own at worst.
+
+        No row of the policy exceeds the ``largest``. Those that the host has now say nothing of it: a tenant's
+        first peer of another tenant is met by ports that were never cut before.
+        """
         rows = addresses * self.tables
-        cells = rows * self.classes
         limits = replace(
             self.limits,
             prefixes=self.limits.prefixes + addresses,
             class_sets=self.limits.class_sets + addresses,
             table_entries=self.limits.table_entries + rows,
-            cells=self.limits.cells + cells,
-            decisions=self.limits.decisions + cells,
+            cells=self.limits.cells + rows * largest.cells,
+            decisions=self.limits.decisions + rows * largest.decisions,
+            executables=len(frozenset().union(*largest.named)) if rows else self.limits.executables,
         )
         return replace(self, limits=limits)
 
@@ -54,6 +57,7 @@ class Need:
 def check(
     last: Mapping[str, Need | None],
     addresses: int,
+    largest: RowSize,
     limits_of: Callable[[str], Limits],
     extent_of: Callable[[str], Extent],
     slice_for: Callable[[str], HostSlice],
@@ -61,12 +65,12 @@ def check(
     """What each host needs for a revision. Raises CapacityError, naming the worst, if any cannot hold it.
 
     ``last`` is what each needed before, None where that does not bound it; ``addresses`` is how many came since, all of
-    other hosts' endpoints.
+    other hosts' endpoints, and ``largest`` bounds the rows of each.
     """
     needs: dict[str, Need] = {}
     doubtful: list[tuple[float, str]] = []
     for host, before in last.items():
-        need = None if before is None else before.with_peers(addresses)
+        need = None if before is None else before.with_peers(addresses, largest)
         limits = limits_of(host)
         if need is None or excesses(need.limits, limits):
             need = Need.most(extent_of(host))
@@ -75,13 +79,17 @@ def check(
         if over:
             doubtful.append((max(each.needed / max(each.limit, 1) for each in over), host))
     for _, host in sorted(doubtful, reverse=True):
-        need = needs[host] = Need.of(slice_for(host))
+        slice_ = slice_for(host)
+        need = needs[host] = Need.of(slice_)
         over = excesses(need.limits, limits_of(host))
         if over:
             others = f"; {len(doubtful) - 1} more may not hold it either" if len(doubtful) > 1 else ""
+            advice = "raise the host's limits or place fewer endpoints there"
+            if any(each.what == "executables" for each in over):
+                advice = f"have rules name fewer executables for {most_named(slice_)[0]} and those like it"
             raise CapacityError(
                 f"the revision does not fit: {'; '.join(map(str, over))}",
                 subject=f"host {host}",
-                hint=f"nothing was changed; raise the host's limits or place fewer endpoints there{others}",
+                hint=f"nothing was changed; {advice}{others}",
             )
     return needs

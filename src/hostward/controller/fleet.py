@@ -11,9 +11,11 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import TYPE_CHECKING
 
 from hostward.agent.limits import Limits
-from hostward.agent.messages import Events
-from hostward.controller.history import History
+from hostward.agent.messages import Arrivals, Ceilings, Events
+from hostward.controller.feedback import Feedback
+from hostward.controller.history import KEPT_REVISIONS, History
 from hostward.controller.host_view import HostOutcome, HostView, Outcome
+from hostward.controller.measures import Measures
 from hostward.controller.publication import Publication, SliceCache
 from hostward.datapath.enforcer import DeviceFacts
 from hostward.errors import ChannelError, ConflictError
@@ -39,6 +41,10 @@ class Fleet:
         self.history = History()
         self.slices = SliceCache()
         self._published_at_s = 0.0
+        # When the revisions that a host may still acknowledge were published.
+        self._publication_times_s: dict[int, float] = {}
+        self.measures = Measures()
+        self.feedback = Feedback(self._tell, lambda: asyncio.get_running_loop().time())
         self._progress = asyncio.Event()
 
     @property
@@ -50,12 +56,19 @@ class Fleet:
         """Let every connected host have it. Returns at once."""
         self.history.add(publication)
         self._published_at_s = asyncio.get_running_loop().time()
+        self._publication_times_s[publication.revision] = self._published_at_s
+        while len(self._publication_times_s) > KEPT_REVISIONS:
+            del self._publication_times_s[next(iter(self._publication_times_s))]
         for session in self._sessions.values():
             session.wake()
 
     def view(self, host: str) -> HostView:
         """What is known of a host; an empty view if it never connected."""
         return self._views.setdefault(host, HostView(host))
+
+    def views(self) -> list[HostView]:
+        """What is known of every host that was asked for."""
+        return list(self._views.values())
 
     def limits(self, host: str) -> Limits | None:
         """How much a host said it can hold; None if it never connected. Callable from any thread."""
@@ -74,12 +87,14 @@ class Fleet:
         self._sessions[session.host] = session
         view = self.view(session.host)
         view.connected, view.peer = True, session.peer
+        self.measures.channels_accepted += 1
 
     def leave(self, session: Session) -> None:
         """A channel is over."""
         if self._sessions.get(session.host) is session:
             del self._sessions[session.host]
             self.view(session.host).connected = False
+            self.feedback.leave(session.host)
             self.progress()
 
     async def close_host(self, host: str, reason: str) -> None:
@@ -87,6 +102,15 @@ class Fleet:
         session = self._sessions.get(host)
         if session is not None:
             await session.close(reason)
+
+    async def on_arrivals(self, host: str, arrivals: Arrivals) -> None:
+        """A host's downlink is nearly full, or no longer."""
+        await self.feedback.take(host, arrivals, self.target)
+
+    def _tell(self, host: str, ceilings: Ceilings) -> None:
+        session = self._sessions.get(host)
+        if session is not None:
+            session.tell(ceilings)
 
     async def inspect(self, host: str, port: Port) -> DeviceFacts:
         """Ask a host about a device. Raises DeviceError, or ChannelError if the host cannot be asked."""
@@ -98,6 +122,15 @@ class Fleet:
                 hint="start its agent, then repeat",
             )
         return await session.inspect(port)
+
+    def count_enforced(self, revision: int, since_s: float) -> None:
+        """A host acknowledged a revision, on a channel that is open since ``since_s``.
+
+        A host that came later is not what a change waited for: how long it was away is no latency.
+        """
+        published_at_s = self._publication_times_s.get(revision)
+        if published_at_s is not None and since_s <= published_at_s:
+            self.measures.changes.add(asyncio.get_running_loop().time() - published_at_s)
 
     def progress(self) -> None:
         """Something that a waiter may wait for has happened."""

@@ -16,7 +16,9 @@ from hostward.policy import Numbers, PolicySet, compile_policy
 from hostward.policy.compiler import Compiled
 from hostward.policy.document import PLATFORM, Policy
 from hostward.policy.ports import Classes
+from hostward.policy.processes import Judged, Process, process_name
 from hostward.policy.subjects import Subject
+from hostward.policy.verdicts import Outcome
 from hostward.policy.witness import witnesses
 
 INTERNET = "internet"
@@ -189,5 +191,26 @@ class _Answers:
         cls = self._classes.class_set.class_of(protocol, port)
         if cls not in self._known:
             outcome = self._compiled.outcome(self._source, self._destination, cls, self._classes)
-            self._known[cls] = (outcome.verdict, outcome.rules)
+            self._known[cls] = _said(outcome)
         return self._known[cls]
+
+
+def _said(outcome: Outcome) -> tuple[str, tuple[str, ...]]:
+    """A verdict as the plan says it, with the processes that get another one, and every rule that has a part in it."""
+    said = outcome.verdict
+    rules = dict.fromkeys(outcome.rules)
+    for word, judged in (("by", outcome.opener), ("at", outcome.acceptor)):
+        if judged is None:
+            continue
+        better: dict[str, list[str]] = {}
+        for process, decided in judged.all():
+            rules.update(dict.fromkeys(decided.rules))
+            if decided.verdict != outcome.verdict:
+                better.setdefault(decided.verdict, []).extend(_names(process, judged))
+        if any(decided.verdict != judged.unknown.verdict for _, decided in judged.all()):
+            said += "".join(f"; {verdict} {word} process {', '.join(names)}" for verdict, names in better.items())
+    return said, tuple(rules)
+
+
+def _names(process: Process, judged: Judged[Outcome]) -> tuple[str, ...]:
+    return next((paths for paths, _ in judged.named if process in paths), (process_name(process),))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import islice
 
 from hostward.agent.messages import Events
+from hostward.controller.event_ring import EventRing
 from hostward.model.endpoint import Endpoint
 from hostward.model.flow import FlowEvent
 
@@ -63,44 +61,31 @@ def _is(wanted: str, side: object) -> bool:
     )
 
 
+def protocol_word(number: int) -> str:
+    """A protocol's name, or its number where it has none here."""
+    return _PROTOCOLS.get(number, str(number))
+
+
 class Flows:
     """A ring of described flows, and those who follow it."""
 
     def __init__(self) -> None:
-        self._ring: deque[dict[str, object]] = deque(maxlen=KEEP)
-        self._came_so_far = 0
-        self._came = asyncio.Event()
+        self._ring: EventRing[dict[str, object]] = EventRing(KEEP)
         self.lost = 0
 
     def add(self, host: str, batch: Events, endpoints: Mapping[tuple[str, str], Endpoint]) -> None:
         """Take a host's batch; ``endpoints`` is by (network, address)."""
         self.lost += batch.lost
-        for event in batch.events:
-            self._ring.append(describe(host, event, endpoints))
-        self._came_so_far += len(batch.events)
-        came, self._came = self._came, asyncio.Event()
-        came.set()
+        self._ring.add([describe(host, event, endpoints) for event in batch.events])
 
     def newest(self, wanted: FlowFilter, limit: int) -> list[dict[str, object]]:
         """The newest matching flows, oldest first."""
-        # From the newest backwards: a question about the last few flows does not look at all of them.
-        found = list(islice((flow for flow in reversed(self._ring) if wanted.matches(flow)), limit))
-        return [wanted.seen(flow) for flow in found[::-1]]
+        return [wanted.seen(flow) for flow in self._ring.newest(wanted.matches, limit)]
 
     async def follow(self, wanted: FlowFilter) -> AsyncIterator[dict[str, object]]:
-        """Matching flows from now on (from ``since``, if that is given).
-
-        Who reads too slowly misses what the ring has dropped meanwhile; nobody else is held up.
-        """
-        seen = 0 if wanted.since is not None else self._came_so_far
-        while True:
-            came = self._came
-            fresh = min(self._came_so_far - seen, len(self._ring))
-            seen = self._came_so_far
-            for flow in list(islice(reversed(self._ring), fresh))[::-1]:
-                if wanted.matches(flow):
-                    yield wanted.seen(flow)
-            await came.wait()
+        """Matching flows from now on (from ``since``, if that is given)."""
+        async for flow in self._ring.follow(wanted.matches, kept=wanted.since is not None):
+            yield wanted.seen(flow)
 
 
 def describe(host: str, event: FlowEvent, endpoints: Mapping[tuple[str, str], Endpoint]) -> dict[str, object]:
@@ -111,7 +96,8 @@ def describe(host: str, event: FlowEvent, endpoints: Mapping[tuple[str, str], En
         known = endpoints.get((event.network, address))
         name = event.endpoint if local else known.id if known else None
         identity = event.local_identity if local else event.peer
-        return {"ip": address, "port": port, "endpoint": name, "identity": identity or None, "process": None}
+        process = event.process if local else ""
+        return {"ip": address, "port": port, "endpoint": name, "identity": identity or None, "process": process or None}
 
     return {
         "time": datetime.fromtimestamp(event.time_ns / 1e9, UTC).isoformat().replace("+00:00", "Z"),
@@ -126,7 +112,7 @@ def describe(host: str, event: FlowEvent, endpoints: Mapping[tuple[str, str], En
         "reason": event.reason,
         "src": side(event.source, event.source_port, local=out),
         "dst": side(event.destination, event.destination_port, local=not out),
-        "proto": _PROTOCOLS.get(event.protocol, str(event.protocol)),
+        "proto": protocol_word(event.protocol),
         "packets": event.packets,
         "bytes": event.bytes,
         "others": event.others,

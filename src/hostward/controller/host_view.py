@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -10,6 +10,7 @@ from enum import Enum
 from hostward.agent.limits import Limits
 from hostward.agent.messages import Nack
 from hostward.datapath.enforcer import EndpointStatus
+from hostward.datapath.readings import Talker
 
 
 @dataclass(slots=True)
@@ -26,9 +27,11 @@ class HostView:
     enforce_s: float = 0.0
     nack: Nack | None = None
     statuses: Mapping[str, EndpointStatus] = field(default_factory=dict)
+    talkers: dict[str, Sequence[Talker]] = field(default_factory=dict)
     repairs: int = 0
     last_repair: str = ""
     events_lost: int = 0
+    answers_suppressed: int = 0
     last_seen: datetime | None = None
 
 

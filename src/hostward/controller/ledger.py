@@ -94,6 +94,10 @@ class Ledger:
         """At most ``limit`` records of the audit log with numbers above ``after``, oldest first."""
         return await asyncio.to_thread(self._store.audit, after, limit)
 
+    async def audit_length(self) -> int:
+        """How many records the audit log has."""
+        return await asyncio.to_thread(self._store.audit_length)
+
     async def verify_audit(self, head: str = "") -> Verified:
         """Verify the whole audit log; raises what ``store.audit.verify`` raises.
 

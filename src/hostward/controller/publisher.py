@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +16,7 @@ from datetime import datetime
 from hostward.agent.limits import Limits
 from hostward.agent.messages import Events
 from hostward.controller import capacity
+from hostward.controller.alerts import Alerts
 from hostward.controller.capacity import Need
 from hostward.controller.fleet import Fleet
 from hostward.controller.flows import Flows
@@ -68,11 +70,14 @@ class Plan:
 class Publisher:
     """Moves the head. Call from the event loop's thread; compiling itself happens in another."""
 
-    def __init__(self, ledger: Ledger, fleet: Fleet, flows: Flows, observed: Observed, clock: Clock) -> None:
+    def __init__(
+        self, ledger: Ledger, fleet: Fleet, flows: Flows, alerts: Alerts, observed: Observed, clock: Clock
+    ) -> None:
         self._ledger = ledger
         self._fleet = fleet
         self._clock = clock
         self._flows = flows
+        self._alerts = alerts
         self._observed = observed
         self._clockwork: asyncio.Task[None] | None = None
         self.policies = PolicySet()
@@ -113,7 +118,9 @@ class Publisher:
     async def commit(self, plan: Plan) -> int:
         """Compile, check, write and publish; the caller holds ``Ledger.changing``. Whatever fails, nothing changed."""
         now = self._clock()
+        start_s = time.perf_counter()
         publication, needs = await asyncio.to_thread(self._prepare, plan, now)
+        self._fleet.measures.compiling.add(time.perf_counter() - start_s)
         async with self._keeping:
             # Counted first: what is allocated meanwhile is written next time.
             count = self._numbers.count
@@ -178,6 +185,7 @@ class Publisher:
         return capacity.check(
             last,
             addresses,
+            publication.compiled.rows.largest,
             lambda host: self._fleet.limits(host) or Limits(),
             Extents(publication.compiled).of,
             # Past the cache: a revision that is refused must leave nothing behind.
@@ -249,6 +257,13 @@ class Publisher:
             places = {(event.network, a) for event in batch.events for a in (event.source, event.destination)}
             self._flows.add(host, batch, {place: known[place][0] for place in places if place in known})
             self._observed.add(batch, known)
+        # Of endpoints that it carries: no host may accuse another's.
+        own = [alert for alert in batch.alerts if self._carries(host, alert.endpoint)]
+        self._alerts.add(host, own)
+
+    def _carries(self, host: str, endpoint: str) -> bool:
+        found = self._ledger.state.endpoints.get(endpoint)
+        return found is not None and found.host == host
 
 
 def parse_stored(sources: Iterable[PolicySource]) -> PolicySet:

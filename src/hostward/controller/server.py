@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
 from hostward.agent.private_files import make_private_directory
+from hostward.controller.access.devices import DeviceGrants
 from hostward.controller.authority import HOST_LIFE, channel_context, enrolment_context, open_authority
 from hostward.controller.channel import ChannelDesk
 from hostward.controller.enrolment import ENROLMENT_MESSAGE_LIMIT_BYTES, EnrolmentDesk
@@ -32,6 +33,7 @@ class ControllerSettings:
     channel_port: int = DEFAULT_CHANNEL_PORT
     enrolment_port: int = DEFAULT_ENROLMENT_PORT
     certificate_life: timedelta = HOST_LIFE
+    devices: DeviceGrants = field(default_factory=DeviceGrants)
 
 
 class ControllerServer:
@@ -55,7 +57,7 @@ class ControllerServer:
         server_file = authority.renew_server(now)
         membership = Membership(ledger, authority, utc_now, settings.certificate_life)
         fleet = Fleet(lambda _host, _events: None)
-        self.controller = Controller(ledger, membership, fleet)
+        self.controller = Controller(ledger, membership, fleet, settings.devices)
         await self.controller.start()
         channel = Listener(
             channel_context(server_file, authority), ChannelDesk(membership, fleet).serve, name="channel"

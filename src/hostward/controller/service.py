@@ -11,7 +11,9 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
+from hostward.controller.access.devices import DeviceGrants
 from hostward.controller.access.tokens import AccessTokens
+from hostward.controller.alerts import Alerts
 from hostward.controller.attachments import Attachments
 from hostward.controller.confirmation import Confirmation
 from hostward.controller.fleet import Fleet
@@ -41,15 +43,20 @@ from hostward.store.records import HostState, Unconfirmed
 class Controller:
     """The one object behind the API. Call from the event loop's thread."""
 
-    def __init__(self, ledger: Ledger, membership: Membership, fleet: Fleet) -> None:
+    def __init__(
+        self, ledger: Ledger, membership: Membership, fleet: Fleet, devices: DeviceGrants | None = None
+    ) -> None:
         self.ledger = ledger
+        self.devices = devices or DeviceGrants()
         self.membership = membership
         self.fleet = fleet
+        self.measures = fleet.measures
         self.flows = Flows()
+        self.alerts = Alerts()
         self.access = AccessTokens(ledger, membership.clock)
         self.refusals = Refusals(ledger, membership.clock)
         self.observed = Observed(membership.now)
-        self._publisher = Publisher(ledger, fleet, self.flows, self.observed, membership.clock)
+        self._publisher = Publisher(ledger, fleet, self.flows, self.alerts, self.observed, membership.clock)
         self.attachments = Attachments(ledger, membership, fleet, self._publisher)
         self._confirmation = Confirmation(ledger, membership.clock, self._return_to)
 
@@ -106,12 +113,14 @@ class Controller:
         endpoints, now = self._publisher.published_endpoints(), self.membership.now
         return await asyncio.to_thread(flow_impact, self.policies, policies, endpoints, self.sightings(within_s), now)
 
-    async def explain(self, source: str, destination: str, port: str, policies: PolicySet | None = None) -> Explanation:
+    async def explain(
+        self, source: str, destination: str, port: str, policies: PolicySet | None = None, process: str = ""
+    ) -> Explanation:
         """Why a flow is allowed or denied, under the committed policies or others."""
         endpoints = self._publisher.published_endpoints()
         now, revision = self.membership.now, self.ledger.state.revision
         asked = policies or self.policies
-        return await asyncio.to_thread(explain, asked, endpoints, source, destination, port, now, revision)
+        return await asyncio.to_thread(explain, asked, endpoints, source, destination, port, now, revision, process)
 
     def published_endpoints(self) -> list[Endpoint]:
         """The endpoints that policy speaks of: those of admitted hosts."""

@@ -21,7 +21,10 @@ from websockets.exceptions import ConnectionClosed
 
 from hostward.agent.messages import (
     CHANNEL_VERSION,
+    TALKERS_LIMIT,
     Ack,
+    Arrivals,
+    Ceilings,
     Delta,
     Events,
     FromController,
@@ -34,6 +37,7 @@ from hostward.agent.messages import (
     Renewed,
     Snapshot,
     Status,
+    Talkers,
     decode_from_agent,
     encode,
 )
@@ -82,6 +86,7 @@ class Session:
         self._settled = 0  # the newest revision that the agent answered
         self._questions: dict[int, asyncio.Future[Inspected]] = {}
         self._question_ids = itertools.count(1)
+        self._open_since_s = asyncio.get_running_loop().time()
 
     async def run(self, until: datetime) -> None:
         """Speak with the agent until it leaves, breaks a rule, or its certificate ends."""
@@ -113,6 +118,11 @@ class Session:
         """End the channel and say why, in the log and to the agent."""
         log.warning("channel of host %s (%s) is closed: %s", self.host, self.peer, reason)
         await self._connection.close(4000, _close_reason(reason))
+
+    def tell(self, ceilings: Ceilings) -> None:
+        """Pass on what a receiver takes. A host that does not read misses some, which then end by themselves."""
+        if len(self._outbox) < OUTBOX_LIMIT // 2:
+            self._send_soon(ceilings)
 
     async def inspect(self, port: Port) -> DeviceFacts:
         """Ask the agent about a device. Raises DeviceError with the agent's reason, or ChannelError."""
@@ -151,6 +161,7 @@ class Session:
         view.agent_version = hello.agent_version
         view.limits = hello.limits
         view.statuses = hello.statuses
+        view.talkers = {}
         if hello.revision > head:
             # It would refuse all that this history has. Nor does its number count here: it acknowledged another history's.
             ahead = f"the host enforces revision {hello.revision}, and history here ends at {head}"
@@ -188,6 +199,10 @@ class Session:
                     self._on_status(message)
                 case Events():
                     self._fleet.on_events(self.host, message)
+                case Talkers():
+                    self._on_talkers(message)
+                case Arrivals():
+                    await self._fleet.on_arrivals(self.host, message)
                 case Inspected():
                     question = self._questions.get(message.id)
                     if question is not None and not question.done():
@@ -207,6 +222,7 @@ class Session:
         view.enforced, view.enforce_s, view.nack = ack.revision, ack.enforce_s, None
         view.enforced_at_s = asyncio.get_running_loop().time()
         view.statuses = ack.statuses
+        self._fleet.count_enforced(ack.revision, self._open_since_s)
         self._wake.set()
         self._fleet.progress()
 
@@ -214,6 +230,7 @@ class Session:
         sent = self._in_flight
         if sent is None or sent.revision != nack.revision:
             raise ChannelError(f"a refusal of revision {nack.revision}, which was not sent")
+        self._fleet.measures.refused[nack.reason] += 1
         log.error("host %s refused revision %d (%s): %s", self.host, nack.revision, nack.reason.value, nack.detail)
         had_base, self._base, self._in_flight = self._base is not None, None, None
         if not (had_base and nack.reason is NackReason.DIGEST):
@@ -227,10 +244,18 @@ class Session:
         view = self._view
         view.statuses = status.statuses
         view.events_lost = status.events_lost
+        view.answers_suppressed = status.answers_suppressed
         for repair in status.repairs:
             log.warning("host %s mended: %s", self.host, repair)
             view.repairs += 1
             view.last_repair = repair
+        self._fleet.progress()
+
+    def _on_talkers(self, told: Talkers) -> None:
+        view = self._view
+        known = {**view.talkers, **{name: talkers[:TALKERS_LIMIT] for name, talkers in told.endpoints.items()}}
+        # Of endpoints that it says it has: nothing gathers here that a host makes up.
+        view.talkers = {name: talkers for name, talkers in known.items() if talkers and name in view.statuses}
         self._fleet.progress()
 
     async def _write(self) -> None:

@@ -15,7 +15,9 @@ class FlowEvent:
     empty for allow. ``source`` and ``destination`` are as in the packet that opened the flow; ports are 0 where the
     protocol has none, and for ICMP ``destination_port`` is the type. ``endpoint`` is the local endpoint's id, ``peer`` the
     peer's identity number (0 when it was not looked up). ``others`` means that the packets counted are not all of this
-    tuple: under a flood of denials an event stands for all of its rule, and its tuple is one of theirs.
+    tuple: under a flood of denials an event stands for all of its rule, and its tuple is one of theirs. ``process`` is the
+    executable that opened the flow at this endpoint, or accepted it there (``direction`` tells which), where a rule about
+    it names it; denials name none.
     """
 
     time_ns: int
@@ -41,3 +43,4 @@ class FlowEvent:
     ethertype: int = 0
     mac: str = ""
     others: bool = False
+    process: str = ""

@@ -10,7 +10,7 @@ How a verdict follows from it, for a packet that opens a flow at local endpoint 
 2. ``peer = addresses[(E.network, longest prefix that contains the remote address)]``: the peer's identity;
 3. ``row = tables[(local, D)][peer]`` (absent: deny as unknown peer);
 4. ``cls = class_sets[row.class_set].class_of(protocol, port or type)``;
-5. ``decisions[row.cells[cls]]``.
+5. ``decisions[row.cells[cls]]``; where it has a ``ByProcess`` for this end, the decision that names the process.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from hostward.model.endpoint import Port, Quota
+from hostward.model.guard import DEFAULT_GUARD, Guard
+from hostward.model.limit import Limit
 
 # Identities below FIRST_IDENTITY mean the same on every host and are never given to endpoints or prefixes.
 IDENTITY_INTERNET = 1  # outside all pools and `internal`, in no named prefix
@@ -32,6 +34,24 @@ PROTO_ICMP, PROTO_TCP, PROTO_UDP, PROTO_ICMPV6, PROTO_SCTP = 1, 6, 17, 58, 132
 
 
 @dataclass(frozen=True, slots=True)
+class ByProcess:
+    """The decisions of one end's host by the process at that end, as numbers of plain decisions.
+
+    ``named`` are paths of executables in the endpoint's own file system; ``other`` is for every other process that is
+    known, ``unknown`` for one that is not.
+    """
+
+    unknown: int
+    other: int
+    named: tuple[tuple[tuple[str, ...], int], ...] = ()
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The decisions that it leads to."""
+        return (self.unknown, self.other, *(number for _, number in self.named))
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """What to do, and who said so. ``number`` is the kernel's 32-bit number: never reused for another meaning.
 
@@ -39,7 +59,11 @@ class Decision:
     consent. ``verdict`` is one of ``allow``, ``deny``, ``would-deny``.
 
     ``reject`` is of denials: the sender is answered. ``keep`` is of allowances, where every rule says so: what they open
-    goes on after they were revoked, if the denial that follows names them in ``keeps`` (ids of revoked rules).
+    goes on after they were revoked, if the denial that follows names them in ``keeps`` (ids of revoked rules). ``limits``
+    too are of allowances, at most one of each unit at each end.
+
+    ``opener`` and ``acceptor`` are of a decision that depends on a process: what the host of the endpoint that opens, or
+    accepts, decides instead; without one of them that end has no host. The rest is what they are at the least.
     """
 
     number: int
@@ -49,6 +73,14 @@ class Decision:
     reject: bool = False
     keep: bool = False
     keeps: tuple[str, ...] = ()
+    limits: tuple[Limit, ...] = ()
+    opener: ByProcess | None = None
+    acceptor: ByProcess | None = None
+
+    @property
+    def names(self) -> frozenset[int]:
+        """The numbers of the decisions that it leads to."""
+        return frozenset(number for end in (self.opener, self.acceptor) if end is not None for number in end.numbers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +128,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class LocalEndpoint:
-    """An endpoint of this host. ``addresses`` maps each of its own addresses to the identity it has there."""
+    """An endpoint of this host. ``addresses`` maps each of its own addresses to the identity it has there; ``share`` is its
+    tenant's weight at the host's uplink, the same for all of the tenant's endpoints. ``dhcp`` are the servers that may
+    answer it, as its network names them; None: it names none, and any may. ``held``: nothing of it may pass, by command;
+    ``released`` grows with each release.
+    """
 
     id: str
     tenant: str
@@ -105,6 +141,11 @@ class LocalEndpoint:
     addresses: Mapping[str, int]
     port: Port
     quota: Quota = field(default_factory=Quota)
+    share: int = 1
+    dhcp: tuple[str, ...] | None = None
+    guard: Guard = DEFAULT_GUARD
+    held: bool = False
+    released: int = 0
 
 
 # A key of HostSlice.addresses: (network number, canonical prefix such as "10.0.0.1/32" or "::/0").

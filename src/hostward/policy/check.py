@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from hostward.model.endpoint import DEFAULT_NETWORK, Endpoint
-from hostward.model.slice import ClassSet, Row
+from hostward.model.slice import ClassSet, Decision, Row
 from hostward.policy.compiler import Compiled, compile_policy
 from hostward.policy.document import PLATFORM, Policy, PolicySet
 from hostward.policy.numbers import Numbers
@@ -113,12 +113,30 @@ def _counter_example(compiled: Compiled, assertion: Assertion, source: Subject, 
         return f"every port: {DENY} by {source.tenant}/default-deny" if assertion.always else ""
     classes = compiled.class_set(row)
     for port in _samples(classes, assertion.ports):
-        decision = compiled.decision(row.cells[classes.class_of(port.protocol, port.first)])
+        decision = _least_wanted(compiled, row.cells[classes.class_of(port.protocol, port.first)], assertion)
         if (decision.verdict == DENY) == assertion.always:
             name = _PROTOCOL_NAMES.get(port.protocol, f"proto/{port.protocol}")
             place = f"{name}/{port.first}" if name in ("tcp", "udp", "sctp", "icmp", "icmpv6") else name
             return f"{place}: {decision.verdict} by {', '.join(decision.rules)}"
     return ""
+
+
+def _least_wanted(compiled: Compiled, number: int, assertion: Assertion) -> Decision:
+    """Of what any two processes get, what the assertion wants least: for `always` what passes least, for `never` most.
+
+    Both ends' hosts have to pass a connection, and at each end there may be whatever process passes there.
+    """
+    decision = compiled.decision(number)
+    wanted = min if assertion.always else max
+    ends = [
+        wanted(map(compiled.decision, numbers), key=_passes)
+        for numbers in (judged.numbers for judged in (decision.opener, decision.acceptor) if judged is not None)
+    ]
+    return min(ends, key=_passes, default=decision)
+
+
+def _passes(decision: Decision) -> bool:
+    return decision.verdict != DENY
 
 
 def _samples(held: ClassSet, ports: tuple[PortRange, ...]) -> Iterator[PortRange]:

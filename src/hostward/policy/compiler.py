@@ -19,6 +19,7 @@ from hostward.errors import CapacityError, ConflictError
 from hostward.model.endpoint import Endpoint
 from hostward.model.slice import IDENTITY_UNKNOWN, ClassSet, Decision, HostSlice, LocalEndpoint, PrefixKey, Row
 from hostward.policy.document import PolicySet
+from hostward.policy.memberships import bit_set
 from hostward.policy.numbers import Allocator, Numbers
 from hostward.policy.ports import Classes
 from hostward.policy.prefixes import Place, PrefixSet, parse_address
@@ -148,6 +149,10 @@ class Compiled:
     def endpoints(self) -> Mapping[str, Endpoint]:
         """The endpoints by id."""
         return self._attached.by_id
+
+    def endpoints_on(self, host: str) -> list[Endpoint]:
+        """The endpoints of one host."""
+        return [self._attached.by_id[name] for name in self._attached.by_host.get(host, ())]
 
     @property
     def of_address(self) -> Mapping[AddressKey, tuple[Endpoint, Subject]]:
@@ -310,6 +315,27 @@ class Compiled:
         found = self.of_address.get((network, canonical))
         return self._basis.around(parsed, self._basis.named) if found is None else found[1]
 
+    def peers_among(self, host: str, tenant: str, addresses: Iterable[AddressKey]) -> list[AddressKey]:
+        """Those of the addresses that a slice of ``host`` has as peers of the tenant's endpoints there."""
+        local = {
+            subject.index: subject
+            for endpoint in self.endpoints_on(host)
+            if endpoint.tenant == tenant
+            for address in endpoint.addresses
+            for _, subject in [self.of_address[endpoint.network, parse_address(address)[1]]]
+        }
+        canonical = [(network, parse_address(address)[1]) for network, address in addresses]
+        known = {key: found[1].index for key in canonical if (found := self.of_address.get(key)) is not None}
+        peers = bit_set(set(known.values()))
+        met = {
+            peer.index
+            for subject in local.values()
+            for direction in DIRECTIONS
+            for peer, row in self.rows_about(subject, direction, peers)
+            if row is not None
+        }
+        return [key for key, index in known.items() if index in met]
+
     # -- slices
 
     @property
@@ -364,7 +390,18 @@ class Compiled:
                     table = basis.tables.table(building, subject, direction, peers, silence)
                     building.tables[subject.identity, direction] = table
             endpoints[endpoint.id] = LocalEndpoint(
-                endpoint.id, endpoint.tenant, network, endpoint.mac, identities, endpoint.port, endpoint.quota
+                endpoint.id,
+                endpoint.tenant,
+                network,
+                endpoint.mac,
+                identities,
+                endpoint.port,
+                endpoint.quota,
+                basis.policies.effective_platform.shares.get(endpoint.tenant, 1),
+                basis.policies.effective_platform.dhcp.get(endpoint.network),
+                basis.policies.guard_of(endpoint.tenant),
+                bool(endpoint.quarantine),
+                endpoint.released,
             )
         tenants = frozenset(endpoint.tenant for endpoint in vicinity.endpoints)
         addresses = basis.addresses.get(

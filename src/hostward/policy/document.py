@@ -11,9 +11,11 @@ from enum import Enum
 from ipaddress import ip_network
 
 from hostward.errors import PolicyError, Problem
+from hostward.model.guard import Guard, GuardKind, Watch
 from hostward.policy import grammar, yaml_tree
 from hostward.policy.grammar import KEYWORDS, LineError
-from hostward.policy.keys import NETWORK_KEYS, PLATFORM_KEYS, TENANT_KEYS
+from hostward.policy.guards import KIND_WORDS, guard_of, parse_watch
+from hostward.policy.keys import MAX_DHCP_SERVERS, MAX_SHARE, NETWORK_KEYS, PLATFORM_KEYS, TENANT_KEYS
 from hostward.policy.mistakes import hint_for_peer, hint_for_service
 from hostward.policy.syntax import (
     ANY_PORT,
@@ -59,6 +61,7 @@ class Policy:
     rules: tuple[Rule, ...] = ()
     assertions: tuple[Assertion, ...] = ()
     source: str = ""
+    guard: Mapping[GuardKind, Watch] = field(default_factory=dict)  # of the kinds that it speaks of
     revoked: tuple[Rule, ...] = ()  # with `keep`, and no more in force: see ``revocation``
     places: Mapping[str, Place] = field(default_factory=dict, compare=False, repr=False)
 
@@ -81,8 +84,10 @@ class PlatformPolicy(Policy):
 
     name: str = PLATFORM
     networks: Mapping[str, tuple[Network, ...]] = field(default_factory=lambda: DEFAULT_NETWORKS)
+    dhcp: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by network: its servers; not there: any
     internal: tuple[Network, ...] = DEFAULT_INTERNAL
     baseline: tuple[Rule, ...] = ()
+    shares: Mapping[str, int] = field(default_factory=dict)  # weights of tenants at a host's uplink; others have 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,11 @@ class PolicySet:
     def effective_platform(self) -> PlatformPolicy:
         """The platform's policy, the default one where there is none."""
         return self.platform or PlatformPolicy()
+
+    def guard_of(self, tenant: str) -> Guard:
+        """What holds for a tenant's endpoints."""
+        policy = self.tenants.get(tenant)
+        return guard_of(self.effective_platform.guard, {} if policy is None else policy.guard)
 
     def merged(self, other: PolicySet, *, without: Iterable[str] = ()) -> PolicySet:
         """This set with what ``other`` names replaced, and the tenants ``without`` removed."""
@@ -194,8 +204,18 @@ class _Reader:
         rules = self._rules(tree.items.get("rules"), name)
         assertions = self._assertions(tree.items.get("assertions"))
         mode = self._mode(tree.items.get("mode"))
+        guard = self._guard(tree.items.get("guard"))
         return TenantPolicy(
-            name, mode, self._groups, self._services, exports, rules, assertions, self._source, places=self._places
+            name,
+            mode,
+            self._groups,
+            self._services,
+            exports,
+            rules,
+            assertions,
+            self._source,
+            guard,
+            places=self._places,
         )
 
     def _platform(self, tree: yaml_tree.Mapping) -> PlatformPolicy:
@@ -210,12 +230,17 @@ class _Reader:
             baseline=self._rules(tree.items.get("baseline"), f"{PLATFORM}/baseline", seen=tree.items.get("rules")),
             assertions=self._assertions(tree.items.get("assertions")),
             source=self._source,
+            guard=self._guard(tree.items.get("guard")),
             places=self._places,
         )
         if "networks" in tree.items:
-            policy = replace(policy, networks=self._networks(tree.items["networks"]))
+            policy = replace(
+                policy, networks=self._networks(tree.items["networks"]), dhcp=self._dhcp(tree.items["networks"])
+            )
         if "internal" in tree.items:
             policy = replace(policy, internal=self._prefixes(tree.items["internal"]))
+        if "shares" in tree.items:
+            policy = replace(policy, shares=self._shares(tree.items["shares"]))
         return policy
 
     # -- pieces
@@ -349,6 +374,57 @@ class _Reader:
                     if pool.version == other.version and pool.overlaps(other):
                         self.problems.add(pools.place, f"the pools {other} and {pool} overlap")
         return networks
+
+    def _dhcp(self, tree: Tree) -> Mapping[str, tuple[str, ...]]:
+        if not isinstance(tree, yaml_tree.Mapping):
+            return {}  # said already
+        named = {
+            key: value.items["dhcp"]
+            for key, value in tree.items.items()
+            if isinstance(value, yaml_tree.Mapping) and "dhcp" in value.items
+        }
+        return {name: self._servers(servers) for name, servers in named.items()}
+
+    def _servers(self, tree: Tree) -> tuple[str, ...]:
+        prefixes = self._prefixes(tree)
+        for prefix in prefixes:
+            if prefix.prefixlen < prefix.max_prefixlen:
+                self.problems.add(tree.place, f"{prefix} is not one address", "name each DHCP server by its address")
+        if len(prefixes) > MAX_DHCP_SERVERS:
+            message = f"a network has at most {MAX_DHCP_SERVERS} DHCP servers"
+            self.problems.add(tree.place, message, "name relays, or put the servers behind one address")
+        return tuple(dict.fromkeys(str(prefix.network_address) for prefix in prefixes))
+
+    def _shares(self, tree: Tree) -> Mapping[str, int]:
+        shares: dict[str, int] = {}
+        for name, value in self._entries(tree, "a tenant"):
+            text = value.text if isinstance(value, Scalar) else ""
+            if text.isascii() and text.isdigit() and len(text) < 5 and 1 <= int(text) <= MAX_SHARE:
+                shares[name] = int(text)
+            else:
+                self.problems.add(value.place, f"a share is a whole number from 1 to {MAX_SHARE:,}", f"{name}: 2")
+        return shares
+
+    def _guard(self, tree: Tree | None) -> Mapping[GuardKind, Watch]:
+        guard: dict[GuardKind, Watch] = {}
+        if tree is not None and not isinstance(tree, yaml_tree.Mapping):
+            self.problems.add(
+                tree.place, "a guard is a mapping of kinds to responses", f"write e.g. {{{KIND_WORDS[0]}: throttle}}"
+            )
+            return guard
+        for word, value in (tree.items if tree is not None else {}).items():
+            assert isinstance(tree, yaml_tree.Mapping)
+            if word not in KIND_WORDS:
+                close = get_close_matches(word, KIND_WORDS, 1)
+                hint = f"did you mean {close[0]!r}?" if close else f"the kinds are {', '.join(KIND_WORDS)}"
+                self.problems.add(tree.keys[word].place, f"{word[:64]!r} is nothing that a guard recognises", hint)
+                continue
+            try:
+                guard[GuardKind(word)] = parse_watch(GuardKind(word), value.text if isinstance(value, Scalar) else "")
+            except ValueError as error:
+                what, _, hint = str(error).partition("\n")
+                self.problems.add(value.place, what, hint)
+        return guard
 
     def _prefixes(self, tree: Tree) -> tuple[Network, ...]:
         prefixes: list[Network] = []

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from ipaddress import ip_address
 
 from hostward.errors import NotFoundError, UsageError
 from hostward.model.endpoint import DEFAULT_NETWORK, Endpoint
+from hostward.policy.asked_ports import asked_ports, asked_text
 from hostward.policy.compiler import Compiled, compile_policy
 from hostward.policy.document import PLATFORM, Policy, PolicySet
 from hostward.policy.grammar import LineError, parse_ports
+from hostward.policy.limits import rate_text
 from hostward.policy.numbers import Numbers
 from hostward.policy.ports import Classes
+from hostward.policy.processes import Ends, Judged, Process, Stand, holds, paths_of, process_name
 from hostward.policy.subjects import Subject, every_rule
 from hostward.policy.syntax import PortRange, Rule
 from hostward.policy.verdicts import Outcome
@@ -32,6 +35,15 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True)
+class Limited:
+    """A limit of what is allowed: at most ``limit``, for each endpoint at that end (``source`` or ``destination``)."""
+
+    rule: str
+    limit: str
+    end: str
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
     """The answer to one question; the fields are those of the command line's JSON."""
 
@@ -43,6 +55,7 @@ class Explanation:
     revision: int
     lost: tuple[Lost, ...] = ()
     cases: tuple[Mapping[str, str], ...] = ()
+    limits: tuple[Limited, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,32 +75,56 @@ def explain(
     port: str,
     now: datetime,
     revision: int = 0,
+    process: str = "",
 ) -> Explanation:
-    """Answer whether ``source`` may open ``port`` at ``destination``.
+    """Answer whether ``source`` may open ``port`` at ``destination``, by ``process`` if that is said.
 
     Each is an endpoint, a group, ``tenant/name``, ``internet``, ``host`` or an IP address; ``endpoint:`` and ``group:``
     in front disambiguate. Raises UsageError for an ambiguous or malformed question and NotFoundError for an unknown name.
     """
     compiled = compile_policy(policies, endpoints, Numbers.empty(), now)
-    ranges = _port(port)
+    question = _Question(_port(port), _openers(process), revision)
     finder = _Finder(compiled)
     network = finder.network_of(source) or finder.network_of(destination) or DEFAULT_NETWORK
     parties = (finder.party(source, network), finder.party(destination, network))
-    main = _answer(compiled, parties[0].subject, parties[1].subject, ranges, revision)
+    main = _answer(compiled, parties[0].subject, parties[1].subject, question)
+    if not parties[0].members and not parties[1].members:
+        return main
     cases: list[dict[str, str]] = []
-    answers = {(main.verdict, main.rules)}
+    answers = {(main.verdict, main.rules, _told(main.cases))}
     # Members of one subject cannot differ: a group of thousands is asked about once for each identity.
     known: dict[tuple[Subject | None, Subject | None], Explanation] = {}
     for name_a, a in (parties[0].members or {parties[0].name: parties[0].subject}).items():
         for name_b, b in (parties[1].members or {parties[1].name: parties[1].subject}).items():
             if (a, b) not in known:
-                known[a, b] = _answer(compiled, a, b, ranges, revision)
+                known[a, b] = _answer(compiled, a, b, question)
             case = known[a, b]
             cases.append({"from": name_a, "to": name_b, "verdict": case.verdict, "rule": case.rule})
-            answers.add((case.verdict, case.rules))
-    if main.verdict != MIXED and len({verdict for verdict, _ in answers}) == 1:
+            answers.add((case.verdict, case.rules, _told(case.cases)))
+    if len(answers) == 1 or (main.verdict != MIXED and len({verdict for verdict, _, _ in answers}) == 1):
         return main
     return Explanation(MIXED, "", "", "", (), revision, main.lost, (*main.cases, *cases))
+
+
+def _told(cases: Sequence[Mapping[str, str]]) -> tuple[tuple[tuple[str, str], ...], ...]:
+    return tuple(tuple(case.items()) for case in cases)
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What is asked of each pair. ``openers`` are the paths that the opening process may have; empty: any process."""
+
+    port: PortRange
+    openers: tuple[str, ...]
+    revision: int
+
+
+def _openers(process: str) -> tuple[str, ...]:
+    if not process:
+        return ()
+    if "/" in process and not process.startswith("/"):
+        raise UsageError("an executable is named by its whole path", subject=process, hint="write e.g. /usr/sbin/nginx")
+    return paths_of(process)
 
 
 def _port(text: str) -> PortRange:
@@ -184,8 +221,9 @@ class _Finder:
 
 
 def _answer(
-    compiled: Compiled, source: Subject | None, destination: Subject | None, port: PortRange, revision: int
+    compiled: Compiled, source: Subject | None, destination: Subject | None, question: _Question
 ) -> Explanation:
+    revision = question.revision
     unknown = Explanation("deny", "hostward/unknown-peer", "", "unknown peer", ("hostward/unknown-peer",), revision)
     if source is None or destination is None:
         return unknown
@@ -193,32 +231,75 @@ def _answer(
         return unknown
     tenants = frozenset(subject.tenant for subject in (source, destination) if subject.tenant)
     classes = compiled.classes_for(tenants)
-    outcomes = {cls: compiled.outcome(source, destination, cls, classes) for cls in _classes_of(classes, port)}
-    verdicts = {outcome.verdict for outcome in outcomes.values()}
-    cls, outcome = next(iter(outcomes.items()))
-    lost = _lost(compiled, source, destination, cls, classes, outcome)
-    if len(verdicts) > 1:
-        cases = tuple({"class": str(c), "verdict": o.verdict, "rule": ", ".join(o.rules)} for c, o in outcomes.items())
+    asked = asked_ports(classes.class_set, question.port)
+    outcomes = {cls: compiled.outcome(source, destination, cls, classes) for cls in asked}
+    matter = _Matter.of(outcomes.values())
+    between = {
+        (cls, ends): outcome.between(ends)
+        for cls, outcome in outcomes.items()
+        for ends in _ends(outcome, question, matter)
+    }
+    (cls, ends), outcome = next(iter(between.items()))
+    lost = _lost(compiled, source, destination, cls, classes, outcome, ends)
+    if len({outcome.verdict for outcome in between.values()}) > 1:
+        cases = _cases(between, asked, matter)
+        winners = {rule for outcome in between.values() for rule in outcome.rules}
+        lost = tuple(loser for loser in lost if loser.rule not in winners)
         return Explanation(MIXED, "", "", "", (), revision, lost, cases)
     rules = outcome.rules
     text = "; ".join(instance.rule.text for instance in outcome.deciding)
     tier = outcome.deciding[0].tier if outcome.deciding else "default deny"
-    return Explanation(outcome.verdict, rules[0] if rules else "", text, tier, rules, revision, lost)
+    limits = tuple(Limited(limit.rule, rate_text(limit.rate), limit.end.value) for limit in outcome.limits)
+    return Explanation(outcome.verdict, rules[0] if rules else "", text, tier, rules, revision, lost, limits=limits)
 
 
-def _classes_of(classes: Classes, port: PortRange) -> list[int]:
-    """Every class that a range of ports touches."""
-    found: dict[int, None] = {}
-    held = classes.class_set
-    spaces = {6: held.tcp, 17: held.udp, 132: held.sctp, 1: held.icmp, 58: held.icmpv6}
-    if port.protocol < 0:
-        return list(range(len(classes.members)))
-    cuts = spaces.get(port.protocol)
-    found[held.class_of(port.protocol, port.first)] = None
-    for edge, cls in cuts or ():
-        if port.first < edge <= port.last:
-            found[cls] = None
-    return list(found)
+@dataclass(frozen=True, slots=True)
+class _Matter:
+    """Whether the process at either end can change an answer."""
+
+    opener: bool
+    acceptor: bool
+
+    @classmethod
+    def of(cls, outcomes: Iterable[Outcome]) -> _Matter:
+        found = list(outcomes)
+        return cls(any(_differs(o.opener) for o in found), any(_differs(o.acceptor) for o in found))
+
+
+def _differs(judged: Judged[Outcome] | None) -> bool:
+    return judged is not None and len({(o.verdict, o.rules) for _, o in judged.all()}) > 1
+
+
+def _ends(outcome: Outcome, question: _Question, matter: _Matter) -> Iterator[Ends]:
+    """The processes for which an answer may differ."""
+    openers: Iterable[Process] = [Stand.UNKNOWN]
+    if outcome.opener is not None:
+        everyone = [process for process, _ in outcome.opener.all()] if matter.opener else [Stand.UNKNOWN]
+        openers = question.openers or everyone
+    acceptors: Iterable[Process] = [Stand.UNKNOWN]
+    if outcome.acceptor is not None and matter.acceptor:
+        acceptors = [process for process, _ in outcome.acceptor.all()]
+    yield from (Ends(opener, acceptor) for opener in openers for acceptor in acceptors)
+
+
+def _cases(
+    between: Mapping[tuple[int, Ends], Outcome], asked: Mapping[int, Sequence[PortRange]], matter: _Matter
+) -> tuple[dict[str, str], ...]:
+    """What is told apart by ports or processes; ports of one verdict by the same rules stand together."""
+    together: dict[tuple[Ends, str, str], list[PortRange]] = {}
+    for (cls, ends), outcome in between.items():
+        together.setdefault((ends, outcome.verdict, ", ".join(outcome.rules)), []).extend(asked[cls])
+    whole = sum(map(len, asked.values())) == 1
+    return tuple(
+        {
+            **({} if whole else {"ports": asked_text(ports)}),
+            **({"by": process_name(ends.opener)} if matter.opener else {}),
+            **({"at": process_name(ends.acceptor)} if matter.acceptor else {}),
+            "verdict": verdict,
+            "rule": rule,
+        }
+        for (ends, verdict, rule), ports in together.items()
+    )
 
 
 def _names(compiled: Compiled, policy: Policy, rule: Rule, source: Subject, destination: Subject) -> bool:
@@ -233,7 +314,13 @@ def _names(compiled: Compiled, policy: Policy, rule: Rule, source: Subject, dest
 
 
 def _lost(
-    compiled: Compiled, source: Subject, destination: Subject, cls: int, classes: Classes, outcome: Outcome
+    compiled: Compiled,
+    source: Subject,
+    destination: Subject,
+    cls: int,
+    classes: Classes,
+    outcome: Outcome,
+    ends: Ends,
 ) -> tuple[Lost, ...]:
     deciding = {instance.rule.id for instance in outcome.deciding}
     lost: dict[str, Lost] = {}
@@ -245,8 +332,12 @@ def _lost(
             continue
         if not classes.matches(cls, rule.ports):
             why = "its ports do not hold this one"
+        elif not holds(rule, ends):
+            why = f"its process condition is not met: {process_name(ends.opener)} to {process_name(ends.acceptor)}"
         elif outcome.deciding:
-            why = f"{outcome.deciding[0].rule.id} ({outcome.deciding[0].tier}) comes before it, as a {instance.tier}"
+            first = outcome.deciding[0]
+            before = "says the same" if first.tier == instance.tier else f"comes before it, as a {instance.tier}"
+            why = f"{first.rule.id} ({first.tier}) {before}"
         else:
             why = f"the other side does not consent: {outcome.rules[0]} decides"
         lost[rule.id] = Lost(rule.id, rule.text, why)

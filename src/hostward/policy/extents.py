@@ -22,7 +22,7 @@ _ROWS_KEPT = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """At most so much does a slice take. ``classes`` are the cells of its longest row, at least 1."""
+    """At most so much does a slice take."""
 
     endpoints: int
     flows: int
@@ -32,7 +32,7 @@ class Extent:
     class_sets: int
     cells: int
     decisions: int
-    classes: int
+    executables: int  # that decisions about any one endpoint name at its end
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,7 @@ class _Table:
     known: int
     entries: int
     rows: frozenset[int]  # places in Extents._sizes
+    executables: frozenset[str]  # that rows name at this end
 
 
 class Extents:
@@ -59,13 +60,17 @@ class Extents:
         if self._rows_kept > _ROWS_KEPT:
             self._forget()
         tables: dict[tuple[int, Direction], _Table] = {}
+        executables = 0
         for endpoint in vicinity.endpoints:
+            named: set[str] = set()
             for address in endpoint.addresses:
                 subject = self._compiled.of_address[endpoint.network, parse_address(address)[1]][1]
                 for direction in DIRECTIONS:
                     if (subject.index, direction) not in tables:
                         table = self._table(subject, direction, vicinity.peers[endpoint.network])
                         tables[subject.index, direction] = table
+                    named |= tables[subject.index, direction].executables
+            executables = max(executables, len(named))
         known = 0
         for table in tables.values():
             known |= table.known
@@ -83,7 +88,7 @@ class Extents:
             class_sets=len({row.class_set for row in rows}),
             cells=sum(row.cells for row in rows),
             decisions=sum(row.decisions for row in rows),
-            classes=max((row.cells for row in rows), default=1),
+            executables=executables,
         )
 
     def _table(self, subject: Subject, direction: Direction, peers: int) -> _Table:
@@ -93,7 +98,9 @@ class Extents:
             outline = self._compiled.tables.outline(subject, direction, peers)
             rows = frozenset(map(self._place, outline.rows))
             self._rows_kept += len(rows)
-            found = self._tables[key] = _Table(outline.known, outline.known.bit_count(), rows)
+            end = DIRECTIONS.index(direction)
+            named = frozenset().union(*(self._sizes[place].named[end] for place in rows))
+            found = self._tables[key] = _Table(outline.known, outline.known.bit_count(), rows, named)
         return found
 
     def _addresses_of(self, subjects: int) -> int:

@@ -27,6 +27,7 @@ CODES = {
     "idle-exception": "what stands after `except` takes nobody out",
     "not-exported": "a rule names a group of another tenant that it does not export",
     "one-sided": "a tenant allows what no rule of the other tenant, or of the platform, consents to",
+    "not-apart": "one rule asks who opens and another who accepts, where both match: they pass less than they say",
     "expired": "a rule's `until` has passed",
     "unused-group": "no rule, assertion, export or other group names a group",
     "unused-service": "no rule or assertion names a service",

@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.nodes import MappingNode, ScalarNode
 
 from hostward.errors import PolicyError, Problem
+from hostward.model.guard import GuardKind
 from hostward.policy.canonical import (
     canonical_assertion,
     canonical_expression,
@@ -24,7 +25,8 @@ from hostward.policy.canonical import (
 )
 from hostward.policy.comments import Comments
 from hostward.policy.document import PLATFORM, PlatformPolicy, Policy, PolicySet, parse_sources
-from hostward.policy.keys import PLATFORM_KEYS, TENANT_KEYS, Holds, Key
+from hostward.policy.guards import parse_watch, watch_text
+from hostward.policy.keys import NETWORK_KEYS, PLATFORM_KEYS, TENANT_KEYS, Holds, Key
 from hostward.policy.layout import Lines
 from hostward.policy.syntax import Assertion, Place, Rule
 from hostward.policy.yaml_tree import MAX_LINE
@@ -212,19 +214,30 @@ def _service(lines: Lines, item: _Item, indent: int) -> None:
         _list(lines, item, canonical_ports, indent, brackets=True)
 
 
+def _share(lines: Lines, item: _Item, indent: int) -> None:
+    _begin(lines, item, indent, f"{quoted(str(item.key))}: {int(str(item.value))}")
+
+
+def _watch(lines: Lines, item: _Item, indent: int) -> None:
+    kind = GuardKind(str(item.key))
+    _begin(lines, item, indent, f"{quoted(str(item.key))}: {watch_text(kind, parse_watch(kind, str(item.value)))}")
+
+
 def _network(lines: Lines, item: _Item, indent: int) -> None:
     assert isinstance(item.value, _Collection)
-    (pools,) = item.value.items
+    parts = sorted(item.value.items, key=lambda part: list(NETWORK_KEYS).index(str(part.key)))
     name = quoted(str(item.key))
     inner = Lines()
     if not item.value.has_comments():
-        _list(inner, pools, canonical_prefix, 0, brackets=True)
-        (*_, last) = inner.written()
-        if len(inner.written()) == 1 and indent + len(name) + len(last) + 4 <= _BRACKETS_WIDTH:
-            _begin(lines, item, indent, f"{name}: {{{last}}}")
+        for part in parts:
+            _list(inner, part, canonical_prefix, 0, brackets=True)
+        text = ", ".join(inner.written())
+        if len(inner.written()) == len(parts) and indent + len(name) + len(text) + 4 <= _BRACKETS_WIDTH:
+            _begin(lines, item, indent, f"{name}: {{{text}}}")
             return
     _begin(lines, item, indent, f"{name}:")
-    _list(lines, pools, canonical_prefix, indent + _INDENT, brackets=True)
+    for part in parts:
+        _list(lines, part, canonical_prefix, indent + _INDENT, brackets=True)
     lines.comments(item.value.foot, indent + _INDENT)
 
 
@@ -273,6 +286,8 @@ _ENTRIES: Mapping[Holds, Callable[[Lines, _Item, int], None]] = {
     Holds.GROUPS: _group,
     Holds.SERVICES: _service,
     Holds.NETWORKS: _network,
+    Holds.SHARES: _share,
+    Holds.GUARD: _watch,
 }
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from lark import Lark, Token, Transformer, Tree, UnexpectedCharacters, UnexpectedEOF, UnexpectedInput, UnexpectedToken
 from lark.exceptions import VisitError
 
+from hostward.policy.limits import parse_rate
 from hostward.policy.mistakes import hint_for, hint_for_port
 from hostward.policy.syntax import (
     ANY_PORT,
@@ -386,7 +387,13 @@ class _Builder(Transformer[Token, Any]):
         return children[0].column or 1, {"inspect": _name(children[0])}
 
     def limit(self, children: list[Token]) -> tuple[int, dict[str, Any]]:
-        return children[0].column or 1, {"limit": str(children[0])}
+        token = children[0]
+        try:
+            parse_rate(str(token))
+        except ValueError as error:
+            message, _, hint = str(error).partition(": ")
+            raise LineError(token.column or 1, message, hint) from None
+        return token.column or 1, {"limit": str(token)}
 
     def flag(self, children: list[Token]) -> tuple[int, dict[str, Any]]:
         return children[0].column or 1, {str(children[0]): True}

@@ -10,6 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+# Of a tenant's share: beyond a thousand to one the smaller one would wait for whole frames.
+MAX_SHARE = 1_000
+# Of one network: HW_DHCP_SERVERS of bpf/abi.h.
+MAX_DHCP_SERVERS = 8
+
 
 class Holds(Enum):
     """What the value of a key is."""
@@ -23,6 +28,8 @@ class Holds(Enum):
     ASSERTIONS = "a list of assertions"
     NETWORKS = "a mapping of names to networks"
     PREFIXES = "a list of prefixes"
+    SHARES = "a mapping of tenants to whole numbers"
+    GUARD = "a mapping of what is recognised to what is done"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +49,13 @@ _ASSERTIONS = Key(
     Holds.ASSERTIONS, "what must hold of the rules, `never …` or `always …`; proved before a change is made"
 )
 
+_GUARD = Key(
+    Holds.GUARD,
+    "what is done about an endpoint that attacks: `horizontal-scan`, `vertical-scan`, `syn-flood`, `spoof`: `ignore`, "
+    "`alert` (the default), `throttle` or `quarantine`, each with `above N` where the usual threshold does not fit; "
+    "of the platform's and the tenant's the stricter holds",
+)
+
 TENANT_KEYS: Mapping[str, Key] = {
     "tenant": Key(Holds.NAME, "the tenant that this document describes"),
     "mode": _MODE,
@@ -53,24 +67,38 @@ TENANT_KEYS: Mapping[str, Key] = {
     ),
     "rules": Key(Holds.RULES, "the tenant's rules; their order never matters"),
     "assertions": _ASSERTIONS,
+    "guard": _GUARD,
 }
 
 PLATFORM_KEYS: Mapping[str, Key] = {
     "mode": _MODE,
     "networks": Key(
         Holds.NETWORKS,
-        "address spaces, NAME: {pools: [PREFIX, …]}; the addresses of endpoints lie in pools; "
+        "address spaces, NAME: {pools: [PREFIX, …], dhcp: [ADDRESS, …]}; the addresses of endpoints lie in pools, "
+        "and under `dhcp`, if it is there, are those that DHCP answers come from; "
         "by default one, `default`, with the pools 10.0.0.0/8, 100.64.0.0/10 and fd00::/8",
     ),
     "internal": Key(
         Holds.PREFIXES,
         "addresses that are neither an endpoint's nor the internet's; by default 172.16.0.0/12 and 192.168.0.0/16",
     ),
+    "shares": Key(
+        Holds.SHARES,
+        "TENANT: its weight, 1 to 1,000, when a host's uplink or downlink is divided among tenants; by default 1",
+    ),
     "groups": _GROUPS,
     "services": _SERVICES,
     "rules": Key(Holds.RULES, "before every tenant's rules; tenants cannot override them"),
     "baseline": Key(Holds.RULES, "rules behind the tenants', where no rule of a tenant speaks"),
     "assertions": _ASSERTIONS,
+    "guard": _GUARD,
 }
 
-NETWORK_KEYS: Mapping[str, Key] = {"pools": Key(Holds.PREFIXES, "where the addresses of this network's endpoints lie")}
+NETWORK_KEYS: Mapping[str, Key] = {
+    "pools": Key(Holds.PREFIXES, "where the addresses of this network's endpoints lie"),
+    "dhcp": Key(
+        Holds.PREFIXES,
+        "the addresses that DHCP answers come from (of DHCPv6 the link-local one of a server or relay, as a rule): "
+        "endpoints ask these or everybody, and these alone answer; at most 8; by default any may answer",
+    ),
+}

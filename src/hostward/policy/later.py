@@ -1,17 +1,15 @@
-"""What the language has and this version of Hostward does not enforce yet: refused by name, never ignored."""
+"""What the language has and this version of Hostward cannot enforce: refused by name, never ignored."""
 
 from __future__ import annotations
 
 from hostward.errors import Problem
 from hostward.policy.document import PolicySet
+from hostward.policy.processes import TELLABLE, is_tellable
 from hostward.policy.subjects import every_rule
 from hostward.policy.syntax import Rule
 
 _OPTIONS = {
     "inspect": "'inspect=' is not enforced yet: there is no inspector",
-    "limit": "'limit=' is not enforced yet",
-    "by_process": "'by process' is not enforced yet",
-    "at_process": "'at process' is not enforced yet",
 }
 
 
@@ -28,7 +26,12 @@ def _of_rule(rule: Rule) -> list[Problem]:
     place = rule.place
     messages = [message for name, message in _OPTIONS.items() if getattr(rule.options, name)]
     hint = f"leave it out of {rule.id}, or check the policy offline with `hostward policy check`"
-    return [Problem(place.file, place.line, place.column, message, hint) for message in messages]
+    found = [Problem(place.file, place.line, place.column, message, hint) for message in messages]
+    for executable in (*rule.options.by_process, *rule.options.at_process):
+        if not is_tellable(executable):
+            message = f"no process can be told by the executable {executable!r}"
+            found.append(Problem(place.file, place.line, place.column, message, TELLABLE))
+    return found
 
 
 def is_enforced(option: str) -> bool:

@@ -5,7 +5,7 @@ They are decided over everybody that there could be (``reach``), so that they do
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 
 from hostward.errors import CapacityError
@@ -13,6 +13,7 @@ from hostward.policy.areas import Area, cover
 from hostward.policy.document import PLATFORM, Policy, PolicySet
 from hostward.policy.findings import Finding, Severity
 from hostward.policy.ports import Classes, cut
+from hostward.policy.processes import are_judged_apart
 from hostward.policy.reach import Imagined, Reach, Tier, peers_of
 from hostward.policy.syntax import Action, Options, Peer, PeerKind, Place, PortRange, Rule, Side
 from hostward.policy.witness import satisfiable
@@ -174,6 +175,7 @@ class _Judge:
             for reach in known
         }
         areas = {reach.rule.id: reach.areas(masks[reach.rule.id]) for reach in known}
+        yield from self._of_processes(known, mine, areas)
         gone: set[str] = set()
         # From the end, so that of two rules that say the same the later one is named.
         for reach in reversed(mine):
@@ -201,6 +203,48 @@ class _Judge:
                 gone.add(rule.id)
                 what = f"without it every verdict stays the same: {_listed(found)} {_decide(found)} wherever it matches"
                 yield self._warning("redundant", rule, what, "remove it, or narrow the others", found)
+
+    def _of_processes(
+        self, known: list[Reach], mine: list[Reach], areas: Mapping[str, list[Area]]
+    ) -> Iterator[Finding]:
+        """Rules whose conditions the two ends' hosts, each of which sees its own process, cannot judge apart."""
+        told: set[frozenset[str]] = set()
+        for reach in mine:
+            for other in known:
+                pair = frozenset((reach.rule.id, other.rule.id))
+                if other is reach or pair in told or not _asks_at_both_ends(reach, other):
+                    continue
+                common = [one & two for one in areas[reach.rule.id] for two in areas[other.rule.id] if one & two]
+                if not common or are_judged_apart(_in_tiers([reach, other])):
+                    continue
+                # What matches wherever they do may decide instead of them.
+                beside = [third for third in known if third.judged and not third.audits and third not in (reach, other)]
+                everywhere = [third for third in beside if cover(common, [("", areas[third.rule.id])])]
+                if everywhere and are_judged_apart(_in_tiers([reach, other, *everywhere])):
+                    continue
+                told.add(pair)
+                what = f"where {other.rule.id} matches too, they pass less than they say: no host sees both ends"
+                hint = "ask at one end alone, name the same executables at one of them, or open different ports"
+                yield self._warning("not-apart", reach.rule, what, hint, (other.rule.id,))
+
+
+def _asks_at_both_ends(reach: Reach, other: Reach) -> bool:
+    """Whether one of two rules asks who opens, and one who accepts."""
+    options = (reach.rule.options, other.rule.options)
+    return (
+        reach.judged
+        and other.judged
+        and not (reach.audits or other.audits)
+        and any(option.by_process for option in options)
+        and any(option.at_process for option in options)
+    )
+
+
+def _in_tiers(reaches: Iterable[Reach]) -> list[list[Rule]]:
+    found: dict[Tier, list[Rule]] = {tier: [] for tier in Tier}
+    for reach in reaches:
+        found[reach.tier].append(reach.rule)
+    return list(found.values())
 
 
 def _comes_before(other: Reach, reach: Reach) -> bool:

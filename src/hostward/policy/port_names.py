@@ -11,10 +11,10 @@ _NAMES = {number: name for name, number in PROTOCOLS.items()}
 _NUMBERED = (PROTO_TCP, PROTO_UDP, PROTO_SCTP, PROTO_ICMP, PROTO_ICMPV6)
 
 
-def port_text(protocol: int, first: int = 0, last: int | None = None) -> str:
-    """One port (for ICMP a type), or the ports from ``first`` to ``last``."""
+def port_text(protocol: int, first: int | None = None, last: int | None = None) -> str:
+    """One port (for ICMP a type), the ports from ``first`` to ``last``, or without either the whole protocol."""
     name = _NAMES.get(protocol, f"proto/{protocol}")
-    if protocol not in _NUMBERED:
+    if first is None or protocol not in _NUMBERED:
         return name
     words = {number: word for word, number in ICMP_TYPES.get(name, {}).items()}
     if last is None or last == first:

@@ -6,19 +6,24 @@ and the numbers of decisions. It must not know who the endpoints are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
-from hostward.model.slice import ClassSet, Decision, Row
+from hostward.model.limit import Limit
+from hostward.model.slice import ByProcess, ClassSet, Decision, Row
 from hostward.policy.document import PLATFORM, Mode, PolicySet
 from hostward.policy.numbers import Allocator
 from hostward.policy.ports import Classes, cut, number_of
+from hostward.policy.processes import Judged, paths_of
 from hostward.policy.subjects import Subject
 from hostward.policy.syntax import PeerKind, PortRange
 from hostward.policy.verdicts import DENY, Instance, Outcome, decide
 
 # A large policy has more rows than are worth keeping once their slices are made.
 _ROWS_KEPT = 100_000
+# TCP, UDP, SCTP, ICMP, ICMPv6, and what other protocols there are: more than enough for each to be a piece.
+_SPACES = 8
 
 # What makes a row: the tenants of source and destination, and the numbers of the rules that name the pair.
 RowKey = tuple[str, str, tuple[int, ...]]
@@ -26,11 +31,15 @@ RowKey = tuple[str, str, tuple[int, ...]]
 
 @dataclass(frozen=True, slots=True)
 class RowSize:
-    """How many cells a row has, by which class set, and how many decisions its cells name at most."""
+    """How many cells a row has, by which class set, and how many decisions its cells name at most.
+
+    ``named`` are the paths of executables that they may name: of openers, and of acceptors.
+    """
 
     class_set: int
     cells: int
     decisions: int
+    named: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
 
 
 class Rows:
@@ -115,7 +124,29 @@ class Rows:
         classes = self._classes_between(source, destination)
         speaking = sum(len(classes.holding(self._rules[number].rule.ports)) for number in signature)
         cells = len(classes.members)
-        return RowSize(classes.class_set.id, cells, min(cells, 1 + speaking))
+        decisions = min(cells, 1 + speaking)
+        named = self._named(signature)
+        return RowSize(classes.class_set.id, cells, decisions * (1 + _alternatives(named)), named)
+
+    @cached_property
+    def largest(self) -> RowSize:
+        """No row of this policy has more cells or decisions, whoever it is between.
+
+        A range of ports cuts a protocol's space at two places, and each protocol's space is one piece before that.
+        """
+        ranges = {port for instance in self._rules for port in instance.rule.ports}
+        cells = 2 * len(ranges) + _SPACES
+        named = self._named(range(len(self._rules)))
+        return RowSize(0, cells, cells * (1 + _alternatives(named)), named)
+
+    def _named(self, numbers: Iterable[int]) -> tuple[frozenset[str], frozenset[str]]:
+        """The paths that the rules of these numbers name, of openers and of acceptors."""
+        options = [self._rules[number].rule.options for number in numbers]
+        openers, acceptors = (
+            frozenset(path for condition in conditions for executable in condition for path in paths_of(executable))
+            for conditions in ([o.by_process for o in options], [o.at_process for o in options])
+        )
+        return openers, acceptors
 
     def _classes_between(self, source: str, destination: str) -> Classes:
         return self.classes_for(frozenset(tenant for tenant in (source, destination) if tenant))
@@ -145,9 +176,41 @@ class Rows:
         keeps = tuple(sorted({instance.rule.id for instance in outcome.keeping}))
         key = f"{outcome.verdict}|{','.join(outcome.rules)}|{int(outcome.log)}"
         key += "|reject" * outcome.reject + "|keep" * outcome.keep + (f"|keeps {','.join(keeps)}" if keeps else "")
+        for limit in outcome.limits:
+            key += f"|{limit.end.value} {limit.rate.per_s}{limit.rate.unit.value} {limit.rule}"
+        opener, acceptor = self._by_process(outcome.opener), self._by_process(outcome.acceptor)
+        if outcome.depends_on_process:
+            key += f"|opener {opener}|acceptor {acceptor}"
         number = self._allocator.decision(key)
         if number not in self._decisions:
             self._decisions[number] = Decision(
-                number, outcome.verdict, outcome.rules, outcome.log, outcome.reject, outcome.keep, keeps
+                number,
+                outcome.verdict,
+                outcome.rules,
+                outcome.log,
+                outcome.reject,
+                outcome.keep,
+                keeps,
+                tuple(
+                    Limit(self._allocator.decision(f"limit|{limit.rule}"), limit.rule, limit.end, limit.rate)
+                    for limit in outcome.limits
+                ),
+                opener,
+                acceptor,
             )
         return number
+
+    def _by_process(self, judged: Judged[Outcome] | None) -> ByProcess | None:
+        if judged is None:
+            return None
+        return ByProcess(
+            self._decision_number(judged.unknown),
+            self._decision_number(judged.other),
+            tuple((paths, self._decision_number(decided)) for paths, decided in judged.named),
+        )
+
+
+def _alternatives(named: tuple[frozenset[str], frozenset[str]]) -> int:
+    """To how many others one decision can lead at most: at each end by a path, or by being another or unknown."""
+    paths = frozenset().union(*named)
+    return 2 * (len(paths) + 2) if paths else 0

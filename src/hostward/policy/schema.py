@@ -12,7 +12,8 @@ from typing import Any
 
 from hostward.policy.document import PLATFORM
 from hostward.policy.grammar import KEYWORDS, OPTIONS
-from hostward.policy.keys import NETWORK_KEYS, PLATFORM_KEYS, TENANT_KEYS, Holds, Key
+from hostward.policy.guards import KIND_WORDS, RESPONSE_WORDS
+from hostward.policy.keys import MAX_SHARE, NETWORK_KEYS, PLATFORM_KEYS, TENANT_KEYS, Holds, Key
 from hostward.policy.notation import expression_grammar, lines_grammar, pattern
 
 _Schema = dict[str, Any]
@@ -65,6 +66,8 @@ _REFERENCES = {
     Holds.ASSERTIONS: "assertions",
     Holds.NETWORKS: "networks",
     Holds.PREFIXES: "prefixes",
+    Holds.SHARES: "shares",
+    Holds.GUARD: "guard",
 }
 
 
@@ -117,7 +120,18 @@ def _values() -> _Schema:
             "description": "never|always PEERS [except PEERS] to PEERS [except PEERS] [on PORTS]",
             "pattern": pattern("assertion", lines),
         },
-        "networks": _mapping(_object(NETWORK_KEYS, required=tuple(NETWORK_KEYS))),
+        "shares": _mapping({"type": "integer", "minimum": 1, "maximum": MAX_SHARE}),
+        "guard": {
+            "type": "object",
+            "properties": {kind: _ref("response") for kind in KIND_WORDS},
+            "additionalProperties": False,
+        },
+        "response": {
+            "type": "string",
+            "description": "`alert`, or with a threshold: `throttle above 200`",
+            "pattern": f"^({'|'.join(RESPONSE_WORDS)})( above [1-9][0-9]{{0,5}})?$",
+        },
+        "networks": _mapping(_object(NETWORK_KEYS, required=("pools",))),
     }
 
 

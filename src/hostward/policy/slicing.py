@@ -187,7 +187,9 @@ class Building:
             self.rows[row.id] = row
             self.class_sets[row.class_set] = rows.class_set(row)
             for number in set(row.cells):
-                self.decisions[number] = rows.decision(number)
+                decision = self.decisions[number] = rows.decision(number)
+                for named in decision.names:
+                    self.decisions[named] = rows.decision(named)
         elif present is not row and present != row:
             raise CapacityError("two rows of the policy share a number", hint="name one more port in any rule")
         return row.id

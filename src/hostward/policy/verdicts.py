@@ -12,7 +12,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from hostward.model.limit import End
 from hostward.policy.document import PLATFORM, Mode, PlatformPolicy, Policy, PolicySet
+from hostward.policy.limits import RuleLimit, strictest
+from hostward.policy.processes import Ends, Judged, holds, is_conditional, judge
 from hostward.policy.subjects import NamedSide, Subject, Subjects
 from hostward.policy.syntax import Action, PeerKind, Rule
 
@@ -67,13 +70,34 @@ class Instance:
 class Outcome:
     """A verdict with the instances that made it; ``defaults`` are owners whose default decided.
 
-    ``keeping`` are revoked rules by which flows that are open go on, though no new one may open.
+    ``keeping`` are revoked rules by which flows that are open go on, though no new one may open. ``limits`` is of what
+    is allowed: see ``hostward.policy.limits``.
+
+    Where a rule has a process condition this is the outcome for processes that are not known, and ``opener`` and
+    ``acceptor`` are what each end's host decides, by the process that it sees; see ``hostward.policy.processes``.
     """
 
     verdict: str
     deciding: tuple[Instance, ...]
     defaults: tuple[str, ...] = ()
     keeping: tuple[Instance, ...] = ()
+    limits: tuple[RuleLimit, ...] = ()
+    opener: Judged[Outcome] | None = None
+    acceptor: Judged[Outcome] | None = None
+
+    @property
+    def depends_on_process(self) -> bool:
+        """Whether another process may get another outcome."""
+        return self.opener is not None or self.acceptor is not None
+
+    def between(self, ends: Ends) -> Outcome:
+        """What becomes of a connection of these two processes: what the stricter end decides, the opener's first."""
+        found = [
+            judged.of(process)
+            for judged, process in ((self.opener, ends.opener), (self.acceptor, ends.acceptor))
+            if judged is not None
+        ]
+        return min(found, key=_rank) if found else self
 
     @property
     def rules(self) -> tuple[str, ...]:
@@ -143,9 +167,34 @@ def decide(policies: PolicySet, source: Subject, destination: Subject, matching:
     """The verdict for a pair and the instances that match both its subjects and the class of ports.
 
     The same outcome whatever the order of ``matching``: of several rules that could have decided, the first that logs is
-    named, else the first by id.
+    named, else the first by id. Where it depends on a process, see ``Outcome``.
     """
     everything = list(matching)
+    if not any(is_conditional(instance.rule) for instance in everything):
+        return _decide_known(policies, source, destination, everything)
+
+    def decide_for(ends: Ends) -> Outcome:
+        return _decide_known(policies, source, destination, [i for i in everything if holds(i.rule, ends)])
+
+    is_endpoint = (bool(source.tenant), bool(destination.tenant))
+    opener, acceptor = judge([instance.rule for instance in everything], is_endpoint, decide_for, _rank)
+    return _settled(replace(decide_for(Ends()), opener=opener, acceptor=acceptor))
+
+
+def _settled(outcome: Outcome) -> Outcome:
+    """The outcome without its conditions where every process gets the same all the same."""
+    held = [judged for judged in (outcome.opener, outcome.acceptor) if judged is not None]
+    first, *others = [decided for judged in held for _, decided in judged.all()]
+    return outcome if any(other != first for other in others) else first
+
+
+def _rank(outcome: Outcome) -> int:
+    return (DENY, WOULD_DENY, ALLOW).index(outcome.verdict)
+
+
+def _decide_known(
+    policies: PolicySet, source: Subject, destination: Subject, everything: Sequence[Instance]
+) -> Outcome:
     outcome = _decide(policies, source, destination, [i for i in everything if not i.revoked])
     if outcome.verdict == DENY and not outcome.deciding and any(i.revoked for i in everything):
         # Denied for want of a rule: what a revoked one would allow goes on, if nothing else is in its way.
@@ -164,9 +213,12 @@ def _decide(policies: PolicySet, source: Subject, destination: Subject, matching
     if denials:
         return Outcome(DENY, (denials[0],))
     if allows:
-        return Outcome(WOULD_DENY, (audits[0],)) if audits else Outcome(ALLOW, (allows[0],))
+        if audits:
+            return Outcome(WOULD_DENY, (audits[0],))
+        ends = [end for end, subject in ((End.SOURCE, source), (End.DESTINATION, destination)) if subject.tenant]
+        return Outcome(ALLOW, (allows[0],), limits=_limits(allows, ends))
     tenants = dict.fromkeys(subject.tenant for subject in (source, destination) if subject.tenant)
-    sides = [_side(policies, tenant, found) for tenant in tenants]
+    sides = [_side(policies, tenant, source, destination, found) for tenant in tenants]
     if not sides:
         return Outcome(DENY, (), (PLATFORM,))
     for verdict in (DENY, WOULD_DENY):
@@ -175,10 +227,20 @@ def _decide(policies: PolicySet, source: Subject, destination: Subject, matching
                 return side
     if audits:
         return Outcome(WOULD_DENY, (audits[0],))
-    return Outcome(ALLOW, tuple(dict.fromkeys(instance for side in sides for instance in side.deciding)))
+    return Outcome(
+        ALLOW,
+        tuple(dict.fromkeys(instance for side in sides for instance in side.deciding)),
+        limits=tuple(limit for side in sides for limit in side.limits),
+    )
 
 
-def _side(policies: PolicySet, tenant: str, found: Sequence[Instance]) -> Outcome:
+def _limits(allows: Iterable[Instance], ends: Iterable[End]) -> tuple[RuleLimit, ...]:
+    return strictest((instance.rule for instance in allows), ends)
+
+
+def _side(
+    policies: PolicySet, tenant: str, source: Subject, destination: Subject, found: Sequence[Instance]
+) -> Outcome:
     policy = policies.tenants.get(tenant)
     audit_mode = policy is not None and policy.mode is Mode.AUDIT
     denied = WOULD_DENY if audit_mode else DENY
@@ -192,7 +254,11 @@ def _side(policies: PolicySet, tenant: str, found: Sequence[Instance]) -> Outcom
         if denials:
             return Outcome(denied, (denials[0],))
         if allows:
-            return Outcome(WOULD_DENY, (audited[0],)) if audited else Outcome(ALLOW, (allows[0],))
+            if audited:
+                return Outcome(WOULD_DENY, (audited[0],))
+            ends = ((End.SOURCE, source), (End.DESTINATION, destination))
+            here = [end for end, subject in ends if subject.tenant == tenant]
+            return Outcome(ALLOW, (allows[0],), limits=_limits(allows, here))
     return Outcome(denied, (), (tenant,))
 
 

@@ -123,6 +123,10 @@ class MemoryStore:
         with self._lock:
             return tuple(self._audit[after : after + max(limit, 0)])
 
+    def audit_length(self) -> int:
+        """See ``Store.audit_length``."""
+        return len(self._audit)
+
     def close(self) -> None:
         """Nothing to let go of."""
 

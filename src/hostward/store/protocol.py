@@ -86,6 +86,10 @@ class Store(Protocol):
         """
         ...
 
+    def audit_length(self) -> int:
+        """The number of the audit log's newest record; 0 if there is none."""
+        ...
+
     def close(self) -> None:
         """Let go of files. Further calls are errors."""
         ...

@@ -231,6 +231,12 @@ class SqliteStore:
             ).fetchall()
         return tuple(msgspec.json.decode(row, type=AuditRecord) for (row,) in rows)
 
+    def audit_length(self) -> int:
+        """See ``Store.audit_length``."""
+        with self._transaction() as db:
+            (length,) = db.execute("SELECT ifnull(max(number), 0) FROM audit").fetchone()
+        return int(length)
+
     def close(self) -> None:
         """Close the file."""
         with self._lock:

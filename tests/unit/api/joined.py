@@ -21,6 +21,7 @@ from hostward.api.app import make_app
 from hostward.api.asking import SocketDoor
 from hostward.api.serving import Authenticate, BearerGate
 from hostward.controller.access import AccessTokens, Principal
+from hostward.controller.access.devices import DeviceGrants
 from hostward.controller.server import ControllerServer, ControllerSettings
 from hostward.controller.service import Controller
 
@@ -32,6 +33,7 @@ rules:
   - allow tenant acme/web to db on tcp/5432
 assertions: [never internet to db]
 """
+DEVICES = DeviceGrants({"acme": ["v1", "tap-acme-*", "blue/*"]})
 
 
 def known_to(tokens: AccessTokens) -> Authenticate:
@@ -72,7 +74,7 @@ def sources(*texts: str) -> dict[str, object]:
 
 @contextlib.asynccontextmanager
 async def site(folder: Path) -> AsyncIterator[Site]:
-    server = ControllerServer(ControllerSettings(folder / "controller", "127.0.0.1", 0, 0))
+    server = ControllerServer(ControllerSettings(folder / "controller", "127.0.0.1", 0, 0, devices=DEVICES))
     controller = await server.start()
     address = "{}:{}".format(*server.enrolment_address)
     identity = await join(

@@ -168,3 +168,74 @@ def test_a_header_names_nobody_beyond_the_socket(tmp_path: Path) -> None:
             assert (await here.ask("", "GET", "/v1/whoami"))[1]["name"] == "socket:root"
 
     asyncio.run(run())
+
+
+def test_only_an_operator_bounds_an_endpoint(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with site(tmp_path) as here:
+
+            async def row() -> tuple[int, list[str]]:
+                _, rows = await here.ask("", "GET", "/v1/objects/endpoints")
+                (found,) = [row for row in rows if row["id"] == "acme/web-1"]
+                return found["flow_quota"], found["rates"]
+
+            editor = await here.token("a", "tenant-editor", "acme")
+            before = await row()
+            wanted = {"rates": ["1Gbit/s", "500conn/s"]}
+            assert (await here.ask(editor, "PUT", "/v1/endpoints/web-1/bounds", wanted))[0] == 403
+            more = {"tenant": "acme", "name": "more", "device": "v9", "flows": 1_000_000}
+            assert (await here.ask(editor, "POST", "/v1/endpoints", more))[0] == 403
+            assert await row() == before
+            assert (await here.ask("", "PUT", "/v1/endpoints/web-1/bounds", wanted))[0] == 200
+            assert await row() == (before[0], ["1Gbit/s", "500conn/s"])
+            for wrong in (["1Gbit/s", "2Gbit/s"], ["7bit/s"], ["fast"]):
+                status, answer = await here.ask("", "PUT", "/v1/endpoints/web-1/bounds", {"rates": wrong})
+                assert status in (400, 422), answer
+            assert await row() == (before[0], ["1Gbit/s", "500conn/s"])
+            assert (await here.ask("", "PUT", "/v1/endpoints/web-1/bounds", {"rates": []}))[0] == 200
+            assert await row() == before
+
+    asyncio.run(run())
+
+
+def test_an_editor_attaches_only_the_devices_that_its_tenant_was_given(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with site(tmp_path) as here:
+            acme = await here.token("a", "tenant-editor", "acme", "beta")
+            wanted = {"tenant": "acme", "name": "w2", "mac": "02:00:00:00:02:01", "addresses": ["10.0.2.1"]}
+            before = here.server.controller.ledger.state.revision
+            for device, netns in (("tap-beta-1", ""), ("x-tap-acme-1", ""), ("tap-acme-1", "red"), ("any", "")):
+                body = wanted | {"device": device, "netns": netns}
+                status, answer = await here.ask(acme, "POST", "/v1/endpoints", body)
+                assert (status, "may not attach this device" in str(answer)) == (403, True), (device, netns)
+            # Of one tenant's devices none is another's, though both are this editor's.
+            other = wanted | {"tenant": "beta", "device": "tap-acme-1"}
+            assert (await here.ask(acme, "POST", "/v1/endpoints", other))[0] == 403
+            assert here.server.controller.ledger.state.revision == before
+            assert (await here.ask(acme, "POST", "/v1/endpoints", wanted | {"device": "tap-acme-1"}))[0] == 200
+            inside = {"tenant": "acme", "name": "w3", "mac": "02:00:00:00:02:02", "addresses": ["10.0.2.2"]}
+            assert (await here.ask(acme, "POST", "/v1/endpoints", inside | {"device": "e0", "netns": "blue"}))[0] == 200
+            # The control: the platform's operator may attach any.
+            free = {"tenant": "acme", "name": "w4", "mac": "02:00:00:00:02:03", "addresses": ["10.0.2.3"]}
+            assert (await here.ask("", "POST", "/v1/endpoints", free | {"device": "any"}))[0] == 200
+
+    asyncio.run(run())
+
+
+def test_an_editor_may_quarantine_and_not_release_nor_attach_anew(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with site(tmp_path) as here:
+            acme = await here.token("a", "tenant-editor", "acme")
+            # The control: what is not quarantined goes.
+            more = {"tenant": "acme", "name": "w2", "device": "tap-acme-1", "mac": "02:00:00:00:02:01"}
+            assert (await here.ask(acme, "POST", "/v1/endpoints", more | {"addresses": ["10.0.2.1"]}))[0] == 200
+            assert (await here.ask(acme, "DELETE", "/v1/endpoints/w2"))[0] == 200
+            quarantine = "/v1/endpoints/web-1/quarantine"
+            assert (await here.ask(acme, "PUT", quarantine, {"reason": "it scans"}))[0] == 200
+            assert (await here.ask(acme, "DELETE", quarantine))[0] == 403
+            status, answer = await here.ask(acme, "DELETE", "/v1/endpoints/web-1")
+            assert (status, "quarantined" in str(answer)) == (409, True)
+            assert (await here.ask("", "DELETE", quarantine))[0] == 200
+            assert (await here.ask(acme, "DELETE", "/v1/endpoints/web-1"))[0] == 200
+
+    asyncio.run(run())

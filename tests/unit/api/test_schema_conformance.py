@@ -41,6 +41,7 @@ from tests.unit.controller.lone import report
 from hostward.api.serving import BearerGate
 from hostward.controller.access import Authentication, Principal, Role
 from hostward.controller.ledger import utc_now
+from hostward.model.guard import GuardEvent, GuardKind, Response
 
 ANSWERS = [
     not_a_server_error,
@@ -53,6 +54,21 @@ CHECKS = [*ANSWERS, negative_data_rejection, ignored_auth]
 EXAMPLES = 25
 TOKEN = "t" * 40
 OPENED = BETA.replace("rules:", "rules:\n  - allow internet to db on tcp/5432")
+SCAN = GuardEvent(
+    1_795_000_000_000_000_000,
+    GuardKind.VERTICAL_SCAN,
+    Response.THROTTLE,
+    101,
+    "acme/web-1",
+    "acme",
+    "default",
+    3,
+    6,
+    "10.0.1.0",
+    40_000,
+    "10.0.1.1",
+    22,
+)
 
 # One good request for each operation, in an order in which all of them succeed: (operation, what it is asked).
 GOOD: list[tuple[str, dict[str, Any]]] = [
@@ -65,11 +81,15 @@ GOOD: list[tuple[str, dict[str, Any]]] = [
     ("GET /v1/learn", {"query": {"tenant": "acme", "include_denied": "true"}}),
     ("GET /v1/learn/unused", {}),
     ("GET /v1/flows", {}),
+    ("GET /v1/alerts", {}),
     ("GET /v1/whoami", {}),
     ("POST /v1/tokens", {"body": {"host": "h2"}}),
     ("POST /v1/access/tokens", {"body": {"name": "ann", "role": "tenant-viewer", "tenants": ["acme"]}}),
     ("GET /v1/access/tokens", {}),
     ("DELETE /v1/access/tokens/{name}", {"path_parameters": {"name": "ann"}}),
+    ("PUT /v1/endpoints/{name}/bounds", {"path_parameters": {"name": "web-1"}, "body": {"rates": ["1Gbit/s"]}}),
+    ("PUT /v1/endpoints/{name}/quarantine", {"path_parameters": {"name": "web-1"}, "body": {"reason": "incident 7"}}),
+    ("DELETE /v1/endpoints/{name}/quarantine", {"path_parameters": {"name": "web-1"}}),
     ("PATCH /v1/endpoints/{name}", {"path_parameters": {"name": "web-1"}, "body": {"labels": {"tier": "1"}}}),
     (
         "POST /v1/endpoints",
@@ -129,6 +149,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
                 ("203.0.113.7", "beta/db-1", 5_432, "deny"),
             ):
                 report(fleet, utc_now(), source, destination, port, verdict=verdict)
+            here.server.controller.alerts.add("h1", [SCAN])
             await answer(here)
 
     async def answer(here: Joined) -> None:
@@ -170,7 +191,7 @@ def test_every_operation_answers_as_its_document_says(site: Site, mode: schemath
         )
         @given(case=operation.as_strategy(generation_mode=mode))
         def ask(case: schemathesis.Case) -> None:
-            if case.path == "/v1/flows":
+            if case.path in ("/v1/flows", "/v1/alerts"):
                 case.query = {**(case.query or {}), "follow": "false"}  # what is followed has no end
             site.ask(case, CHECKS)
 
@@ -193,6 +214,11 @@ def test_every_operation_succeeds_and_answers_as_its_document_says(site: Site) -
             assert {(flow["verdict"], flow["kind"]) for flow in lines} == {("allow", "new"), ("deny", "denied")}
             for flow in lines:
                 jsonschema.validate(flow, line)
+        if label == "GET /v1/alerts":
+            line = {"$ref": "#/components/schemas/AlertLine", "components": site.document["components"]}
+            (alert,) = [json.loads(text) for text in answer.text.splitlines()]
+            jsonschema.validate(alert, line)
+            assert (alert["event_type"], alert["hostward"]["endpoint"]) == ("alert", "acme/web-1")
 
 
 def test_every_operation_says_what_it_is_and_which_errors_it_answers(site: Site) -> None:

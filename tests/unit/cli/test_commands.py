@@ -129,3 +129,16 @@ def test_the_labs_own_help_lists_its_commands(tmp_path: Path) -> None:
 def test_it_tells_its_version(tmp_path: Path) -> None:
     assert hostward(tmp_path, "--version").stdout.strip() == version("hostward")
     assert "up --policy" in hostward(tmp_path, "--help").stdout
+
+
+def test_several_files_may_follow_one_option(tmp_path: Path) -> None:
+    (tmp_path / "acme.yaml").write_text(POLICY)
+    (tmp_path / "beta.yaml").write_text("tenant: beta\ngroups: {x: role=x}\nrules: [allow internet to x on tcp/1]\n")
+    files = [str(tmp_path / name) for name in ("acme.yaml", "beta.yaml")]
+    question = ("--from", "internet", "--to", "beta/x", "--port", "tcp/1", "--expect", "allow")
+    assert hostward(tmp_path, "explain", "-f", *files, *question).returncode == 0
+    assert hostward(tmp_path, "explain", *question, "-f", *files).returncode == 0
+    unasked = hostward(tmp_path, "explain", *question, *files)
+    assert (unasked.returncode, "-f" in unasked.stderr) == (2, True)
+    for command in ("plan", "apply"):
+        assert "no controller answers" in hostward(tmp_path, command, "-f", *files).stderr

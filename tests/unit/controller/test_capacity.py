@@ -41,7 +41,7 @@ def _check(compiled: Compiled, limits: Callable[[str], Limits], made: list[str])
         made.append(host)
         return compiled.slice_for(host, 1)
 
-    return check(dict.fromkeys(HOSTS), 0, limits, Extents(compiled).of, slice_for)
+    return check(dict.fromkeys(HOSTS), 0, compiled.rows.largest, limits, Extents(compiled).of, slice_for)
 
 
 def test_no_slice_is_made_where_the_bound_fits() -> None:
@@ -87,3 +87,35 @@ def test_a_quota_of_the_policy_is_found_without_a_slice() -> None:
         Extents(crowded).of("h1")
     with pytest.raises(CapacityError, match="cut a protocol's ports"):
         crowded.slice_for("h1", 1)
+
+
+@pytest.mark.parametrize("option", ["by", "at"])
+def test_more_executables_than_flows_can_remember_are_refused_with_the_endpoint(option: str) -> None:
+    def policy(count: int) -> str:
+        listed = ", ".join(f"/opt/{number}" for number in range(count))
+        return (
+            "tenant: acme\ngroups: {web: role=web, front: tier=front}\nrules:\n"
+            f"  - allow front to front on tcp/80 {option} process {listed}\n"
+        )
+
+    made: list[str] = []
+    _check(_compiled(policy(254)), lambda _host: Limits(), made)
+    assert made == []
+    with pytest.raises(CapacityError, match=r"host h1: .*255 executables, the host can hold 254") as refusal:
+        _check(_compiled(policy(255)), lambda _host: Limits(), [])
+    assert "acme/web-1" in str(refusal.value)
+
+
+def test_executables_at_the_other_end_do_not_count() -> None:
+    listed = ", ".join(f"/opt/{number}" for number in range(255))
+    made: list[str] = []
+    compiled = _compiled(
+        f"tenant: acme\ngroups: {{web: role=web}}\nrules:\n  - allow internet to web at process {listed}\n"
+    )
+    with pytest.raises(CapacityError, match="255 executables"):
+        _check(compiled, lambda _host: Limits(), made)
+    _check(
+        _compiled(f"tenant: acme\ngroups: {{web: role=web}}\nrules:\n  - allow internet to web by process {listed}\n"),
+        lambda _host: Limits(),
+        made,
+    )

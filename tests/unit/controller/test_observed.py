@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from hostward.agent.messages import Events
+from hostward.controller.flows import describe
 from hostward.controller.observed import OUTSIDE_PEERS, Observed
 from hostward.model.endpoint import Endpoint, Port
 from hostward.model.flow import FlowEvent
@@ -139,3 +140,11 @@ def test_the_bound_over_all_lets_the_oldest_go() -> None:
     made = observed(*(event(destination_port=port) for port in range(1, 9)), event(destination_port=1), keep=5)
     assert {flow.port for flow in made.flows(NOON)} == {1, 5, 6, 7, 8}
     assert made.evicted_since(NOON) == 4
+
+
+def test_each_end_names_its_own_process() -> None:
+    endpoints = {(network, address): owner for (network, address), (owner, _) in OWNERS.items()}
+    out = describe("h1", event(process="/opt/api"), endpoints)
+    into = describe("h1", at_the_other_end(event(process="/opt/db")), endpoints)
+    sides = [(flow["src"]["process"], flow["dst"]["process"]) for flow in (out, into)]
+    assert sides == [("/opt/api", None), (None, "/opt/db")]

@@ -17,7 +17,16 @@ from hostward import _core
 from hostward.datapath.kernel import OBJECT
 from hostward.datapath.kernel_tables import KernelTables
 from hostward.datapath.memory import MemoryTables
-from hostward.datapath.tables import EMPTY_BLOCK, NO_REF, Capacity, EndpointConfig, KernelDecision, PolicyBlock, Tables
+from hostward.datapath.tables import (
+    EMPTY_BLOCK,
+    GENERATION_MAX,
+    NO_REF,
+    Capacity,
+    EndpointConfig,
+    KernelDecision,
+    PolicyBlock,
+    Tables,
+)
 from hostward.errors import DatapathError
 from hostward.model.slice import ClassSet
 from hostward.model.verdict import Verdict
@@ -136,8 +145,8 @@ def test_a_policy_block_keeps_every_field(tables: Tables) -> None:
 
 
 def test_a_slot_is_activated_and_closed(tables: Tables) -> None:
-    tables.activate(1, 48, 0xFFFFFFFF)
-    assert tables.read_active(1) == (48, 0xFFFFFFFF)
+    tables.activate(1, 48, GENERATION_MAX)
+    assert tables.read_active(1) == (48, GENERATION_MAX)
     assert tables.read_active(2) == (0, 0)
     tables.activate(1, 0, 0)
     assert tables.read_active(1) == (0, 0)
@@ -159,6 +168,11 @@ def test_a_slot_tells_whether_it_is_configured_so(tables: Tables) -> None:
     assert tables.holds_endpoint(1, config)
     assert not tables.holds_endpoint(1, replace(config, mac="02:00:00:00:00:02"))
     assert not tables.holds_endpoint(1, replace(config, flow_quota=65))
+    # The number 0 is one, and not the same as none.
+    for known, other in ((0, None), (0, 1), (None, 0)):
+        tables.write_endpoint(1, replace(config, workload_netns=known))
+        assert tables.holds_endpoint(1, replace(config, workload_netns=known))
+        assert not tables.holds_endpoint(1, replace(config, workload_netns=other))
 
 
 def test_a_class_set_may_be_written_again_once_nothing_names_it(tables: Tables) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hostward.datapath.bench_slice import ENDPOINT, QUOTA, Scenario, build_slice, peer_address
+from hostward.datapath.bench_slice import ENDPOINT, Scenario, build_slice, peer_address
 from hostward.model.slice import PROTO_TCP
 
 SCENARIOS = [Scenario(10, 2), Scenario(1_000, 3), Scenario(100_000, 2)]
@@ -46,4 +46,5 @@ def test_a_class_set_stays_below_the_bound_of_a_row() -> None:
 
 
 def test_new_flows_of_one_batch_fit_the_quota_without_pressure() -> None:
-    assert QUOTA.flows - QUOTA.flows // 4 > 100_000
+    scenario = Scenario(10, 2)
+    assert scenario.quota.flows - scenario.quota.flows // 4 > scenario.flows

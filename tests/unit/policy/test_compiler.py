@@ -119,10 +119,10 @@ def test_a_denial_that_rejects_has_a_number_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("rule", "word"),
     [
-        ("allow web to db limit=1kpkt/s", "limit"),
         ("allow web to db inspect=strict", "inspect"),
-        ("allow web to db by process nginx", "by process"),
-        ("allow web to db at process nginx", "at process"),
+        ('allow web to db by process "bin/nginx"', "bin/nginx"),
+        ('allow web to db by process "/srv/../nginx"', "/srv/../nginx"),
+        ('allow web to db at process "bin/nginx"', "bin/nginx"),
     ],
 )
 def test_what_is_not_enforced_is_refused_by_name(rule: str, word: str) -> None:

@@ -102,3 +102,49 @@ def test_the_host_is_a_word_and_neither_the_internet_nor_anybody_elses_group() -
     assert ask("host", "web", text=text).rule == "acme/default-deny"
     assert ask("web", "host", "tcp/10250", text=text).verdict == "deny"
     assert ask("host", "web", text=ACME + "  - all: allow any to web\n").rule == "acme/all"
+
+
+def test_limits_are_told_with_whose_end_counts() -> None:
+    text = ACME.replace(
+        "- up: allow web to app on tcp/8080-8089", "- up: allow web to app on tcp/8080 limit=1500Mbit/s"
+    )
+    held = ask("web", "app", "tcp/8080", text=text).limits
+    assert [(limit.rule, limit.limit, limit.end) for limit in held] == [
+        ("acme/up", "1500Mbit/s", "source"),
+        ("acme/up", "1500Mbit/s", "destination"),
+    ]
+    assert ask("internet", "web", text=text).limits == ()
+
+
+def test_ports_that_differ_are_told_as_a_rule_would_write_them() -> None:
+    answer = ask("web", "app", "tcp/8000-9000")
+    assert answer.verdict == "mixed"
+    assert answer.cases == (
+        {"ports": "tcp/8000-8079, tcp/8090-9000", "verdict": "deny", "rule": "acme/default-deny"},
+        {"ports": "tcp/8080-8089", "verdict": "allow", "rule": "acme/up"},
+    )
+    assert "acme/up" not in {lost.rule for lost in answer.lost}
+    assert ask("web", "app", "tcp/8080-8089").verdict == "allow"
+    everything = ask("web", "app", "any").cases[0]["ports"]
+    assert everything == "icmp, tcp/0-8079, tcp/8090-65535, udp, icmpv6, sctp, any other protocol"
+
+
+@pytest.mark.parametrize(("option", "end"), [("by", "by"), ("at", "at")])
+def test_only_the_end_whose_process_matters_is_told(option: str, end: str) -> None:
+    text = ACME.replace("tcp/8080-8089", f"tcp/8080 {option} process /opt/app")
+    answer = ask("web", "app", "tcp/8080", text=text)
+    assert answer.verdict == "mixed"
+    assert [{end, "verdict", "rule"} == set(case) for case in answer.cases] == [True] * 3
+    assert [(case[end], case["verdict"]) for case in answer.cases] == [
+        ("/opt/app", "allow"),
+        ("other process", "deny"),
+        ("unknown process", "deny"),
+    ]
+
+
+def test_of_two_that_say_the_same_neither_comes_before_the_other() -> None:
+    answer = ask("203.0.113.7", "web-1", text=ACME + "  - nothing: deny any to web\n")
+    whys = {lost.rule: lost.why for lost in answer.lost}
+    (other,) = {"acme/no", "acme/nothing"} - {answer.rule}
+    assert whys[other] == f"{answer.rule} (tenant deny) says the same"
+    assert whys["acme/front"].endswith("comes before it, as a tenant allow")

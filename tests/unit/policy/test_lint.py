@@ -166,3 +166,35 @@ def test_a_policy_whose_labels_combine_in_too_many_ways_is_said_to_be_unchecked(
     found = lint(policies(f"tenant: t\ngroups: {{{groups}}}\nrules:\n{rules}"), (), NOW)
     assert {finding.code for finding in found} == {"not-checked"}
     assert "531,441 ways" in found[0].what
+
+
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        (("allow web to db by process /x", "allow web to db at process /p"), ["r1 r2"]),
+        (("allow web to db by process /x", "allow gold to db on tcp/5 at process /p"), ["r1 r2"]),
+        (("allow web to db by process /x at process /p", "allow web to db by process /y at process /q"), ["r1 r2"]),
+        (("allow web to db", "deny web to db by process /x at process /q"), ["r1 r2"]),
+        # Where one end's executables are the same, or one rule asks for no more than the other, the ends are apart.
+        (("allow web to db by process /x at process /p", "allow web to db by process /x at process /q"), []),
+        (("allow web to db by process /x at process /p", "allow web to db at process /p"), []),
+        (("allow web to db by process /x", "deny web to db at process /p"), []),
+        # Not the same connections.
+        (("allow web to db on tcp/1 by process /x", "allow web to db on tcp/2 at process /p"), []),
+        (("allow web to db by process /x", "allow db to web at process /p"), []),
+        # What matches wherever both do decides all the same.
+        (("allow web to db by process /x", "allow web to db at process /p", "allow any to db"), []),
+        (("allow web to db by process /x", "allow web to db at process /p", "deny any to db"), []),
+        (("allow web to db by process /x", "allow web to db at process /p", "allow any to db on tcp/1"), ["r1 r2"]),
+    ],
+)
+def test_conditions_that_no_host_can_judge_together_are_named(rules: tuple[str, ...], expected: list[str]) -> None:
+    findings = [finding for finding in found(*rules) if finding.code == "not-apart"]
+    assert [" ".join(name.partition("/")[2] for name in (f.rule, *f.others)) for f in findings] == expected
+    assert all(other in finding.what for finding in findings for other in finding.others)
+
+
+def test_the_platforms_conditions_are_named_beside_a_tenants() -> None:
+    platform = "platform:\n  rules:\n    - p: allow any to any on tcp/1 by process /x\n"
+    (finding,) = (f for f in found("allow web to db at process /p", platform=platform) if f.code == "not-apart")
+    assert (finding.rule, finding.others) == ("acme/r1", ("platform/p",))

@@ -95,6 +95,8 @@ def test_every_written_policy_is_valid(where: str, text: str) -> None:
         "platform: {networks: {a: [10.0.0.0/8]}}\n",
         "platform: {networks: {a: {}}}\n",
         "platform: {networks: {a: {pools: [10.0.0.0/8], more: 1}}}\n",
+        "platform: {networks: {a: {dhcp: [10.0.0.7]}}}\n",
+        "platform: {networks: {a: {pools: [10.0.0.0/8], dhcp: {b: c}}}}\n",
         "platform: {}\nrules: []\n",
     ],
 )

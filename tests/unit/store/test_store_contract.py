@@ -36,6 +36,13 @@ def test_an_empty_store_is_revision_zero(store):
     assert store.revisions(10) == ()
 
 
+def test_the_audit_logs_length_is_its_newest_number(store):
+    assert store.audit_length() == 0
+    store.commit(0, change(sources={"acme": ACME}))
+    store.commit(1, change(hosts={"alpha": ALPHA}))
+    assert store.audit_length() == store.audit(0, 100)[-1].number > 0
+
+
 def test_what_was_committed_is_loaded(store):
     assert store.commit(0, change(sources={"acme": ACME}, endpoints={WEB.id: WEB}, numbers=b"n")) == 1
     assert store.commit(1, change(hosts={"alpha": ALPHA})) == 2

@@ -27,11 +27,21 @@ class MemberCase(Answer):
 
 
 class PortCase(Answer):
-    """What some of the asked ports get."""
+    """What some of the asked ports get, or some processes."""
 
-    port_class: str = Field(serialization_alias="class", description="The number of a piece of the ports' space.")
+    ports: str = Field("", description="Of the asked ports those that get it, as in a rule; empty: all of them.")
+    opener: str = Field("", serialization_alias="by", description="The process that opens, where that matters.")
+    acceptor: str = Field("", serialization_alias="at", description="The process that accepts, likewise.")
     verdict: str
     rule: str = Field(description="The ids of the rules that decided.")
+
+
+class HeldLimit(Answer):
+    """A `limit=` that holds for the flow."""
+
+    rule: str = Field(description="The id of the rule that says so.")
+    limit: str = Field(description="As in a rule: 2Gbit/s.")
+    end: Literal["source", "destination"] = Field(description="Whose endpoint counts, for itself.")
 
 
 class ExplanationAnswer(Answer):
@@ -46,4 +56,5 @@ class ExplanationAnswer(Answer):
     rules: list[str] = Field(description="The ids of the rules that decided.")
     revision: int = Field(description="The committed revision; with `sources`, the one they were put on.")
     lost: list[LostRule]
+    limits: list[HeldLimit] = Field(description="What is allowed is allowed at most so much.")
     cases: list[MemberCase | PortCase] = Field(description="Of a mixed verdict, who or what gets which.")

@@ -45,6 +45,18 @@ class IdentityRow(Answer):
     prefixes: list[str]
 
 
+class TalkerRow(Answer):
+    """One of the peers that an endpoint exchanges most with, among the connections tracked at this moment."""
+
+    peer: str = Field(description="Its endpoint's id if it is yours; else the address, or that it is another tenant's.")
+    address: str
+    protocol: str = Field(description="A protocol's name, or its number where it has none here.")
+    port: int = Field(description="The one that was asked for, at whichever end; 0 where the protocol has none.")
+    packets: int = Field(description="Both directions.")
+    bytes: int = Field(description="Both directions, whole frames.")
+    flows: int = Field(description="Connections.")
+
+
 class EndpointRow(Answer):
     """An endpoint, and where it stands on its host."""
 
@@ -53,11 +65,16 @@ class EndpointRow(Answer):
     tenant: str
     host: str
     state: str = Field(
-        description="`enforced`, `pending`, `refused` or `detached`, last known if ` (host disconnected)` follows."
+        description="`enforced`, `throttled`, `quarantined`, `pending`, `refused` or `detached`, "
+        "last known if ` (host disconnected)` follows."
     )
-    reason: str = Field(description="Why it is not enforced; else empty.")
+    reason: str = Field(description="Why it is not simply enforced; else empty.")
+    guard: dict[str, str] = Field(description="What is done about what a guard recognises, by kind.")
     revision: int = Field(description="The revision that is enforced on it; 0 before the first.")
     flows: int = Field(description="Tracked connections.")
+    rates: list[str] = Field(description="What it may send, be sent and open in a second, whatever its rules.")
+    flow_quota: int = Field(description="Connections that it may have.")
+    talkers: list[TalkerRow] = Field(description="The heaviest peers, the heaviest first; some ten seconds old.")
     labels: dict[str, str]
     addresses: list[str]
     mac: str
@@ -77,6 +94,9 @@ class HostRow(Answer):
     repairs: int = Field(description="How often what the kernel held was not what it should be, and was mended.")
     last_repair: str
     events_lost: int = Field(description="Flow events that a quota or a full ring kept from being reported.")
+    answers_suppressed: int = Field(
+        description="Packets that a rule rejects and nobody was told of: no quota was left, or no answer fits."
+    )
     last_seen: str = Field(description="A time; empty if it has not been heard since the controller started.")
 
 

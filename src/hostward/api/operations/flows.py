@@ -11,14 +11,11 @@ from fastapi.responses import StreamingResponse
 from hostward.api.answers.flows import FlowLine
 from hostward.api.answers.refusals import refusals
 from hostward.api.asking import Asks
+from hostward.api.json_lines import JsonLines, lines_of
 from hostward.api.requests import Since
 from hostward.controller.access import Action, Scope
 from hostward.controller.flows import FlowFilter
 from hostward.controller.service import Controller
-
-
-class _JsonLines(StreamingResponse):
-    media_type = "application/x-ndjson"
 
 
 def add_flows(app: FastAPI, controller: Controller) -> None:
@@ -28,12 +25,9 @@ def add_flows(app: FastAPI, controller: Controller) -> None:
         "/v1/flows",
         summary="Flows, one JSON object a line",
         tags=["flows"],
-        response_class=_JsonLines,
+        response_class=JsonLines,
         responses={
-            200: {
-                "model": FlowLine,
-                "description": "Lines, each one object of this schema; with `follow` without end.",
-            },
+            200: lines_of(FlowLine),
             **refusals(),
         },
     )
@@ -56,7 +50,7 @@ def add_flows(app: FastAPI, controller: Controller) -> None:
                 for flow in controller.flows.newest(wanted, limit):
                     yield _line(flow)
 
-        return _JsonLines(lines())
+        return JsonLines(lines())
 
 
 def _line(flow: dict[str, object]) -> bytes:

@@ -43,7 +43,7 @@ def add_objects(app: FastAPI, controller: Controller) -> None:
 
     @app.get("/v1/objects/endpoints", summary="Endpoints, and where they stand", tags=_TAGS, responses=refusals())
     async def endpoints(scope: Annotated[Scope, Depends(Asks(Action.READ_ENDPOINTS))]) -> list[EndpointRow]:
-        return visibility.rows(listings.endpoints(controller), scope.tenants)
+        return visibility.endpoints(listings.endpoints(controller), scope.tenants)
 
     @app.get("/v1/objects/hosts", summary="Hosts, and what is known of them", tags=_TAGS, responses=refusals())
     async def hosts(_: Annotated[Scope, Depends(Asks(Action.READ_HOSTS))]) -> list[HostRow]:

@@ -98,7 +98,7 @@ def add_policy(app: FastAPI, controller: Controller) -> None:
     async def explain(body: Question, scope: Annotated[Scope, Depends(Asks(Action.EXPLAIN))]) -> ExplanationAnswer:
         policies = await parse(body.sources, scope) if body.sources else controller.policies
         parties = visibility.question(controller, policies, body.source, body.destination, scope.tenants)
-        found = await controller.explain(*parties, body.port, policies)
+        found = await controller.explain(*parties, body.port, policies, process=body.process)
         return views.explanation(visibility.explanation(found, policies, scope.tenants))
 
 

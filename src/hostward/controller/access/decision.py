@@ -19,6 +19,7 @@ class Action(Enum):
     READ_POLICY = "read-policy"
     READ_ENDPOINTS = "read-endpoints"
     READ_FLOWS = "read-flows"
+    READ_ALERTS = "read-alerts"
     READ_REVISIONS = "read-revisions"
     PLAN = "plan"
     EXPLAIN = "explain"
@@ -28,6 +29,9 @@ class Action(Enum):
     ADD_ENDPOINT = "add-endpoint"
     REMOVE_ENDPOINT = "remove-endpoint"
     LABEL_ENDPOINT = "label-endpoint"
+    BOUND_ENDPOINT = "bound-endpoint"
+    QUARANTINE_ENDPOINT = "quarantine-endpoint"
+    RELEASE_ENDPOINT = "release-endpoint"
     READ_HOSTS = "read-hosts"
     READ_ACCESS = "read-access"
     READ_AUDIT = "read-audit"
@@ -43,6 +47,7 @@ CHANGES = frozenset(Action) - {
     Action.READ_POLICY,
     Action.READ_ENDPOINTS,
     Action.READ_FLOWS,
+    Action.READ_ALERTS,
     Action.READ_REVISIONS,
     Action.PLAN,
     Action.EXPLAIN,
@@ -135,6 +140,8 @@ _SITE_ONLY = frozenset(
         Action.ENROL_HOST,
         Action.MOVE_HOST,
         Action.CHANGE_ACCESS,
+        Action.BOUND_ENDPOINT,
+        Action.RELEASE_ENDPOINT,
     }
 )
 

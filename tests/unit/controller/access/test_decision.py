@@ -11,7 +11,15 @@ from hostward.errors import AccessError
 
 READS = frozenset(Action) - CHANGES
 SITE_READS = {Action.READ_HOSTS, Action.READ_ACCESS, Action.READ_AUDIT}
-SITE_CHANGES = {Action.CONFIRM, Action.ROLLBACK, Action.ENROL_HOST, Action.MOVE_HOST, Action.CHANGE_ACCESS}
+SITE_CHANGES = {
+    Action.CONFIRM,
+    Action.ROLLBACK,
+    Action.ENROL_HOST,
+    Action.MOVE_HOST,
+    Action.CHANGE_ACCESS,
+    Action.BOUND_ENDPOINT,
+    Action.RELEASE_ENDPOINT,
+}
 
 
 def someone(role, *tenants):
