@@ -326,9 +326,8 @@ static __always_inline void reopen(struct __sk_buff *skb, const struct hw_packet
 }
 
 /*
- * In window it passes; it ends the flow where its receiver takes it at once (RFC 5961, section 3.2). Where one side has
- * reset the connection already, the other's RSTs answer what was on its way: their numbers are earlier
- * acknowledgements.
+ * In window it passes; it ends the flow where its receiver takes it at once (RFC 5961, section 3.2). Of a connection that
+ * has ended, by a RST or by both FINs, RSTs answer what was on its way: their numbers are earlier acknowledgements.
  */
 static __always_inline enum hw_reason tcp_reset(const struct hw_packet *p, const struct hw_flow *flow, __u32 *next)
 {
@@ -337,11 +336,11 @@ static __always_inline enum hw_reason tcp_reset(const struct hw_packet *p, const
 	bool exact = p->seq == expected || p->seq == read_way(flow, direction).end ||
 		     answers_reopening(p, flow, *next, reopening_of(p, flow));
 
-	if (*next & HW_RESET_BIT)
+	if (HW_STATE(*next) == HW_FLOW_CLOSED)
 		expected -= largest_lag((__u32)flow->window[other & 1] << HW_SCALE(*next, other));
 	if (!exact && (seq_after(expected, p->seq) || seq_after(p->seq, read_way(flow, other).edge)))
 		return HW_REASON_TCP_WINDOW;
-	if (exact || HW_STATE(*next) >= HW_FLOW_CLOSING)
+	if (exact || HW_STATE(*next) == HW_FLOW_CLOSING)
 		*next = HW_WITH_STATE(*next, HW_FLOW_CLOSED) | HW_RESET_BIT;
 	return HW_REASON_NONE;
 }
