@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from cryptography.x509.oid import NameOID
 
-from hostward.agent.private_files import write_private_file
 from hostward.errors import EnrolmentError
+from hostward.private_files import write_private_file
 
 # Key, certificate and CA lie in one file, so that a crash cannot leave a key beside another key's certificate.
 IDENTITY_FILE = "identity.pem"

@@ -14,8 +14,8 @@ from websockets.exceptions import WebSocketException
 from hostward.agent.enrolment_messages import AskAuthority, AuthorityIs, FromDesk, FromHost, Join, Joined, Refused
 from hostward.agent.identity import SERVER_NAME, HostIdentity, key_pem, make_key, make_request, save_identity
 from hostward.agent.join_token import JoinToken, check_host_name, pin_of
-from hostward.agent.private_files import make_private_directory
 from hostward.errors import ChannelError, EnrolmentError
+from hostward.private_files import make_private_directory
 
 ANSWER_LIMIT_S = 20.0
 

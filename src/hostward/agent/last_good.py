@@ -7,10 +7,10 @@ from pathlib import Path
 
 import msgspec
 
-from hostward.agent.private_files import place_private_file, stage_private_file
 from hostward.errors import StoreError
 from hostward.model.slice import HostSlice
 from hostward.policy import decode_slice, encode_slice
+from hostward.private_files import place_private_file, stage_private_file
 
 LAST_GOOD_FILE = "last-good.slice"
 _MAGIC = b"hostward slice 2\n"

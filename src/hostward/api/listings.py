@@ -25,6 +25,7 @@ from hostward.model.guard import GuardKind
 from hostward.policy.guards import watch_text
 from hostward.policy.limits import rate_text
 from hostward.policy.subjects import every_rule
+from hostward.store.records import HostState
 
 # Of history so many revisions are listed, the newest.
 _REVISIONS = 1_000
@@ -87,15 +88,17 @@ def endpoints(controller: Controller) -> list[EndpointRow]:
     for endpoint in controller.endpoints.values():
         view = controller.fleet.view(endpoint.host)
         status = view.statuses.get(endpoint.id)
-        state = status.state.value if status else "pending"
+        record = controller.ledger.state.hosts.get(endpoint.host)
+        untrusted = record is not None and record.state is HostState.UNTRUSTED
+        state = "untrusted" if untrusted else status.state.value if status else "pending"
         found.append(
             EndpointRow(
                 name=endpoint.name,
                 id=endpoint.id,
                 tenant=endpoint.tenant,
                 host=endpoint.host,
-                state=state if view.connected or not status else f"{state} (host disconnected)",
-                reason=_reason(endpoint, status),
+                state=state if view.connected or not status or untrusted else f"{state} (host disconnected)",
+                reason=_reason(endpoint, status) if not untrusted else "the evidence of its host is not good",
                 guard=_guard(controller, endpoint.tenant),
                 revision=status.revision if status else 0,
                 flows=status.flows if status else 0,

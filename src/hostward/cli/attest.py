@@ -34,7 +34,7 @@ def eventlog(file: Annotated[Path, typer.Argument(help="A TCG event log, binary.
     from hostward.attest.eventlog.describe import describe_event
     from hostward.attest.eventlog.log import MOST_BYTES
     from hostward.attest.eventlog.replay import replayable
-    from hostward.cli.evidence_files import read_bounded
+    from hostward.controller.attestation.trust_files import read_bounded
 
     try:
         log = parse_event_log(read_bounded(file, MOST_BYTES))
@@ -154,7 +154,7 @@ def _signed(result: Appraisal, nonce: str, at: str, key: Path) -> str:
     from importlib.metadata import version
 
     from hostward.attest.ear import ear_claims, sign_ear
-    from hostward.cli.evidence_files import read_bounded
+    from hostward.controller.attestation.trust_files import read_bounded
 
     claims = ear_claims(result, _nonce(nonce), _time(at), _EAR_LIFE, f"hostward {version('hostward')}", result.policy)
     return sign_ear(claims, read_bounded(key, 64 << 10))

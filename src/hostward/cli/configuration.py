@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import socket
 import tomllib
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -15,8 +16,10 @@ import msgspec
 
 from hostward.agent.join_token import check_host_name
 from hostward.agent.metrics import NAMED_ENDPOINTS
+from hostward.attest.findings import WAIVABLE
 from hostward.controller.access import Role
 from hostward.controller.access.oidc import Grant, Issuer
+from hostward.controller.attestation.settings import AttestationMode, AttestationSettings, GateAddress
 from hostward.controller.server import DEFAULT_CHANNEL_PORT, DEFAULT_ENROLMENT_PORT
 from hostward.datapath.kernel import DEFAULT_PINS
 from hostward.datapath.tables import Capacity, TcpPickup
@@ -80,6 +83,52 @@ class AgentMetricsConfig(MetricsConfig, frozen=True, forbid_unknown_fields=True)
     endpoints: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = NAMED_ENDPOINTS
 
 
+class GateAddressConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One of ``[[attestation.gates]]``; ``ports`` names the host behind each of its ports."""
+
+    name: str
+    address: str
+    fingerprint: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    ports: dict[str, str]
+
+
+class AttestationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The ``[attestation]`` table of a controller."""
+
+    trust: Path
+    mode: AttestationMode = AttestationMode.ENFORCE
+    without: list[str] = []
+    evidence_s: Annotated[float, msgspec.Meta(ge=1, le=3_600)] = 20.0
+    grace_s: Annotated[float, msgspec.Meta(ge=3, le=3_600)] = 60.0
+    pulse_s: Annotated[float, msgspec.Meta(ge=1.5, le=60)] = 2.5
+    certificate_life_s: Annotated[float, msgspec.Meta(ge=30, le=86_400)] = 300.0
+    brake_share: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.02
+    gates: list[GateAddressConfig] = []
+
+    def settings(self) -> AttestationSettings:
+        """The same for the controller. Raises UsageError for a rule that nobody may do without."""
+        unknown = sorted(set(self.without).difference(WAIVABLE))
+        if unknown:
+            raise UsageError(
+                f"cannot do without {', '.join(unknown)}", subject="attestation.without", hint=", ".join(WAIVABLE)
+            )
+        life = timedelta(seconds=self.certificate_life_s)
+        return AttestationSettings(
+            self.trust,
+            self.mode,
+            frozenset(self.without),
+            self.evidence_s,
+            self.grace_s,
+            self.pulse_s,
+            life,
+            self.brake_share,
+        )
+
+    def addresses(self) -> tuple[GateAddress, ...]:
+        """The gates."""
+        return tuple(GateAddress(gate.name, gate.address, gate.fingerprint, gate.ports) for gate in self.gates)
+
+
 class ControllerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A controller's file."""
 
@@ -92,6 +141,7 @@ class ControllerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     api: RemoteApiConfig | None = None
     metrics: MetricsConfig | None = None
     devices: dict[str, list[str]] = {}
+    attestation: AttestationConfig | None = None
 
 
 class UplinkConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -20,7 +20,6 @@ from hostward.agent.join import join
 from hostward.agent.join_token import parse_join_token
 from hostward.agent.limits import Limits
 from hostward.agent.metrics import NAMED_ENDPOINTS
-from hostward.agent.private_files import make_private_directory
 from hostward.agent.service_manager import notify
 from hostward.api.app import make_app
 from hostward.api.serving import RemoteApi, read_token, serving
@@ -43,6 +42,7 @@ from hostward.controller.server import ControllerServer, ControllerSettings
 from hostward.controller.service import Controller
 from hostward.datapath.kernel import open_enforcer
 from hostward.errors import ConflictError, EnrolmentError, HostwardError, UsageError
+from hostward.private_files import make_private_directory
 
 log = logging.getLogger("hostward")
 
@@ -65,6 +65,8 @@ def run_controller(path: Path) -> None:
         config.enrolment_port,
         timedelta(hours=config.certificate_life_h),
         DeviceGrants(config.devices),
+        config.attestation.settings() if config.attestation else None,
+        config.attestation.addresses() if config.attestation else (),
     )
 
     async def run() -> None:

@@ -6,15 +6,10 @@ never taken from a host.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
-
-from hostward.attest import certificate, ima, reference
+from hostward.attest import certificate, ima
 from hostward.attest.appraisal import Evidence, Trust
 from hostward.attest.binding import Binding
 from hostward.attest.epoch import Epoch
@@ -22,40 +17,35 @@ from hostward.attest.eventlog import log
 from hostward.attest.ima import Checkpoint
 from hostward.attest.pem import certificates_in
 from hostward.attest.quote import Clock
-from hostward.errors import EvidenceError, HostwardError
+from hostward.controller.attestation.trust_files import (
+    MOST_SMALL,
+    certificates_of,
+    files_in,
+    json_in,
+    named,
+    optional,
+    read_bounded,
+    read_trust_folder,
+)
+from hostward.errors import HostwardError
 
-_MOST_SMALL = 64 << 10
-_MOST_FILES = 256
 _KEYS = ("tls_key", "pulse_key", "encryption_key", "boot_id")
-Answer = TypeVar("Answer")
-
-
-def read_bounded(path: Path, most_bytes: int) -> bytes:
-    """A file's content. Raises EvidenceError if it is longer than a kind of evidence may be."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(most_bytes + 1)
-    except OSError as error:
-        raise HostwardError(f"cannot be read: {error.strerror}", subject=str(path)) from error
-    if len(content) > most_bytes:
-        raise EvidenceError(f"the file is longer than {most_bytes} bytes", offset=most_bytes, subject=str(path))
-    return content
 
 
 def read_evidence(folder: Path) -> Evidence:
     """What a host sent. Raises HostwardError, naming the file."""
     if not folder.is_dir():
         raise HostwardError("is no folder of evidence", subject=str(folder), hint="see docs/reference/evidence.md")
-    leaf = _optional(folder / "ek.crt", certificate.MOST_BYTES * 2)
-    chain = [data for path in _files(folder / "ek-chain") for data in _certificates(path)]
-    found = [] if leaf is None else _of(folder / "ek.crt", lambda: certificates_in(leaf))
+    leaf = optional(folder / "ek.crt", certificate.MOST_BYTES * 2)
+    chain = [data for path in files_in(folder / "ek-chain") for data in certificates_of(path)]
+    found = [] if leaf is None else named(folder / "ek.crt", lambda: certificates_in(leaf))
     return Evidence(
-        quote=read_bounded(folder / "quote.msg", _MOST_SMALL),
-        signature=read_bounded(folder / "quote.sig", _MOST_SMALL),
-        ak=read_bounded(folder / "ak.pub", _MOST_SMALL),
+        quote=read_bounded(folder / "quote.msg", MOST_SMALL),
+        signature=read_bounded(folder / "quote.sig", MOST_SMALL),
+        ak=read_bounded(folder / "ak.pub", MOST_SMALL),
         event_log=read_bounded(folder / "eventlog", log.MOST_BYTES),
-        ima=_optional(folder / "ima", 2 * ima.MOST_BYTES) or b"",
-        ek=_optional(folder / "ek.pub", _MOST_SMALL) or b"",
+        ima=optional(folder / "ima", 2 * ima.MOST_BYTES) or b"",
+        ek=optional(folder / "ek.pub", MOST_SMALL) or b"",
         ek_certificate=found[0] if found else None,
         intermediates=(*found[1:], *chain),
         binding=_binding(folder / "binding.json"),
@@ -64,51 +54,25 @@ def read_evidence(folder: Path) -> Evidence:
 
 def read_trust(folder: Path, without: frozenset[str]) -> Trust:
     """What the verifier knew. Raises HostwardError, naming the file."""
-    roots = [
-        _of(path, lambda data=data: certificate.parse_certificate(data))  # type: ignore[misc]
-        for path in _files(folder / "roots")
-        for data in _certificates(path)
-    ]
-    inventory = (_optional(folder / "inventory", 64 << 20) or b"").decode("ascii", "replace").split()
-    enrolled = _json(folder / "enrolled.json")
-    state = _json(folder / "last.json")
+    known = read_trust_folder(folder)
+    enrolled = json_in(folder / "enrolled.json")
+    state = json_in(folder / "last.json")
     return Trust(
-        roots=roots,
-        inventory=frozenset(inventory),
-        reference=_reference(folder),
-        enrolled_ak=_of(folder / "enrolled.json", lambda: bytes.fromhex(enrolled["ak_name"])) if enrolled else None,
+        roots=known.roots,
+        inventory=known.inventory,
+        reference=known.reference,
+        enrolled_ak=named(folder / "enrolled.json", lambda: bytes.fromhex(enrolled["ak_name"])) if enrolled else None,
         enrolled_ek=str(enrolled.get("ek", "")),
-        last=_of(folder / "last.json", lambda: _epoch(state)) if state else None,
-        checkpoint=_of(folder / "last.json", lambda: _checkpoint(state)) if state else Checkpoint(),
+        last=named(folder / "last.json", lambda: _epoch(state)) if state else None,
+        checkpoint=named(folder / "last.json", lambda: _checkpoint(state)) if state else Checkpoint(),
         without=without,
     )
-
-
-def _reference(folder: Path) -> reference.Reference | None:
-    files = [path for path in _files(folder / "reference") if path.suffix == ".json"]
-    if not files:
-        return None
-    keys = [_of(path, lambda path=path: _signing_key(path)) for path in _files(folder / "reference-keys")]  # type: ignore[misc]
-    contents = []
-    for path in files:
-        content = read_bounded(path, reference.MOST_BYTES)
-        signature = read_bounded(path.with_name(f"{path.name}.sig"), _MOST_SMALL)
-        _of(path, lambda: reference.verify_reference(content, signature, keys))  # noqa: B023 - called at once
-        contents.append(content)
-    return _of(folder / "reference", lambda: reference.read_reference(contents))
-
-
-def _signing_key(path: Path) -> Ed25519PublicKey:
-    key = load_pem_public_key(read_bounded(path, _MOST_SMALL))
-    if not isinstance(key, Ed25519PublicKey):
-        raise ValueError("reference values are signed with Ed25519")
-    return key
 
 
 def _binding(path: Path) -> Binding | None:
     if not path.exists():
         return None
-    value = _json(path)
+    value = json_in(path)
 
     def read() -> Binding:
         unknown = set(value) - {*_KEYS, "revision", "programs", "policies"}
@@ -121,7 +85,7 @@ def _binding(path: Path) -> Binding | None:
         )
         return Binding(tls, pulse, encryption, boot_id, int(value.get("revision", 0)), programs, policies)
 
-    return _of(path, read)
+    return named(path, read)
 
 
 def _epoch(state: dict[str, Any]) -> Epoch:
@@ -158,43 +122,3 @@ def shown_state(epoch: Epoch | None, checkpoint: Checkpoint | None) -> dict[str,
             "reference": checkpoint.reference,
         }
     return state
-
-
-def _certificates(path: Path) -> list[bytes]:
-    content = read_bounded(path, 1 << 20)
-    return _of(path, lambda: certificates_in(content))
-
-
-def _optional(path: Path, most_bytes: int) -> bytes | None:
-    return read_bounded(path, most_bytes) if path.exists() else None
-
-
-def _files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    files = sorted(path for path in folder.iterdir() if path.is_file())
-    if len(files) > _MOST_FILES:
-        raise EvidenceError(f"more than {_MOST_FILES} files", subject=str(folder))
-    return files
-
-
-def _json(path: Path) -> dict[str, Any]:
-    """A file's object; empty if there is no file."""
-    content = _optional(path, 1 << 20)
-    if content is None:
-        return {}
-    value = _of(path, lambda: json.loads(content))
-    if not isinstance(value, dict):
-        raise EvidenceError("is no JSON object", subject=str(path))
-    return value
-
-
-def _of(path: Path, step: Callable[[], Answer]) -> Answer:
-    """Errors get the file's name."""
-    try:
-        return step()
-    except EvidenceError as error:
-        error.subject = error.subject or str(path)
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise EvidenceError(f"cannot be read: {type(error).__name__}: {str(error)[:80]}", subject=str(path)) from error

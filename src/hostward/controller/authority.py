@@ -20,8 +20,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from hostward.agent.identity import CLOCK_SKEW, SERVER_NAME, host_name_in, key_pem, make_key
 from hostward.agent.join_token import pin_of
-from hostward.agent.private_files import make_private_directory, write_private_file
 from hostward.errors import EnrolmentError, StoreError
+from hostward.private_files import make_private_directory, write_private_file
 
 AUTHORITY_FILE = "authority.pem"
 SERVER_FILE = "server.pem"
@@ -58,8 +58,13 @@ class Authority:
         """What join tokens carry."""
         return pin_of(self._certificate)
 
-    def issue_host(self, request: bytes, host: str, now: datetime, life: timedelta = HOST_LIFE) -> Issued:
-        """Sign a host's request. Raises EnrolmentError unless it asks, provably, for exactly the name ``host``."""
+    def issue_host(
+        self, request: bytes, host: str, now: datetime, life: timedelta = HOST_LIFE, endorsement: str = ""
+    ) -> Issued:
+        """Sign a host's request. Raises EnrolmentError unless it asks, provably, for exactly the name ``host``.
+
+        ``endorsement`` is the SHA-256 of its TPM's endorsement key where good evidence earned the certificate.
+        """
         try:
             csr = x509.load_pem_x509_csr(request)
             asked = csr.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -73,9 +78,12 @@ class Authority:
         if names != [host] or len(list(asked)) != 1:
             raise EnrolmentError(f"the signing request is for {names}, not for this host", subject=host)
         until = now + life
+        called: list[x509.GeneralName] = [x509.DNSName(host)]
+        if endorsement:
+            called.append(x509.UniformResourceIdentifier(f"urn:hostward:ek:{endorsement}"))
         certificate = (
             _builder(host, self._certificate.subject, key, now - CLOCK_SKEW, until)
-            .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+            .add_extension(x509.SubjectAlternativeName(called), critical=False)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=True)
             .sign(self._key, hashes.SHA256())
         )

@@ -6,6 +6,8 @@ import logging
 
 from websockets.asyncio.server import ServerConnection
 
+from hostward.agent.attestation_messages import ATTESTATION_PATH
+from hostward.controller.attestation.desk import AttestationDesk
 from hostward.controller.authority import peer_of
 from hostward.controller.fleet import Fleet
 from hostward.controller.listener import peer_text
@@ -19,17 +21,26 @@ log = logging.getLogger(__name__)
 class ChannelDesk:
     """Handles the connections of the channel port."""
 
-    def __init__(self, membership: Membership, fleet: Fleet) -> None:
+    def __init__(self, membership: Membership, fleet: Fleet, attestation: AttestationDesk | None = None) -> None:
         self._membership = membership
         self._fleet = fleet
+        self._attestation = attestation
 
     async def serve(self, connection: ServerConnection) -> None:
-        """One agent's channel. The host's name is the certificate's, whatever the agent may say."""
+        """One agent's channel, or its attestation. The host's name is the certificate's, whatever the agent may say."""
+        if connection.request is not None and connection.request.path == ATTESTATION_PATH:
+            if self._attestation is None:
+                await connection.close(4001, "this controller attests no hosts")
+            else:
+                await self._attestation.serve(connection)
+            return
         peer = peer_text(connection.remote_address)
         certificate = connection.transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
         try:
             host, serial, until = peer_of(certificate)
-            await self._membership.adopt(host, serial, until)
+            self._membership.check_certificate(host, serial)
+            if self._membership.attested is None:
+                await self._membership.adopt(host, serial, until)
             session = Session(connection, peer, host, serial, self._fleet, self._membership)
             self._fleet.enter(session)
         except HostwardError as error:

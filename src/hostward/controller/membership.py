@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from dataclasses import replace
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from hostward.agent.join_token import JoinToken, check_host_name, hash_secret
@@ -19,8 +20,19 @@ from hostward.store.records import AuditEntry, AuditResult, HostRecord, HostStat
 TOKEN_LIFE = timedelta(hours=1)
 
 
+@dataclass(frozen=True, slots=True)
+class Attested:
+    """Which certificates good evidence earned, by host; ``required``: no other opens a channel."""
+
+    serials: Callable[[str], Collection[str]]
+    required: bool
+
+
 class Membership:
     """Enrols hosts and says which certificate may speak for which."""
+
+    # Set where the controller attests its hosts.
+    attested: Attested | None = None
 
     def __init__(self, ledger: Ledger, authority: Authority, clock: Clock, certificate_life: timedelta) -> None:
         self.authority = authority
@@ -58,8 +70,9 @@ class Membership:
                     subject=host,
                     hint=f"choose another name, or replace that host with a token bound to it: hostward host token {host}",
                 )
-            state = HostState.ADMITTED
-            if known is not None and known.state is not HostState.ADMITTED:
+            required = self.attested is not None and self.attested.required
+            state = HostState.UNTRUSTED if required else HostState.ADMITTED
+            if known is not None and known.state in (HostState.QUARANTINED, HostState.EVICTED):
                 state = HostState.QUARANTINED
             await self._ledger.put_host(HostRecord(host, state, now, (issued.serial,), issued.until))
             return issued.pem
@@ -70,25 +83,41 @@ class Membership:
         An admitted host without serials came out of a backup, which does not know how it was renewed since: whichever
         certificate it shows first becomes its own (``adopt``).
         """
+        record = self._enrolled(host)
+        if record.state is not HostState.ADMITTED:
+            raise EnrolmentError(f"the host is {record.state.value}", subject=host)
+        if self.attested is not None and serial in self.attested.serials(host):
+            return record
+        if self.attested is not None and self.attested.required:
+            raise EnrolmentError(f"no good evidence stands behind certificate {serial}", subject=host)
+        return _held_to(record, serial)
+
+    def check_joined(self, host: str, serial: str) -> HostRecord:
+        """The host that the certificate of its joining stands for, if it may attest. Raises EnrolmentError.
+
+        One that is untrusted or quarantined may: its evidence is what is looked at, and what could bring it back.
+        """
+        record = self._enrolled(host)
+        if record.state is HostState.EVICTED:
+            raise EnrolmentError("the host is evicted", subject=host)
+        return _held_to(record, serial)
+
+    def _enrolled(self, host: str) -> HostRecord:
         record = self._ledger.state.hosts.get(host)
         if record is None:
             raise EnrolmentError("the host is not enrolled here", subject=host)
-        if record.state is not HostState.ADMITTED:
-            raise EnrolmentError(f"the host is {record.state.value}", subject=host)
-        if record.serials and serial not in record.serials:
-            raise EnrolmentError(f"certificate {serial} was replaced by a later one", subject=host)
         return record
 
     async def adopt(self, host: str, serial: str, until: datetime) -> None:
         """Hold a host that came out of a backup to the certificate it shows. Raises EnrolmentError."""
         async with self._joining:
-            record = self.check_certificate(host, serial)
+            record = self.check_joined(host, serial)
             if not record.serials:
                 await self._ledger.put_host(replace(record, serials=(serial,), certificate_end=until))
 
     async def renew(self, host: str, serial: str, request: bytes) -> bytes:
         """A new certificate for a host whose channel stands on ``serial``, which stays valid until its own end."""
-        record = self.check_certificate(host, serial)
+        record = self.check_joined(host, serial)
         issued: Issued = self.authority.issue_host(request, host, self.clock(), self._certificate_life)
         await self._ledger.put_host(replace(record, serials=(issued.serial, serial), certificate_end=issued.until))
         return issued.pem
@@ -119,3 +148,9 @@ class Membership:
     def now(self) -> datetime:
         """The controller's time."""
         return self.clock()
+
+
+def _held_to(record: HostRecord, serial: str) -> HostRecord:
+    if record.serials and serial not in record.serials:
+        raise EnrolmentError(f"certificate {serial} was replaced by a later one", subject=record.name)
+    return record

@@ -17,10 +17,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import hostward
-from hostward.agent.private_files import make_private_directory
 from hostward.controller.authority import AUTHORITY_FILE, open_authority
 from hostward.errors import ConflictError, StoreError
 from hostward.policy import Numbers
+from hostward.private_files import make_private_directory
 from hostward.store.backup import Manifest, check_database, copy_database, read_backup, write_backup
 from hostward.store.records import Change, HostState
 from hostward.store.sqlite import SCHEMA_VERSION, SqliteStore

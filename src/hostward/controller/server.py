@@ -7,17 +7,22 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
-from hostward.agent.private_files import make_private_directory
 from hostward.controller.access.devices import DeviceGrants
+from hostward.controller.attestation.runner import AttestationRunner
+from hostward.controller.attestation.service import Attestation
+from hostward.controller.attestation.settings import AttestationSettings, GateAddress
+from hostward.controller.attestation.trust_files import read_trust_folder
 from hostward.controller.authority import HOST_LIFE, channel_context, enrolment_context, open_authority
 from hostward.controller.channel import ChannelDesk
 from hostward.controller.enrolment import ENROLMENT_MESSAGE_LIMIT_BYTES, EnrolmentDesk
 from hostward.controller.fleet import Fleet
+from hostward.controller.grant_key import open_grant_key
 from hostward.controller.ledger import Ledger, utc_now
 from hostward.controller.listener import Listener
 from hostward.controller.membership import Membership
 from hostward.controller.recovery import DATABASE_FILE, complete_restore
 from hostward.controller.service import Controller
+from hostward.private_files import make_private_directory
 from hostward.store.sqlite import SqliteStore
 
 DEFAULT_CHANNEL_PORT = 7443
@@ -34,6 +39,8 @@ class ControllerSettings:
     enrolment_port: int = DEFAULT_ENROLMENT_PORT
     certificate_life: timedelta = HOST_LIFE
     devices: DeviceGrants = field(default_factory=DeviceGrants)
+    attestation: AttestationSettings | None = None
+    gates: tuple[GateAddress, ...] = ()
 
 
 class ControllerServer:
@@ -59,9 +66,9 @@ class ControllerServer:
         fleet = Fleet(lambda _host, _events: None)
         self.controller = Controller(ledger, membership, fleet, settings.devices)
         await self.controller.start()
-        channel = Listener(
-            channel_context(server_file, authority), ChannelDesk(membership, fleet).serve, name="channel"
-        )
+        runner = await self._attestation(ledger, membership)
+        serve = ChannelDesk(membership, fleet, runner.desk if runner else None).serve
+        channel = Listener(channel_context(server_file, authority), serve, name="channel")
         enrolment = Listener(
             enrolment_context(server_file),
             EnrolmentDesk(membership).serve,
@@ -74,8 +81,22 @@ class ControllerServer:
         self.channel_address, self.enrolment_address = channel.address, enrolment.address
         return self.controller
 
+    async def _attestation(self, ledger: Ledger, membership: Membership) -> AttestationRunner | None:
+        """The part that attests hosts, if this controller does. Raises HostwardError if what it trusts cannot be read."""
+        settings = self._settings.attestation
+        if settings is None:
+            return None
+        trust = await asyncio.to_thread(read_trust_folder, settings.trust)
+        key = await asyncio.to_thread(open_grant_key, self._settings.state)
+        attestation = Attestation(settings, trust, ledger, membership.clock, self.controller.set_host_state)
+        runner = self.controller.attestation = AttestationRunner(attestation, membership, [], key)
+        runner.start()
+        return runner
+
     async def stop(self) -> None:
         """Stop listening and close the store. Hosts go on enforcing."""
+        if self.controller.attestation is not None:
+            await self.controller.attestation.stop()
         await self.controller.stop()
         for listener in self._listeners:
             await listener.close()

@@ -15,6 +15,7 @@ from hostward.controller.access.devices import DeviceGrants
 from hostward.controller.access.tokens import AccessTokens
 from hostward.controller.alerts import Alerts
 from hostward.controller.attachments import Attachments
+from hostward.controller.attestation.runner import AttestationRunner
 from hostward.controller.confirmation import Confirmation
 from hostward.controller.fleet import Fleet
 from hostward.controller.flow_impact import FlowImpact, Sightings, flow_impact, refuse_breaking
@@ -59,6 +60,8 @@ class Controller:
         self._publisher = Publisher(ledger, fleet, self.flows, self.alerts, self.observed, membership.clock)
         self.attachments = Attachments(ledger, membership, fleet, self._publisher)
         self._confirmation = Confirmation(ledger, membership.clock, self._return_to)
+        # Where hosts are attested (``attestation.runner``).
+        self.attestation: AttestationRunner | None = None
 
     async def start(self) -> None:
         """Publish what is committed, and take up what waits."""
@@ -233,13 +236,26 @@ class Controller:
     # -- hosts
 
     async def move_host(self, host: str, state: HostState, author: str) -> Rollout:
-        """Admit, quarantine or evict a host: its channel ends, and others stop knowing its endpoints."""
+        """Admit, quarantine or evict a host: its channel ends, and others stop knowing its endpoints.
+
+        Where hosts are attested, one whose evidence is not good is untrusted when it is admitted.
+        """
+        runner = self.attestation
+        if state is HostState.ADMITTED and runner is not None and not runner.trusts(host):
+            state = HostState.UNTRUSTED
+        return await self._publisher.rollout(await self.set_host_state(host, state, author))
+
+    async def set_host_state(self, host: str, state: HostState, author: str, why: str = "") -> int:
+        """The same without waiting for the other hosts; returns the revision."""
+        summary = f"{host}: {state.value}{f' ({why})' if why else ''}"
         async with self.ledger.changing:
             record = self.membership.moved(host, state)
-            revision = await self._publisher.commit(Plan(author, f"{host}: {state.value}", hosts={host: record}))
+            revision = await self._publisher.commit(Plan(author, summary, hosts={host: record}))
+        if self.attestation is not None:
+            self.attestation.host_moved(host)
         if state is not HostState.ADMITTED:
             await self.fleet.close_host(host, f"the host is {state.value}")
-        return await self._publisher.rollout(revision)
+        return revision
 
 
 def readable(policies: PolicySet, assertion: Assertion, own: frozenset[str] | None) -> bool:

@@ -33,8 +33,28 @@ class HostState(Enum):
     """What the controller lets a host be. Only an ``ADMITTED`` host gets revisions and has its endpoints published."""
 
     ADMITTED = "admitted"
+    # Its evidence speaks against it; the next good evidence admits it again.
+    UNTRUSTED = "untrusted"
     QUARANTINED = "quarantined"
     EVICTED = "evicted"
+
+
+@dataclass(frozen=True, slots=True)
+class AttestationRecord:
+    """What has to outlive the controller of a host's attestation: who it is, and the boot that was proven last.
+
+    ``boots`` counts its boots for the gates. The numbers are the TPM's at the last evidence that was written down: the
+    first of each boot.
+    """
+
+    ek: str  # SHA-256 of the endorsement key, hexadecimal: the host's name
+    ak_name: str  # of the key that was activated in its TPM
+    boots: int
+    clock_ms: int
+    reset_count: int
+    restart_count: int
+    boot_id: str
+    revision: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +70,7 @@ class HostRecord:
     joined: datetime
     serials: tuple[str, ...]
     certificate_end: datetime
+    attestation: AttestationRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)

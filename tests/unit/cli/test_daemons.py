@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from hostward.agent.identity import HostIdentity, key_pem, make_key, make_request, save_identity
-from hostward.agent.private_files import make_private_directory
 from hostward.cli.daemons import run_agent, run_controller
 from hostward.controller.authority import open_authority
 from hostward.controller.ledger import utc_now
 from hostward.errors import ConflictError, UsageError
+from hostward.private_files import make_private_directory
 
 
 def test_an_agent_does_not_start_under_another_hosts_certificate(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ class EndpointRow(Answer):
     tenant: str
     host: str
     state: str = Field(
-        description="`enforced`, `throttled`, `quarantined`, `pending`, `refused` or `detached`, "
+        description="`enforced`, `throttled`, `quarantined`, `untrusted`, `pending`, `refused` or `detached`, "
         "last known if ` (host disconnected)` follows."
     )
     reason: str = Field(description="Why it is not simply enforced; else empty.")
