@@ -11,7 +11,7 @@ from typing import Annotated
 
 import msgspec
 
-from hostward.agent.messages import Message
+from hostward.agent.messages import Message, Renew, Renewed
 
 # Grows when a message changes its meaning; both sides refuse another number.
 ATTESTATION_VERSION = 1
@@ -93,8 +93,9 @@ class Verdict(Message, frozen=True, tag="verdict"):
     again_s: float
 
 
-AttestFromHost = Present | Activated | Changed | Tell
-AttestFromController = Activate | Ask | Verdict
+# The certificate of the joining is renewed here too: it is what this connection stands on.
+AttestFromHost = Present | Activated | Changed | Tell | Renew
+AttestFromController = Activate | Ask | Verdict | Renewed
 
 _from_host = msgspec.msgpack.Decoder(AttestFromHost)
 _from_controller = msgspec.msgpack.Decoder(AttestFromController)
@@ -106,7 +107,7 @@ def decode_from_host(frame: bytes) -> AttestFromHost:
     return message
 
 
-def decode_verdict(frame: bytes) -> AttestFromController:
+def decode_from_verifier(frame: bytes) -> AttestFromController:
     """Decode and check every type. Raises msgspec.MsgspecError."""
     message: AttestFromController = _from_controller.decode(frame)
     return message

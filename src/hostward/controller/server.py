@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from hostward.controller.access.devices import DeviceGrants
-from hostward.controller.attestation.runner import AttestationRunner
+from hostward.controller.attestation.runner import AttestationRunner, RunningLink
 from hostward.controller.attestation.service import Attestation
 from hostward.controller.attestation.settings import AttestationSettings, GateAddress
 from hostward.controller.attestation.trust_files import read_trust_folder
@@ -43,11 +46,16 @@ class ControllerSettings:
     gates: tuple[GateAddress, ...] = ()
 
 
+MakeLink = Callable[[GateAddress, Ed25519PrivateKey], RunningLink]
+
+
 class ControllerServer:
     """Starts and stops everything that a controller is made of."""
 
-    def __init__(self, settings: ControllerSettings) -> None:
+    def __init__(self, settings: ControllerSettings, link: MakeLink | None = None) -> None:
+        """``link`` says how a gate is reached."""
         self._settings = settings
+        self._link = link
         self._listeners: list[Listener] = []
         self.controller: Controller
         self.channel_address = ("", 0)
@@ -89,7 +97,8 @@ class ControllerServer:
         trust = await asyncio.to_thread(read_trust_folder, settings.trust)
         key = await asyncio.to_thread(open_grant_key, self._settings.state)
         attestation = Attestation(settings, trust, ledger, membership.clock, self.controller.set_host_state)
-        runner = self.controller.attestation = AttestationRunner(attestation, membership, [], key)
+        links = [self._link(gate, key) for gate in self._settings.gates] if self._link else []
+        runner = self.controller.attestation = AttestationRunner(attestation, membership, links, key)
         runner.start()
         return runner
 

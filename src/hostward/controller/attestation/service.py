@@ -81,6 +81,12 @@ class Attestation:
             if name != host and known.attestation.ek == ek:
                 raise EnrolmentError(f"its TPM is host {name}'s", subject=host)
 
+    def refuse(self, host: str, why: str) -> None:
+        """A connection was refused. What the host earned stands until it ends: anybody may fail in its name."""
+        standing = self.standing(host)
+        standing.refused = why
+        self.refused += 1
+
     # -- judgement
 
     async def judge(self, host: str, evidence: Evidence, nonce: bytes, activated: bytes) -> Standing:

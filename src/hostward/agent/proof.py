@@ -1,0 +1,173 @@
+"""What a host proves itself by: its TPM, what is attached to its devices, and the sentinel's key, behind one face.
+
+Owns the thread in which the TPM is spoken to. The TPM, the kernel and the sentinel are other packages' affairs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from hostward.errors import HostwardError
+
+log = logging.getLogger(__name__)
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class Tpm(Protocol):
+    """The keys that a host shows (``attester.TpmIdentity``)."""
+
+    @property
+    def ek(self) -> bytes: ...  # noqa: D102
+    @property
+    def ek_certificate(self) -> bytes | None: ...  # noqa: D102
+    @property
+    def intermediates(self) -> tuple[bytes, ...]: ...  # noqa: D102
+    @property
+    def ak(self) -> bytes: ...  # noqa: D102
+
+
+class Found(Protocol):
+    """A quote and the logs that explain it (``attester.Collected``)."""
+
+    @property
+    def quote(self) -> bytes: ...  # noqa: D102
+    @property
+    def signature(self) -> bytes: ...  # noqa: D102
+    @property
+    def event_log(self) -> bytes: ...  # noqa: D102
+    @property
+    def ima(self) -> bytes: ...  # noqa: D102
+
+
+class Prover(Protocol):
+    """A TPM in use (``attester.Attester``). Its calls block, and come one at a time."""
+
+    def identity(self) -> Tpm:
+        """Its keys."""
+        ...
+
+    def activate(self, credential: bytes, secret: bytes) -> bytes:
+        """Open a credential. Raises TpmError."""
+        ...
+
+    def measure(self, name: str, digest: bytes) -> bool:
+        """Extend the monitor's PCR, and tell it in the log."""
+        ...
+
+    def collect(self, qualifying: bytes, ima_offset: int) -> Found:
+        """A quote, and the logs."""
+        ...
+
+
+class Attached(Protocol):
+    """What is in the kernel, by digest (``datapath.attached.Attached``)."""
+
+    @property
+    def programs(self) -> Mapping[str, bytes]: ...  # noqa: D102
+    @property
+    def policies(self) -> Mapping[str, bytes]: ...  # noqa: D102
+
+
+class Sentinel(Protocol):
+    """The process that pulses (``sentinel.client.SentinelClient``)."""
+
+    async def key(self) -> bytes:
+        """The public half of the key that it pulses by."""
+        ...
+
+    async def attested(
+        self, host: bytes, epoch: int, programs: Mapping[str, bytes], policies: Mapping[str, bytes]
+    ) -> None:
+        """Pulse while the kernel holds exactly this."""
+        ...
+
+    async def pending(self, programs: Mapping[str, bytes], policies: Mapping[str, bytes]) -> None:
+        """A change is on its way to being attested."""
+        ...
+
+    async def alive(self) -> None:
+        """The agent is there."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What one piece of evidence is bound to, beside its nonce."""
+
+    pulse_key: bytes
+    boot_id: bytes
+    revision: int
+    programs: Mapping[str, bytes] = field(default_factory=dict)
+    policies: Mapping[str, bytes] = field(default_factory=dict)
+
+
+class Proof:
+    """For one host. ``sentinel`` is None where no gate waits for its pulses."""
+
+    def __init__(
+        self,
+        prover: Prover,
+        read: Callable[[], Attached],
+        revision: Callable[[], int],
+        sentinel: Sentinel | None = None,
+        boot_id: Path = BOOT_ID,
+    ) -> None:
+        self._prover, self._read, self._revision, self._sentinel = prover, read, revision, sentinel
+        self._boot_id = boot_id
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="tpm")
+        self._shown: Shown | None = None
+
+    async def identity(self) -> Tpm:
+        """The TPM's keys. Raises TpmError."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._prover.identity)
+
+    async def activate(self, id_object: bytes, encrypted_secret: bytes) -> bytes:
+        """Open a credential. Raises TpmError."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self._prover.activate, id_object, encrypted_secret)
+
+    def measure_now(self, name: str, digest: bytes) -> bool:
+        """Measure something, from any thread but the TPM's own; it is done when this returns. Raises TpmError."""
+        return self._thread.submit(self._prover.measure, name, digest).result()
+
+    async def look(self) -> Shown:
+        """What evidence is bound to now. Raises DatapathError, ChannelError."""
+        loop = asyncio.get_running_loop()
+        attached = await loop.run_in_executor(None, self._read)
+        pulse_key = b""
+        if self._sentinel is not None:
+            pulse_key = await self._sentinel.key()
+            await self._sentinel.pending(attached.programs, attached.policies)
+        boot_id = self._boot_id.read_text().strip().encode()
+        self._shown = Shown(pulse_key, boot_id, self._revision(), attached.programs, attached.policies)
+        return self._shown
+
+    async def collect(self, qualifying: bytes, ima_offset: int) -> Found:
+        """A quote over this, and the logs. Raises TpmError."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self._prover.collect, qualifying, ima_offset)
+
+    async def attested(self, host: bytes, epoch: int) -> None:
+        """What was shown last was found good. Raises ChannelError if the sentinel is not there."""
+        if self._sentinel is not None and self._shown is not None:
+            await self._sentinel.attested(host, epoch, self._shown.programs, self._shown.policies)
+
+    async def keep_alive(self, period_s: float = 1.0) -> None:
+        """Tell the sentinel that the agent is there, until cancelled."""
+        while self._sentinel is not None:
+            try:
+                await self._sentinel.alive()
+            except HostwardError as error:
+                log.warning("the sentinel: %s", error.what)
+            await asyncio.sleep(period_s)
+
+    def close(self) -> None:
+        """Let go of the thread."""
+        self._thread.shutdown()
