@@ -20,6 +20,7 @@ from hostward.api.asking import ACTION, PRINCIPAL
 from hostward.api.document import DocumentedApi
 from hostward.api.operations.access import add_access
 from hostward.api.operations.alerts import add_alerts
+from hostward.api.operations.attestation import add_attestation
 from hostward.api.operations.audit import add_audit
 from hostward.api.operations.endpoints import add_endpoints
 from hostward.api.operations.flows import add_flows
@@ -48,6 +49,7 @@ def make_app(controller: Controller) -> FastAPI:
         add_objects,
         add_endpoints,
         add_hosts,
+        add_attestation,
         add_learning,
         add_flows,
         add_alerts,

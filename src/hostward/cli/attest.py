@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hostward.cli import attestation
 from hostward.cli.output import Format, message, show_one
 from hostward.errors import EvidenceError, UsageError
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from hostward.attest.appraisal import Appraisal
 
 app = typer.Typer(no_args_is_help=True, help="Evidence of hosts: what they booted and run.")
+app.command("status")(attestation.status)
+app.command("explain")(attestation.explain)
 
 Folder = Annotated[Path, typer.Argument(help="A folder of evidence; see docs/reference/evidence.md.")]
 Nonce = Annotated[str, typer.Option(help="What the verifier asked for, in hexadecimal.")]
@@ -93,17 +96,22 @@ def verify(
 
 @app.command()
 def learn(
-    folder: Folder,
-    nonce: Nonce,
-    label: Annotated[str, typer.Option(help="What these values are called in explanations.")],
+    target: Annotated[str, typer.Argument(help="A host of the controller, or a folder of evidence with --nonce.")],
+    nonce: Annotated[str, typer.Option(help="Of stored evidence: what the verifier asked for, in hexadecimal.")] = "",
+    label: Annotated[str, typer.Option(help="What these values are called in explanations.")] = "",
     trust: TrustFolder = None,
     without: Without = None,
     at: At = "",
+    server: attestation.Server = "",
 ) -> None:
     """Print reference values of a good host, to be read, signed and put where hosts are judged by them."""
     from hostward.attest.findings import Rule, Tier, printable
     from hostward.attest.learning import learn as learn_from
 
+    if not nonce:
+        attestation.learn_from_host(target, server)
+        return
+    folder, label = Path(target), label or target
     result = _appraise(folder, nonce, trust, frozenset(without or ()), at)
     # That its state is not known yet is what learning is for; everything else has to hold.
     unknown = {Rule.REFERENCE, Rule.BOOT_COMPONENT, Rule.IMA_FILE}

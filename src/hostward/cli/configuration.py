@@ -103,6 +103,7 @@ class AttestationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     pulse_s: Annotated[float, msgspec.Meta(ge=1.5, le=60)] = 2.5
     certificate_life_s: Annotated[float, msgspec.Meta(ge=30, le=86_400)] = 300.0
     brake_share: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.02
+    measured: Literal["by a TPM", "software-measured"] = "by a TPM"
     gates: list[GateAddressConfig] = []
 
     def settings(self) -> AttestationSettings:
@@ -111,6 +112,10 @@ class AttestationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
         if unknown:
             raise UsageError(
                 f"cannot do without {', '.join(unknown)}", subject="attestation.without", hint=", ".join(WAIVABLE)
+            )
+        if self.certificate_life_s < 3 * self.evidence_s:
+            raise UsageError(
+                "a certificate has to outlive three times evidence_s", subject="attestation.certificate_life_s"
             )
         life = timedelta(seconds=self.certificate_life_s)
         return AttestationSettings(
@@ -122,6 +127,7 @@ class AttestationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
             self.pulse_s,
             life,
             self.brake_share,
+            self.measured,
         )
 
     def addresses(self) -> tuple[GateAddress, ...]:

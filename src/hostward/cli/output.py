@@ -39,6 +39,7 @@ _COLUMNS = {
     "hosts": ("name", "state", "connected", "revision", "repairs", "refused"),
     "rules": ("id", "state", "text"),
     "revisions": ("revision", "time", "author", "summary"),
+    "attestation": ("name", "state", "evidence", "measured", "boot", "network", "renews", "against"),
     "audit": (
         "name",
         "time",

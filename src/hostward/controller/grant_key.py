@@ -1,4 +1,4 @@
-"""The key by which the controller signs grants. Gates are given its public half by an operator, once."""
+"""The keys by which the controller signs grants and attestation results; who relies on them is given the public halves."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from hostward.errors import StoreError
 from hostward.private_files import make_private_directory, write_private_file
 
 GRANT_KEY_FILE = "grants.pem"
+RESULT_KEY_FILE = "results.pem"
 
 
-def open_grant_key(directory: Path) -> Ed25519PrivateKey:
-    """Load the key from the controller's state directory, or make it there the first time. Raises StoreError."""
+def open_grant_key(directory: Path, file: str = GRANT_KEY_FILE) -> Ed25519PrivateKey:
+    """Load a key from the controller's state directory, or make it there the first time. Raises StoreError."""
     make_private_directory(directory)
-    path = directory / GRANT_KEY_FILE
+    path = directory / file
     if not path.exists():
         made = Ed25519PrivateKey.generate()
         write_private_file(path, made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
@@ -34,6 +35,11 @@ def open_grant_key(directory: Path) -> Ed25519PrivateKey:
     if not isinstance(key, Ed25519PrivateKey):
         raise StoreError("the key of grants is of another kind than Ed25519", subject=str(path))
     return key
+
+
+def private_pem(key: Ed25519PrivateKey) -> bytes:
+    """The key as JOSE libraries read it."""
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def public_hex(key: Ed25519PrivateKey) -> str:

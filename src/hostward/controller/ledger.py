@@ -14,6 +14,7 @@ from hostward.store.audit import AuditRecord, Verified, verify
 from hostward.store.protocol import Store
 from hostward.store.records import (
     AccessTokenRecord,
+    AttestationRecord,
     AuditEntry,
     Change,
     HostRecord,
@@ -22,6 +23,7 @@ from hostward.store.records import (
     State,
     TokenRecord,
     successor,
+    with_attestation,
 )
 
 Clock = Callable[[], datetime]
@@ -61,6 +63,11 @@ class Ledger:
         """Write a host's record without a revision."""
         await asyncio.to_thread(self._store.put_host, host)
         self._state = replace(self._state, hosts={**self._state.hosts, host.name: host})
+
+    async def put_attestation(self, host: str, record: AttestationRecord | None) -> None:
+        """Write what is to be remembered of a host's attestation, or forget it, without a revision."""
+        await asyncio.to_thread(self._store.put_attestation, host, record)
+        self._state = replace(self._state, attestations=with_attestation(self._state.attestations, host, record))
 
     async def put_numbers(self, numbers: bytes) -> None:
         """Write the compiler's memory without a revision."""

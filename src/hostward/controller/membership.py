@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -22,10 +22,14 @@ TOKEN_LIFE = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class Attested:
-    """Which certificates good evidence earned, by host; ``required``: no other opens a channel."""
+    """Which certificates good evidence earned, by host; ``required``: no other opens a channel.
+
+    ``forget`` is awaited when an operator's token gives a name anew.
+    """
 
     serials: Callable[[str], Collection[str]]
     required: bool
+    forget: Callable[[str], Awaitable[None]]
 
 
 class Membership:
@@ -74,6 +78,8 @@ class Membership:
             state = HostState.UNTRUSTED if required else HostState.ADMITTED
             if known is not None and known.state in (HostState.QUARANTINED, HostState.EVICTED):
                 state = HostState.QUARANTINED
+            if known is not None and self.attested is not None:
+                await self.attested.forget(host)
             await self._ledger.put_host(HostRecord(host, state, now, (issued.serial,), issued.until))
             return issued.pem
 

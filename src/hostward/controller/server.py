@@ -19,7 +19,7 @@ from hostward.controller.authority import HOST_LIFE, channel_context, enrolment_
 from hostward.controller.channel import ChannelDesk
 from hostward.controller.enrolment import ENROLMENT_MESSAGE_LIMIT_BYTES, EnrolmentDesk
 from hostward.controller.fleet import Fleet
-from hostward.controller.grant_key import open_grant_key
+from hostward.controller.grant_key import RESULT_KEY_FILE, open_grant_key, private_pem
 from hostward.controller.ledger import Ledger, utc_now
 from hostward.controller.listener import Listener
 from hostward.controller.membership import Membership
@@ -96,9 +96,10 @@ class ControllerServer:
             return None
         trust = await asyncio.to_thread(read_trust_folder, settings.trust)
         key = await asyncio.to_thread(open_grant_key, self._settings.state)
+        results = private_pem(await asyncio.to_thread(open_grant_key, self._settings.state, RESULT_KEY_FILE))
         attestation = Attestation(settings, trust, ledger, membership.clock, self.controller.set_host_state)
         links = [self._link(gate, key) for gate in self._settings.gates] if self._link else []
-        runner = self.controller.attestation = AttestationRunner(attestation, membership, links, key)
+        runner = self.controller.attestation = AttestationRunner(attestation, membership, links, key, results)
         runner.start()
         return runner
 

@@ -11,6 +11,7 @@ from hostward.errors import ConflictError, NotFoundError
 from hostward.store.audit import AuditRecord, entry_of, successor_record
 from hostward.store.records import (
     AccessTokenRecord,
+    AttestationRecord,
     AuditEntry,
     Change,
     HostRecord,
@@ -19,6 +20,7 @@ from hostward.store.records import (
     State,
     TokenRecord,
     successor,
+    with_attestation,
 )
 from hostward.store.token_rules import check_redeemable
 
@@ -77,6 +79,11 @@ class MemoryStore:
         """See ``Store.put_host``."""
         with self._lock:
             self._state = replace(self._state, hosts={**self._state.hosts, host.name: host})
+
+    def put_attestation(self, host: str, record: AttestationRecord | None) -> None:
+        """See ``Store.put_attestation``."""
+        with self._lock:
+            self._state = replace(self._state, attestations=with_attestation(self._state.attestations, host, record))
 
     def put_numbers(self, numbers: bytes) -> None:
         """See ``Store.put_numbers``."""

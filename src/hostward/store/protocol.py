@@ -9,6 +9,7 @@ from typing import Protocol
 from hostward.store.audit import AuditRecord
 from hostward.store.records import (
     AccessTokenRecord,
+    AttestationRecord,
     AuditEntry,
     Change,
     HostRecord,
@@ -46,6 +47,10 @@ class Store(Protocol):
 
     def put_host(self, host: HostRecord) -> None:
         """Write a host's record without making a revision (its certificate changed, not what is enforced)."""
+        ...
+
+    def put_attestation(self, host: str, record: AttestationRecord | None) -> None:
+        """Write what is to be remembered of a host's attestation, or forget it, without making a revision."""
         ...
 
     def put_numbers(self, numbers: bytes) -> None:

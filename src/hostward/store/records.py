@@ -70,7 +70,6 @@ class HostRecord:
     joined: datetime
     serials: tuple[str, ...]
     certificate_end: datetime
-    attestation: AttestationRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +174,7 @@ class State:
     retired: Mapping[str, RetiredAddress] = field(default_factory=dict)
     unconfirmed: Unconfirmed | None = None
     numbers: bytes = b""
+    attestations: Mapping[str, AttestationRecord] = field(default_factory=dict)  # by host
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +208,15 @@ def successor(state: State, change: Change) -> State:
         retired=_merged(state.retired, change.retired),
         unconfirmed=change.unconfirmed or state.unconfirmed,
         numbers=state.numbers if change.numbers is None else change.numbers,
+        attestations=state.attestations,
     )
+
+
+def with_attestation(
+    present: Mapping[str, AttestationRecord], host: str, record: AttestationRecord | None
+) -> Mapping[str, AttestationRecord]:
+    """The same with one host's record written or forgotten."""
+    return _merged(present, {host: record})
 
 
 _R = TypeVar("_R")

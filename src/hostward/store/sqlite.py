@@ -24,6 +24,7 @@ from hostward.store.audit import AuditRecord, entry_of, successor_record
 from hostward.store.memory import conflict, no_such_revision
 from hostward.store.records import (
     AccessTokenRecord,
+    AttestationRecord,
     AuditEntry,
     Change,
     HostRecord,
@@ -36,9 +37,9 @@ from hostward.store.records import (
 )
 from hostward.store.token_rules import check_redeemable
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 # A new file takes all of them in order; an existing one, those above its own version.
-_STEPS = {2: "schema.sql", 3: "schema_3_access.sql"}
+_STEPS = {2: "schema.sql", 3: "schema_3_access.sql", 4: "schema_4_attestation.sql"}
 
 
 class SqliteStore:
@@ -115,6 +116,7 @@ class SqliteStore:
             retired = [
                 msgspec.json.decode(row, type=RetiredAddress) for (row,) in db.execute("SELECT record FROM retired")
             ]
+            attestations = db.execute("SELECT host, record FROM attestations").fetchall()
             unconfirmed = db.execute("SELECT record FROM unconfirmed").fetchone()
             numbers = db.execute("SELECT record FROM numbers").fetchone()
             return State(
@@ -125,6 +127,7 @@ class SqliteStore:
                 retired={address.key: address for address in retired},
                 unconfirmed=msgspec.json.decode(unconfirmed[0], type=Unconfirmed) if unconfirmed else None,
                 numbers=numbers[0] if numbers else b"",
+                attestations={host: msgspec.json.decode(row, type=AttestationRecord) for host, row in attestations},
             )
 
     def commit(self, expected_revision: int, change: Change) -> int:
@@ -178,6 +181,14 @@ class SqliteStore:
         """See ``Store.put_host``."""
         with self._transaction() as db:
             db.execute("INSERT OR REPLACE INTO hosts VALUES (?, ?)", (host.name, msgspec.json.encode(host)))
+
+    def put_attestation(self, host: str, record: AttestationRecord | None) -> None:
+        """See ``Store.put_attestation``."""
+        with self._transaction() as db:
+            if record is None:
+                db.execute("DELETE FROM attestations WHERE host = ?", (host,))
+            else:
+                db.execute("INSERT OR REPLACE INTO attestations VALUES (?, ?)", (host, msgspec.json.encode(record)))
 
     def put_numbers(self, numbers: bytes) -> None:
         """See ``Store.put_numbers``."""

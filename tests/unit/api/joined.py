@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx2
 from fastapi import FastAPI
+from tests.unit.controller.attesting import SoftwareTpm, attesting_to, trust_folder
 from tests.unit.model_enforcer import ModelEnforcer
 
 from hostward.agent.daemon import Agent, AgentSettings
@@ -22,6 +23,7 @@ from hostward.api.asking import SocketDoor
 from hostward.api.serving import Authenticate, BearerGate
 from hostward.controller.access import AccessTokens, Principal
 from hostward.controller.access.devices import DeviceGrants
+from hostward.controller.attestation.settings import AttestationMode, AttestationSettings
 from hostward.controller.server import ControllerServer, ControllerSettings
 from hostward.controller.service import Controller
 
@@ -73,8 +75,13 @@ def sources(*texts: str) -> dict[str, object]:
 
 
 @contextlib.asynccontextmanager
-async def site(folder: Path) -> AsyncIterator[Site]:
-    server = ControllerServer(ControllerSettings(folder / "controller", "127.0.0.1", 0, 0, devices=DEVICES))
+async def site(folder: Path, *, attests: bool = False) -> AsyncIterator[Site]:
+    """``attests``: the host has a TPM of software keys, and its evidence is looked at in audit mode."""
+    tpm = SoftwareTpm()
+    audits = AttestationSettings(trust_folder(folder / "trust", tpm), AttestationMode.AUDIT) if attests else None
+    server = ControllerServer(
+        ControllerSettings(folder / "controller", "127.0.0.1", 0, 0, devices=DEVICES, attestation=audits)
+    )
     controller = await server.start()
     address = "{}:{}".format(*server.enrolment_address)
     identity = await join(
@@ -92,7 +99,11 @@ async def site(folder: Path) -> AsyncIterator[Site]:
             body |= {"mac": f"02:00:00:00:01:0{number}", "addresses": [f"10.0.1.{number}"]}
             status, answer = await here.ask("", "POST", "/v1/endpoints", body)
             assert status == 200, answer
-        yield here
+        if attests:
+            async with attesting_to(server, folder / "h1", identity, tpm):
+                yield here
+        else:
+            yield here
     finally:
         agent.cancel()
         await asyncio.gather(agent, return_exceptions=True)

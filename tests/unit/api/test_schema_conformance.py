@@ -82,6 +82,11 @@ GOOD: list[tuple[str, dict[str, Any]]] = [
     ("GET /v1/learn/unused", {}),
     ("GET /v1/flows", {}),
     ("GET /v1/alerts", {}),
+    ("GET /v1/attestation", {}),
+    *(
+        (f"GET /v1/attestation/{{host}}{part}", {"path_parameters": {"host": "h1"}})
+        for part in ("", "/reference", "/result")
+    ),
     ("GET /v1/whoami", {}),
     ("POST /v1/tokens", {"body": {"host": "h2"}}),
     ("POST /v1/access/tokens", {"body": {"name": "ann", "role": "tenant-viewer", "tenants": ["acme"]}}),
@@ -141,7 +146,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
         return Principal("t", Authentication.TOKEN, Role.PLATFORM_OPERATOR) if token == TOKEN else None
 
     async def serve() -> None:
-        async with joined_site(tmp_path) as here:
+        async with joined_site(tmp_path, attests=True) as here:
             fleet = here.server.controller.fleet
             for source, destination, port, verdict in (
                 ("203.0.113.7", "acme/web-1", 80, "allow"),
@@ -150,6 +155,11 @@ def site(tmp_path: Path) -> Iterator[Site]:
             ):
                 report(fleet, utc_now(), source, destination, port, verdict=verdict)
             here.server.controller.alerts.add("h1", [SCAN])
+            runner = here.server.controller.attestation
+            assert runner is not None
+            async with asyncio.timeout(20):
+                while runner.attestation.standing("h1").appraisal is None:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
             await answer(here)
 
     async def answer(here: Joined) -> None:

@@ -145,6 +145,25 @@ class AttestedHost:
     identity: HostIdentity
 
 
+@contextlib.asynccontextmanager
+async def attesting_to(
+    server: ControllerServer, folder: Path, identity: HostIdentity, tpm: SoftwareTpm
+) -> AsyncIterator[AttestedHost]:
+    """A joined host's attestation, as long as this lasts."""
+    boot_id = folder / "boot_id"
+    boot_id.write_text(f"boot {tpm.host.resets}")
+    sentinel = LocalSentinel()
+    proof = Proof(tpm, lambda: tpm, lambda: 1, sentinel, boot_id)
+    attesting = Attesting("{}:{}".format(*server.channel_address), folder, identity, proof)
+    running = asyncio.create_task(attesting.run())
+    try:
+        yield AttestedHost(tpm, sentinel, attesting, identity)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        proof.close()
+
+
 class Site:
     """The controller, and what a test needs of it."""
 
@@ -160,18 +179,8 @@ class Site:
         if identity is None:
             token = await self.controller.membership.make_token(name)
             identity = await join("{}:{}".format(*self.server.enrolment_address), token, name, folder)
-        boot_id = folder / "boot_id"
-        boot_id.write_text(f"boot {tpm.host.resets}")
-        sentinel = LocalSentinel()
-        proof = Proof(tpm, lambda: tpm, lambda: 1, sentinel, boot_id)
-        attesting = Attesting("{}:{}".format(*self.server.channel_address), folder, identity, proof)
-        running = asyncio.create_task(attesting.run())
-        try:
-            yield AttestedHost(tpm, sentinel, attesting, identity)
-        finally:
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
-            proof.close()
+        async with attesting_to(self.server, folder, identity, tpm) as host:
+            yield host
 
     async def until(self, holds: Callable[[], bool]) -> None:
         """Wait until something holds; what hosts are judged by has no event, so it is looked at again and again."""

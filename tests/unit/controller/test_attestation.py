@@ -194,7 +194,7 @@ def test_a_credential_for_another_attestation_key_opens_nothing(tmp_path: Path) 
         relayed = Relaying(stranger.host)
         async with site(tmp_path, tpm) as here, here.host("h1", relayed):
             await here.until(lambda: "attestation key" in here.runner.attestation.standing("h1").refused)
-            assert state_of(here, "h1") is HostState.UNTRUSTED
+            await here.until(lambda: state_of(here, "h1") is HostState.UNTRUSTED)
 
     asyncio.run(run())
 
@@ -216,7 +216,7 @@ def test_a_reboot_is_a_new_epoch_and_an_older_boot_is_refused(tmp_path: Path) ->
                 await here.until(lambda: bool(here.runner.attestation.standing("h1").against))
             (against,) = here.runner.attestation.standing("h1").against
             assert against.startswith("quote.epoch: the quote is of boot 3, and boot 4 was seen already")
-            assert state_of(here, "h1") is HostState.UNTRUSTED
+            await here.until(lambda: state_of(here, "h1") is HostState.UNTRUSTED)
 
     asyncio.run(run())
 
@@ -233,7 +233,7 @@ def test_a_controller_that_starts_anew_refuses_a_boot_that_the_last_one_saw_end(
             assert state_of(here, "h1") is HostState.ADMITTED
             await here.until(lambda: bool(here.runner.attestation.standing("h1").against))
             assert here.runner.attestation.standing("h1").against[0].startswith("quote.epoch")
-            assert state_of(here, "h1") is HostState.UNTRUSTED
+            await here.until(lambda: state_of(here, "h1") is HostState.UNTRUSTED)
 
     asyncio.run(run())
 
@@ -301,11 +301,11 @@ def test_admitting_a_host_whose_evidence_is_bad_leaves_it_untrusted(tmp_path: Pa
             tpm.host.ima = ima_list(tpm.host.log, [])
             async with here.host("h1", tpm):
                 await here.until(lambda: bool(here.runner.attestation.standing("h1").against))
-                assert state_of(here, "h1") is HostState.UNTRUSTED
+                await here.until(lambda: state_of(here, "h1") is HostState.UNTRUSTED)
                 with pytest.raises(ConflictError):
                     await here.controller.move_host("h1", HostState.ADMITTED, "operator")
                 await here.controller.move_host("h1", HostState.QUARANTINED, "operator")
                 await here.controller.move_host("h1", HostState.ADMITTED, "operator")
-                assert state_of(here, "h1") is HostState.UNTRUSTED
+                await here.until(lambda: state_of(here, "h1") is HostState.UNTRUSTED)
 
     asyncio.run(run())

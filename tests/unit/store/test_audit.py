@@ -127,7 +127,7 @@ def test_a_file_of_schema_two_is_taken_over_whole(tmp_path):
     for _ in range(2):
         store = SqliteStore(path)
         assert store.load().sources["acme"].text == "tenant: acme"
-        assert store._db.execute("PRAGMA user_version").fetchone() == (3,)
+        assert store._db.execute("PRAGMA user_version").fetchone() == (4,)
         store.close()
     store = SqliteStore(path)
     assert store.redeem_token("h", "alpha", NOON - timedelta(hours=1)).used_by == "alpha"

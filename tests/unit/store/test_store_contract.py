@@ -8,7 +8,16 @@ import pytest
 from hostward.errors import ConflictError, EnrolmentError, NotFoundError
 from hostward.model.endpoint import Endpoint, Port
 from hostward.store.memory import MemoryStore
-from hostward.store.records import Change, HostRecord, HostState, PolicySource, RetiredAddress, TokenRecord, Unconfirmed
+from hostward.store.records import (
+    AttestationRecord,
+    Change,
+    HostRecord,
+    HostState,
+    PolicySource,
+    RetiredAddress,
+    TokenRecord,
+    Unconfirmed,
+)
 from hostward.store.sqlite import SqliteStore
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
@@ -144,3 +153,15 @@ def test_what_waits_to_be_confirmed_outlives_other_commits(store):
     store.confirm()
     assert store.load().unconfirmed is None
     assert store.load().revision == 2
+
+
+def test_what_is_known_of_a_tpm_is_kept_whatever_is_committed_of_its_host(store):
+    seen = AttestationRecord("ab" * 32, "000b" + "cd" * 32, 3, 60_000, 7, 0, "boot", 12)
+    store.commit(0, change(hosts={"alpha": ALPHA}))
+    store.put_attestation("alpha", seen)
+    store.commit(1, change(hosts={"alpha": replace(ALPHA, state=HostState.UNTRUSTED)}))
+    assert store.load().attestations == {"alpha": seen}
+    store.put_attestation("alpha", replace(seen, boots=4))
+    assert store.load().attestations["alpha"].boots == 4
+    store.put_attestation("alpha", None)
+    assert store.load().attestations == {}

@@ -25,7 +25,7 @@ class RunningLink(Link, Protocol):
 
 
 class AttestationRunner:
-    """Owns the tasks. ``key`` signs grants."""
+    """Owns the tasks. ``key`` signs grants, ``result_key`` (PEM) attestation results."""
 
     def __init__(
         self,
@@ -33,11 +33,13 @@ class AttestationRunner:
         membership: Membership,
         links: Sequence[RunningLink],
         key: Ed25519PrivateKey,
+        result_key: bytes,
     ) -> None:
         self.attestation = attestation
+        self.result_key = result_key
         settings = attestation.settings
         required = settings.mode is AttestationMode.ENFORCE
-        membership.attested = Attested(lambda host: attestation.standing(host).serials, required)
+        membership.attested = Attested(lambda host: attestation.standing(host).serials, required, attestation.forget)
         self.desk = AttestationDesk(attestation, membership)
         self._links = links
         self.granter = Granter(links, key, (settings.grace_s, settings.pulse_s), self._behind)

@@ -54,31 +54,30 @@ class Attestation:
 
     def standing(self, host: str) -> Standing:
         """Of an enrolled host; what outlived the last run of the controller, where there is nothing newer."""
-        known = self._standings.get(host)
-        record = self._record(host)
-        if known is None or (record is None) != (known.record is None):
-            # New, or joined anew by an operator's token: whatever TPM it had.
-            known = self._standings[host] = standing_of(host, record)
-        return known
+        if host not in self._standings:
+            self._standings[host] = standing_of(host, self._ledger.state.attestations.get(host))
+        return self._standings[host]
 
-    def _record(self, host: str) -> AttestationRecord | None:
-        found = self._ledger.state.hosts.get(host)
-        return None if found is None else found.attestation
+    async def forget(self, host: str) -> None:
+        """It joined by a token of its own: the operator meant a new beginning, with whatever TPM it has now."""
+        await self._ledger.put_attestation(host, None)
+        known = self._standings.pop(host, None)
+        if known is not None and known.record is not None:
+            # Gates count its boots on.
+            self._standings[host] = replace(standing_of(host, None), boots_before=known.record.boots)
 
     # -- enrolment
 
     def check_tpm(self, host: str, ek: str) -> None:
         """Whether a host may come with this endorsement key. Raises EnrolmentError."""
-        for name, known in self._ledger.state.hosts.items():
-            if known.attestation is None:
-                continue
-            if name == host and known.attestation.ek != ek:
+        for name, known in self._ledger.state.attestations.items():
+            if name == host and known.ek != ek:
                 raise EnrolmentError(
-                    f"its TPM is {ek[:16]}…, and {host} was enrolled with {known.attestation.ek[:16]}…",
+                    f"its TPM is {ek[:16]}…, and {host} was enrolled with {known.ek[:16]}…",
                     subject=host,
                     hint=f"if its TPM was replaced, let it join again: hostward host token {host}",
                 )
-            if name != host and known.attestation.ek == ek:
+            if name != host and known.ek == ek:
                 raise EnrolmentError(f"its TPM is host {name}'s", subject=host)
 
     def refuse(self, host: str, why: str) -> None:
@@ -112,6 +111,8 @@ class Attestation:
         self.judged += 1
         standing.at, standing.at_s = now, loop.time()
         standing.appraisal, standing.evidence, standing.nonce, standing.refused = result, evidence, nonce, ""
+        if not trust.checkpoint.entries:
+            standing.first = result
         await self._remember(standing, result, evidence)
         await self._decide(standing, result)
         return standing
@@ -125,7 +126,7 @@ class Attestation:
             return
         standing.last = epoch
         if standing.record is None or anew:
-            boots = (standing.record.boots if standing.record else 0) + 1
+            boots = (standing.record.boots if standing.record else standing.boots_before) + 1
             await self._write(standing, record_of(result.endorsement.ek, epoch, boots))
         binding = evidence.binding
         if binding is not None:
@@ -133,10 +134,9 @@ class Attestation:
             standing.programs, standing.policies = binding.programs, binding.policies
 
     async def _write(self, standing: Standing, record: AttestationRecord) -> None:
-        host = self._ledger.state.hosts.get(standing.host)
+        # Before anything is done with it: a boot that was seen is never forgotten again.
+        await self._ledger.put_attestation(standing.host, record)
         standing.record = record
-        if host is not None:
-            await self._ledger.put_host(replace(host, attestation=record))
 
     async def _decide(self, standing: Standing, result: Appraisal) -> None:
         host, was_good = standing.host, standing.good

@@ -45,6 +45,8 @@ class AttestationSettings:
     pulse_s: float = 2.5
     certificate_life: timedelta = timedelta(minutes=5)
     brake_share: float = 0.02
+    # Shown with every host: in a lab, whose hosts measure themselves, `software-measured`.
+    measured: str = "by a TPM"
 
     @property
     def evidence_life_s(self) -> float:

@@ -21,6 +21,7 @@ class Standing:
 
     host: str
     record: AttestationRecord | None = None
+    boots_before: int = 0  # what gates have seen of it, where nothing is on record
     last: Epoch | None = None
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     connected: bool = False
@@ -30,6 +31,7 @@ class Standing:
     at: datetime | None = None  # of the last appraisal
     at_s: float = 0.0  # the same on the event loop's clock
     appraisal: Appraisal | None = None
+    first: Appraisal | None = None  # of this boot: the one that read the logs from the start
     evidence: Evidence | None = None
     nonce: bytes = b""
     pulse_key: bytes = b""
@@ -56,7 +58,7 @@ def standing_of(host: str, record: AttestationRecord | None) -> Standing:
         return Standing(host)
     clock = Clock(record.clock_ms, record.reset_count, record.restart_count, safe=True)
     epoch = Epoch(bytes.fromhex(record.ak_name), clock, bytes.fromhex(record.boot_id), record.revision)
-    return Standing(host, record, epoch)
+    return Standing(host, record, last=epoch)
 
 
 def record_of(ek: str, epoch: Epoch, boots: int) -> AttestationRecord:
