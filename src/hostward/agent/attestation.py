@@ -41,7 +41,7 @@ from hostward.agent.identity import (
     save_identity,
 )
 from hostward.agent.messages import Message, Renew, Renewed, encode
-from hostward.agent.proof import Proof
+from hostward.agent.proof import Proof, Shown
 from hostward.attest.binding import Binding
 from hostward.errors import HostwardError
 from hostward.private_files import make_private_directory
@@ -62,6 +62,7 @@ class Attesting:
         self._folder = state / ATTESTED_FOLDER
         self._earned: HostIdentity | None = None
         self._key: ec.EllipticCurvePrivateKey | None = None  # asked for, not earned yet
+        self._told: Shown | None = None  # what the last evidence was bound to
         self._changed = asyncio.Event()
         self._good = asyncio.Event()
         self.verdict: Verdict | None = None
@@ -149,7 +150,7 @@ class Attesting:
             self._key = make_key()
             request = make_request(self._key, self._joined.host)
         key = _public(self._key) if self._key is not None else b""
-        shown = await self._proof.look()
+        shown = self._told = await self._proof.look()
         binding = Binding(
             tls_key=key,
             pulse_key=shown.pulse_key,
@@ -187,7 +188,8 @@ class Attesting:
         self.verdict = verdict
         if not verdict.good:
             return
-        await self._proof.attested(verdict.host, verdict.epoch)
+        if self._told is not None:
+            await self._proof.attested(self._told, verdict.host, verdict.epoch)
         if verdict.certificate and self._key is not None:
             self._earned = HostIdentity(key_pem(self._key), verdict.certificate, self._joined.authority)
             save_identity(self._folder, self._earned)

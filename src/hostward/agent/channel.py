@@ -33,6 +33,7 @@ from hostward.agent.messages import (
     decode_from_controller,
     encode,
 )
+from hostward.agent.proving import Proving
 from hostward.errors import ChannelError, HostwardError
 
 log = logging.getLogger(__name__)
@@ -49,13 +50,16 @@ class Channel:
         feedback: Feedback,
         limits: Limits,
         directory: Path,
+        proving: Proving | None = None,
     ) -> None:
+        """With ``proving`` its certificate is renewed by evidence, and what is enforced is proven anew."""
         self._connection = connection
         self._identity = identity
         self._enforcement = enforcement
         self._feedback = feedback
         self._limits = limits
         self._directory = directory
+        self._proving = proving
 
     async def send(self, message: FromAgent) -> None:
         """Send one message, waiting while the socket is full."""
@@ -81,7 +85,10 @@ class Channel:
                 message = decode_from_controller(await self._connection.recv(decode=False))
                 match message:
                     case Snapshot() | Delta():
-                        await self.send(await enforcement.take(message))
+                        answer = await enforcement.take(message)
+                        if self._proving is not None:
+                            await self._proving.enforced()
+                        await self.send(answer)
                     case Ceilings():
                         self._feedback.obey(message)
                     case Inspect():
@@ -98,6 +105,8 @@ class Channel:
             await asyncio.gather(renewing, return_exceptions=True)
 
     async def _renew_in_time(self, key: ec.EllipticCurvePrivateKey) -> None:
+        if self._proving is not None:
+            return
         wait_s = (self._identity.renew_at - datetime.now(UTC)).total_seconds()
         await asyncio.sleep(max(0.0, wait_s))
         await self.send(Renew(make_request(key, self._identity.host)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from hostward.agent.identity import SERVER_NAME, HostIdentity, client_context
 from hostward.agent.limits import Limits
 from hostward.agent.messages import ARRIVALS_PERIOD_S, MESSAGE_LIMIT_BYTES, TALKERS_LIMIT, Status
 from hostward.agent.metrics import NAMED_ENDPOINTS, AgentMetrics
+from hostward.agent.proving import Proving
 from hostward.agent.service_manager import notify, watchdog_period_s
 from hostward.agent.talkers import PERIOD_S as TALKERS_PERIOD_S
 from hostward.agent.talkers import TalkerReport
@@ -55,7 +57,14 @@ class AgentSettings:
 class Agent:
     """Runs until cancelled. Takes the enforcer over and closes it, which detaches nothing."""
 
-    def __init__(self, settings: AgentSettings, identity: HostIdentity, enforcer: Enforcer) -> None:
+    def __init__(
+        self,
+        settings: AgentSettings,
+        identity: HostIdentity,
+        enforcer: Enforcer,
+        proving: Callable[[Callable[[], int]], Proving] | None = None,
+    ) -> None:
+        """``proving`` is made with what tells the enforced revision, where this host attests."""
         self._settings = settings
         self._identity = identity
         self._enforcement = Enforcement(enforcer, settings.state)
@@ -65,6 +74,7 @@ class Agent:
         self._feedback = Feedback(enforcer.uplink, self._enforcement.pools, self._measures)
         self.metrics = AgentMetrics(self._enforcement, self._events, settings.endpoints_named)
         self.restored = asyncio.Event()
+        self._proving = proving(lambda: self._enforcement.revision) if proving is not None else None
 
     async def run(self) -> None:
         """The agent's life."""
@@ -80,8 +90,12 @@ class Agent:
                 if self._enforcement.uplink is not None:
                     tasks.create_task(self._feed_back(), name="feedback")
                 tasks.create_task(_feed_watchdog(), name="watchdog")
+                if self._proving is not None:
+                    tasks.create_task(self._proving.run(), name="attestation")
         finally:
             notify("STOPPING=1")
+            if self._proving is not None:
+                self._proving.close()
             self._feedback.close()
             await self._enforcement.close()
 
@@ -107,9 +121,12 @@ class Agent:
             await asyncio.sleep(random.uniform(0.2, 1.0) * min(RETRY_CAP_S, RETRY_FIRST_S * 2 ** min(failures, 8)))  # noqa: S311
 
     async def _converse(self) -> None:
+        folder, identity = self._settings.state, self._identity
+        if self._proving is not None:
+            identity, folder = await self._proving.attesting.identity(), self._proving.attesting.folder
         async with connect(
             f"wss://{self._settings.controller}/channel",
-            ssl=client_context(self._settings.state, self._identity.authority),
+            ssl=client_context(folder, identity.authority),
             server_hostname=SERVER_NAME,
             compression=None,
             proxy=None,
@@ -120,12 +137,14 @@ class Agent:
         ) as connection:
             settings = self._settings
             channel = Channel(
-                connection, self._identity, self._enforcement, self._feedback, settings.limits, settings.state
+                connection, identity, self._enforcement, self._feedback, settings.limits, settings.state, self._proving
             )
             self._channel = channel
             self._measures.channel_up = True
             self._measures.channels_opened += 1
-            self._identity = await channel.run()
+            renewed = await channel.run()
+            if self._proving is None:
+                self._identity = renewed
 
     async def _look_after(self) -> None:
         last: Status | None = None

@@ -122,7 +122,6 @@ class Proof:
         self._prover, self._read, self._revision, self._sentinel = prover, read, revision, sentinel
         self._boot_id = boot_id
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="tpm")
-        self._shown: Shown | None = None
 
     async def identity(self) -> Tpm:
         """The TPM's keys. Raises TpmError."""
@@ -146,18 +145,17 @@ class Proof:
             pulse_key = await self._sentinel.key()
             await self._sentinel.pending(attached.programs, attached.policies)
         boot_id = self._boot_id.read_text().strip().encode()
-        self._shown = Shown(pulse_key, boot_id, self._revision(), attached.programs, attached.policies)
-        return self._shown
+        return Shown(pulse_key, boot_id, self._revision(), attached.programs, attached.policies)
 
     async def collect(self, qualifying: bytes, ima_offset: int) -> Found:
         """A quote over this, and the logs. Raises TpmError."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, self._prover.collect, qualifying, ima_offset)
 
-    async def attested(self, host: bytes, epoch: int) -> None:
-        """What was shown last was found good. Raises ChannelError if the sentinel is not there."""
-        if self._sentinel is not None and self._shown is not None:
-            await self._sentinel.attested(host, epoch, self._shown.programs, self._shown.policies)
+    async def attested(self, shown: Shown, host: bytes, epoch: int) -> None:
+        """What was shown was found good. Raises ChannelError if the sentinel is not there."""
+        if self._sentinel is not None:
+            await self._sentinel.attested(host, epoch, shown.programs, shown.policies)
 
     async def keep_alive(self, period_s: float = 1.0) -> None:
         """Tell the sentinel that the agent is there, until cancelled."""

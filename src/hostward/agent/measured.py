@@ -1,0 +1,56 @@
+"""What the monitor consists of, and how it is measured before anything of it is used.
+
+Names are those of ``hostward.attest.monitor``: the package as a whole, each eBPF object, and the datapath's configuration.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+import hostward
+from hostward.errors import DatapathError
+
+_PACKAGE = Path(hostward.__file__).parent
+# What the interpreter keeps for itself; it is made from what is measured, and IMA measures what of it is run.
+_LEFT_OUT = ("__pycache__",)
+
+
+def objects() -> Mapping[str, Path]:
+    """The eBPF objects by the name under which they are measured."""
+    return {f"object:{path.name}": path for path in sorted((_PACKAGE / "bpf").glob("*.bpf.o"))}
+
+
+def files() -> Sequence[Path]:
+    """Everything that the package's digest is over."""
+    found = (path for path in _PACKAGE.rglob("*") if path.is_file() and not set(_LEFT_OUT) & set(path.parts))
+    return sorted(found)
+
+
+def package_digest() -> bytes:
+    """SHA-256 over names and contents of the package's files. Raises DatapathError if one cannot be read."""
+    digest = hashlib.sha256()
+    for path in files():
+        name = path.relative_to(_PACKAGE).as_posix().encode()
+        digest.update(len(name).to_bytes(2, "big") + name + _file_digest(path))
+    return digest.digest()
+
+
+def measure_monitor(measure: Callable[[str, bytes], bool], configuration: object) -> bool:
+    """Measure package, objects and configuration; whether anything was new. Raises what ``measure`` raises."""
+    new = measure("package", package_digest())
+    for name, path in objects().items():
+        new |= measure(name, _file_digest(path))
+    plain = msgspec.json.encode(configuration, order="sorted", enc_hook=str)
+    return measure("config:datapath", hashlib.sha256(plain).digest()) | new
+
+
+def _file_digest(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError as error:
+        raise DatapathError(f"a part of the monitor cannot be read: {error.strerror}", subject=str(path)) from error

@@ -1,0 +1,71 @@
+"""A host that attests, put together: its proof, the conversation about it, and the watch over what was measured."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable
+from typing import Protocol
+
+from hostward.agent.attestation import Attesting
+from hostward.agent.proof import Proof
+from hostward.errors import HostwardError
+
+log = logging.getLogger(__name__)
+
+
+class Watch(Protocol):
+    """Tells of writes to measured files (``attester.watch.FileWatch``)."""
+
+    def changes(self) -> AsyncIterator[object]:
+        """Each of them, as it comes."""
+        ...
+
+    def close(self) -> None:
+        """End the watch."""
+        ...
+
+
+class Proving:
+    """Runs until cancelled. ``measure`` measures the monitor anew, and says whether anything was new; it blocks."""
+
+    def __init__(
+        self, attesting: Attesting, proof: Proof, measure: Callable[[], bool], watch: Watch | None = None
+    ) -> None:
+        self.attesting = attesting
+        self._proof, self._measure, self._watch = proof, measure, watch
+
+    async def run(self) -> None:
+        """Attest, tell the sentinel that the agent lives, and look at what was written."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.attesting.run(), name="attest")
+            tasks.create_task(self._proof.keep_alive(), name="alive")
+            if self._watch is not None:
+                tasks.create_task(self._look_at_files(self._watch), name="files")
+
+    async def enforced(self) -> None:
+        """Another revision is in force: the sentinel has to know before it looks, and the controller is to ask."""
+        try:
+            await self._proof.look()
+        except HostwardError as error:
+            log.warning("what is attached cannot be shown: %s", error)
+        self.attesting.changed()
+
+    async def _look_at_files(self, watch: Watch) -> None:
+        async for changed in watch.changes():
+            try:
+                new = await asyncio.to_thread(self._measure)
+            except HostwardError as error:
+                log.error("the monitor cannot be measured: %s", error)
+                continue
+            if new:
+                log.error("a part of the monitor was written to while it runs: %s", changed)
+                self.attesting.changed()
+
+    def close(self) -> None:
+        """Let go of the TPM's thread and of the watch."""
+        if self._watch is not None:
+            with contextlib.suppress(OSError):
+                self._watch.close()
+        self._proof.close()
