@@ -6,7 +6,7 @@ TCG EK Credential Profile for TPM Family 2.0: 2.2.1 (NV indices), B.3 and B.4 (t
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from hostward.attest.algorithms import Algorithm
@@ -83,10 +83,10 @@ FORMS = (
 )
 
 
-def endorsement_key(tpm: Tpm) -> tuple[LoadedKey, bytes | None, tuple[bytes, ...]]:
+def endorsement_key(tpm: Tpm, forms: Sequence[Form] = FORMS) -> tuple[LoadedKey, bytes | None, tuple[bytes, ...]]:
     """The key, its certificate if there is one, and those between it and its maker's root. Raises TpmError."""
     there = frozenset(tpm.handles(_NV))
-    form = next((each for each in FORMS if each.certificate in there), FORMS[0])
+    form = next((each for each in forms if each.certificate in there), forms[0])
     certificate = None
     if form.certificate in there:
         certificate = next(_certificates(tpm.read_nv(form.certificate)), None)
