@@ -14,6 +14,7 @@ the class; nothing else may turn an error into text for an operator. This module
     ├── DatapathError                 exit 1   the kernel refused something
     ├── EnrolmentError                exit 1   a host could not prove who it is
     ├── EvidenceError                 exit 1   evidence of a host cannot be read, or is not genuine; says where
+    ├── TpmError                      exit 1   this host's TPM, or a log of what it measured, cannot be used
     ├── LeaseError                    exit 1   a gate refused a grant or a pulse
     ├── ChannelError                  exit 1   agent and controller do not understand or reach each other
     └── StoreError                    exit 1   state could not be read or written durably
@@ -105,6 +106,14 @@ class EvidenceError(HostwardError):
         super().__init__(what if offset is None else f"offset {offset}: {what}", subject=subject, hint=hint)
         self.reason = what
         self.offset = offset
+
+
+class TpmError(HostwardError):
+    """A TPM refused a command, or what was measured into it cannot be read; ``code`` is its answer (TSS2_RC), 0 if none."""
+
+    def __init__(self, what: str, *, code: int = 0, subject: str = "", hint: str = "") -> None:
+        super().__init__(what, subject=subject, hint=hint)
+        self.code = code
 
 
 class LeaseError(HostwardError):

@@ -19,6 +19,7 @@ from hostward.attest.ima import PCR as IMA_PCR
 from hostward.attest.ima import Checkpoint, ImaEntry, boot_aggregate, parse_ima, running_values
 from hostward.attest.ima_ascii import binary_form, looks_like_text
 from hostward.attest.memory import VerifierMemory
+from hostward.attest.monitor import compare_monitor, read_monitor
 from hostward.attest.pcrs import RESETTABLE, appraised_bank, explained_prefix
 from hostward.attest.public import TpmPublic, check_attestation_key, check_endorsement_key
 from hostward.attest.quote import Quote, parse_quote
@@ -73,6 +74,7 @@ class Appraisal:
     quote: Quote | None = None
     boot: BootFacts | None = None
     entries: Sequence[ImaEntry] = ()  # those that the quote covers
+    monitor: Mapping[str, bytes] = field(default_factory=dict)  # the last digest of each name in PCR 15
     epoch: Epoch | None = None
     checkpoint: Checkpoint | None = None
     policy: str = ""  # digest of the reference values that it was judged by
@@ -134,6 +136,7 @@ class _Steps:
             return
         self._result.boot, self._result.entries = boot, covered
         self._judge_boot(boot)
+        self._judge_monitor(boot)
         self._judge_files(values, covered)
 
     def _try(self, rule: Rule, step: Callable[[], Answer]) -> Answer | None:
@@ -266,6 +269,14 @@ class _Steps:
             self._say(failed(Rule.REFERENCE, "there are no reference values: nothing that was measured is known"))
         else:
             self._say(*compare_boot(boot, reference, self._now))
+
+    def _judge_monitor(self, boot: BootFacts) -> None:
+        measured, findings = read_monitor(boot)
+        self._result.monitor = {each.name: each.digest for each in measured}
+        self._say(*findings)
+        reference = self._trust.reference
+        if reference is not None:
+            self._say(*compare_monitor(measured, reference, self._now))
 
     def _judge_files(self, values: Mapping[str, Mapping[int, bytes]], entries: Sequence[ImaEntry]) -> None:
         if not self._trust.checkpoint.entries:

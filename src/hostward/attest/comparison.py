@@ -20,6 +20,8 @@ def compare_boot(facts: BootFacts, reference: Reference, now: datetime) -> list[
     """Every part that was measured or should have been."""
     findings: list[Finding] = []
     for part in Component:
+        if part is Component.MONITOR:
+            continue  # it has rules of its own: monitor.py
         alternatives = reference.parts.get(part, [])
         if part in facts.parts or alternatives:
             findings.append(_compare_part(facts, part, alternatives, now))

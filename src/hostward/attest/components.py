@@ -31,9 +31,12 @@ class Component(StrEnum):
     KERNEL_PARAMETERS = "kernel-parameters"
     SYSTEM_EXTENSIONS = "system-extensions"
     OWNER_KEYS = "machine-owner-keys"
+    MONITOR = "monitor"  # not compared as a sequence: monitor.py
     OTHER = "other"
 
 
+# What the monitor measures of itself. Not resettable, and of no use to firmware or boot loaders.
+MONITOR_PCR = 15
 # The Linux TPM PCR registry, and the PC Client profile's 2.3.4 for 0 to 7.
 _BY_PCR = {
     0: Component.FIRMWARE,
@@ -50,6 +53,7 @@ _BY_PCR = {
     12: Component.KERNEL_PARAMETERS,
     13: Component.SYSTEM_EXTENSIONS,
     14: Component.OWNER_KEYS,
+    MONITOR_PCR: Component.MONITOR,
 }
 # Parts that differ from host to host, or from boot to boot, without harm: unknown values warn.
 SETTINGS = frozenset(

@@ -75,6 +75,11 @@ class Rule(Enum):
         "settings and disks may differ from host to host; look whether this should",
     )
     BOOT_SUPERSEDED = ("boot.superseded", Aspect.EXECUTABLES, "it was replaced, and its grace will end")
+    MONITOR_COMPONENT = (
+        "monitor.component",
+        Aspect.EXECUTABLES,
+        "what decides on packets here is none that the operator knows",
+    )
     REFERENCE = (
         "reference.present",
         Aspect.EXECUTABLES,

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 
 from hostward.attest.algorithms import BY_NAME, STRONG
 from hostward.attest.appraisal import Appraisal
+from hostward.attest.components import Component
 from hostward.attest.findings import Tier, printable
+from hostward.attest.monitor import is_judged, read_monitor, reference_path
 from hostward.attest.reference import FORMAT
 from hostward.errors import EvidenceError
 
@@ -23,8 +25,13 @@ def learn(appraisal: Appraisal, label: str) -> Mapping[str, object]:
     components = {
         part.value: [{"label": label, "digests": {boot.bank.name: [digest.hex() for digest in boot.digests(part)]}}]
         for part in boot.parts
+        if part is not Component.MONITOR
     }
     files: dict[str, list[str]] = {}
+    for measured in read_monitor(boot)[0]:
+        path, value = reference_path(measured.name), f"sha256:{measured.digest.hex()}"
+        if is_judged(measured.name) and value not in files.get(path, ()):
+            files.setdefault(path, []).append(value)
     for entry in appraisal.entries:
         template = entry.template
         if entry.violation or template.path == "boot_aggregate":

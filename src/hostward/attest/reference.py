@@ -123,6 +123,8 @@ def _add(reference: Reference, document: dict[str, Any]) -> None:
         raise ValueError(f"unknown fields {', '.join(sorted(unknown))}")
     grace = timedelta(seconds=float(document.get("grace_s", _GRACE.total_seconds())))
     for name, alternatives in document.get("components", {}).items():
+        if name == Component.MONITOR:
+            raise ValueError("what the monitor measures is listed among the files, as hostward:NAME")
         part = reference.parts.setdefault(Component(name), [])
         for each in alternatives:
             part.append(Alternative(str(each.get("label", "")), _banks(each["digests"]), _window(each, grace)))

@@ -179,6 +179,7 @@ def _shown(result: Appraisal) -> dict[str, Any]:
         "quoted": [str(each) for each in quote.selection] if quote else [],
         "pcrs": {str(pcr): value.hex() for pcr, value in sorted(boot.values.items())} if boot else {},
         "ima_entries": len(result.entries),
+        "monitor": {name: digest.hex() for name, digest in sorted(result.monitor.items())},
         "findings": [finding.shown() for finding in result.findings],
         "last": shown_state(result.epoch, result.checkpoint),
     }

@@ -21,6 +21,7 @@ _OF_UPDATES = frozenset(
         Rule.IMA_FILE,
         Rule.IMA_SUPERSEDED,
         Rule.IMA_VIOLATION,
+        Rule.MONITOR_COMPONENT,
     }
 )
 
