@@ -14,12 +14,11 @@ def test_only_what_an_update_can_do_to_sound_hosts_is_a_mismatch() -> None:
     assert not is_mismatch([MISMATCH, FORGED])
     assert not is_mismatch([passed(Rule.IMA_FILE, "")])
     assert not is_mismatch([])
+    of_updates = ("boot.component", "boot.setting", "boot.unknown", "reference", "monitor.component")
+    files = (Rule.IMA_FILE, Rule.IMA_SUPERSEDED, Rule.IMA_VIOLATION)
     for rule in Rule:
         alone = [Finding(rule, Tier.CONTRAINDICATED, "")]
-        assert is_mismatch(alone) == (
-            rule.label.startswith(("boot.component", "boot.setting", "boot.unknown", "reference"))
-            or rule in (Rule.IMA_FILE, Rule.IMA_SUPERSEDED, Rule.IMA_VIOLATION)
-        ), rule
+        assert is_mismatch(alone) == (rule.label.startswith(of_updates) or rule in files), rule
 
 
 def test_two_percent_of_a_thousand_go_and_the_next_stays() -> None:

@@ -22,6 +22,7 @@ _OF_UPDATES = frozenset(
         Rule.IMA_SUPERSEDED,
         Rule.IMA_VIOLATION,
         Rule.MONITOR_COMPONENT,
+        Rule.MONITOR_COMPONENT,
     }
 )
 
