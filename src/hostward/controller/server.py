@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
+from hostward.agent.messages import MESSAGE_LIMIT_BYTES
 from hostward.controller.access.devices import DeviceGrants
 from hostward.controller.attestation.runner import AttestationRunner
 from hostward.controller.attestation.service import Attestation
@@ -18,10 +19,10 @@ from hostward.controller.enrolment import ENROLMENT_MESSAGE_LIMIT_BYTES, Enrolme
 from hostward.controller.fleet import Fleet
 from hostward.controller.grant_key import open_grant_key
 from hostward.controller.ledger import Ledger, utc_now
-from hostward.controller.listener import Listener
 from hostward.controller.membership import Membership
 from hostward.controller.recovery import DATABASE_FILE, complete_restore
 from hostward.controller.service import Controller
+from hostward.listener import Listener
 from hostward.private_files import make_private_directory
 from hostward.store.sqlite import SqliteStore
 
@@ -68,7 +69,9 @@ class ControllerServer:
         await self.controller.start()
         runner = await self._attestation(ledger, membership)
         serve = ChannelDesk(membership, fleet, runner.desk if runner else None).serve
-        channel = Listener(channel_context(server_file, authority), serve, name="channel")
+        channel = Listener(
+            channel_context(server_file, authority), serve, name="channel", message_limit_bytes=MESSAGE_LIMIT_BYTES
+        )
         enrolment = Listener(
             enrolment_context(server_file),
             EnrolmentDesk(membership).serve,

@@ -39,9 +39,9 @@ from hostward.attest.public import TpmPublic, check_attestation_key, parse_publi
 from hostward.controller.attestation.service import Attestation
 from hostward.controller.attestation.standing import Standing
 from hostward.controller.authority import peer_of
-from hostward.controller.listener import peer_text
 from hostward.controller.membership import Membership
 from hostward.errors import ChannelError, ConflictError, EnrolmentError, HostwardError
+from hostward.listener import peer_text
 
 log = logging.getLogger(__name__)
 
