@@ -17,6 +17,7 @@ from hostward.controller.authority import HOST_LIFE, channel_context, enrolment_
 from hostward.controller.channel import ChannelDesk
 from hostward.controller.enrolment import ENROLMENT_MESSAGE_LIMIT_BYTES, EnrolmentDesk
 from hostward.controller.fleet import Fleet
+from hostward.controller.gate_link import GateLink
 from hostward.controller.grant_key import open_grant_key
 from hostward.controller.ledger import Ledger, utc_now
 from hostward.controller.membership import Membership
@@ -92,7 +93,8 @@ class ControllerServer:
         trust = await asyncio.to_thread(read_trust_folder, settings.trust)
         key = await asyncio.to_thread(open_grant_key, self._settings.state)
         attestation = Attestation(settings, trust, ledger, membership.clock, self.controller.set_host_state)
-        runner = self.controller.attestation = AttestationRunner(attestation, membership, [], key)
+        links = [GateLink(gate, key) for gate in self._settings.gates]
+        runner = self.controller.attestation = AttestationRunner(attestation, membership, links, key)
         runner.start()
         return runner
 
