@@ -239,3 +239,11 @@ class Gate:
     def dropped(self, port: int) -> tuple[int, int]:
         """Packets that a closed port kept out: from the host, to the host."""
     def remove_pins(self) -> None: ...
+
+@final
+class Attached:
+    """What is pinned under ``pins``, as the kernel has it; see ``hostward.datapath.attached``. Changes nothing."""
+
+    def __new__(cls, pins: str | PathLike[str]) -> Attached: ...
+    def read(self) -> tuple[dict[str, bytes], dict[str, bytes]]:
+        """SHA-256 by name: of what is attached, of what decides. Callable from any thread."""

@@ -178,3 +178,61 @@ impl SharedWords {
         }
     }
 }
+
+/// What the kernel tells of a loaded program.
+pub struct ProgramFacts {
+    /// Never given to another program.
+    pub id: u32,
+    /// `enum bpf_prog_type`.
+    pub kind: u32,
+    /// The kernel's hash of the instructions as they were loaded, without the maps.
+    pub tag: [u8; 8],
+    /// Zeros behind it.
+    pub name: [u8; 16],
+    /// As the verifier left them; maps by their numbers. Empty where the kernel does not show them.
+    pub instructions: Vec<u8>,
+}
+
+/// Asks for a program's instructions and name.
+pub fn program_facts(program: BorrowedFd<'_>) -> io::Result<ProgramFacts> {
+    let mut instructions = Vec::new();
+    let mut info = libbpf_sys::bpf_prog_info::default();
+    // The first call tells how many bytes there are, the second fetches them.
+    for _ in 0..2 {
+        info = libbpf_sys::bpf_prog_info {
+            xlated_prog_insns: instructions.as_mut_ptr() as u64,
+            xlated_prog_len: instructions.len() as u32,
+            ..Default::default()
+        };
+        let mut length = size_of_val(&info) as u32;
+        // SAFETY: `info` is as long as `length` says and points to `xlated_prog_len` bytes, which outlive the call.
+        checked(unsafe { libbpf_sys::bpf_prog_get_info_by_fd(program.as_raw_fd(), &raw mut info, &raw mut length) })?;
+        instructions.resize(info.xlated_prog_len as usize, 0);
+    }
+    if info.xlated_prog_insns == 0 {
+        instructions.clear(); // it was blinded (bpf_jit_harden), and we may not see kernel addresses
+    }
+    Ok(ProgramFacts {
+        id: info.id,
+        kind: info.type_,
+        tag: info.tag,
+        name: info.name.map(|character| character.to_ne_bytes()[0]),
+        instructions,
+    })
+}
+
+/// The numbers of the programs at a device's hook, in the order in which packets meet them; at most 64.
+pub fn programs_at(ifindex: i32, hook: libbpf_sys::bpf_attach_type) -> io::Result<Vec<u32>> {
+    let mut numbers = [0u32; 64];
+    let mut options = libbpf_sys::bpf_prog_query_opts {
+        sz: size_of::<libbpf_sys::bpf_prog_query_opts>() as libbpf_sys::size_t,
+        prog_ids: numbers.as_mut_ptr(),
+        __bindgen_anon_1: libbpf_sys::bpf_prog_query_opts__bindgen_ty_1 { count: numbers.len() as u32 },
+        ..Default::default()
+    };
+    // SAFETY: `options` names its own size, and `prog_ids` has room for the `count` numbers that it says.
+    checked(unsafe { libbpf_sys::bpf_prog_query_opts(ifindex, hook, &raw mut options) })?;
+    // SAFETY: both fields of the union are the same 32-bit number.
+    let count = unsafe { options.__bindgen_anon_1.count } as usize;
+    Ok(numbers[..count.min(numbers.len())].to_vec())
+}

@@ -3,6 +3,7 @@
 //! This crate knows maps, programs and devices. What to write into the maps, and in which order, is the agent's business
 //! (`hostward.datapath.programmer`); what it means to a packet is decided in `bpf/`.
 
+mod attached;
 mod bench;
 mod capacity;
 mod classes;
@@ -19,12 +20,16 @@ mod maps;
 mod messages;
 mod migrate;
 pub mod netns;
+mod place;
 mod port;
 mod processes;
 mod tables;
 mod talkers;
 mod uplink;
 
+pub use attached::Attached;
+pub use attached::Digest;
+pub use attached::Reading;
 pub use bench::Bench;
 pub use bench::Rotation;
 pub use capacity::Capacity;

@@ -1,5 +1,6 @@
 //! The maps: created once, pinned, and shared by every port's programs.
 
+use std::collections::HashMap;
 use std::fs;
 use std::os::fd::AsFd as _;
 use std::os::fd::AsRawFd as _;
@@ -96,6 +97,21 @@ impl Maps {
             handles.push((name, MapHandle::try_from(&map).map_err(libbpf("open", name))?));
         }
         Ok(Self { handles, reused: false })
+    }
+
+    /// Opens the maps that are pinned under `directory`, whatever their sizes.
+    pub fn open_pinned(directory: &Path) -> Result<Self> {
+        let names = NAMES.iter().copied().chain([EVENTS]);
+        let handles = names.map(|name| Ok((name, open_pinned(&directory.join(name))?))).collect::<Result<Vec<_>>>()?;
+        Ok(Self { handles, reused: true })
+    }
+
+    /// The maps' names by the kernel's numbers.
+    pub fn numbers(&self) -> Result<HashMap<u32, &'static str>> {
+        let number = |(name, handle): &(&'static str, MapHandle)| {
+            Ok((handle.info().map_err(libbpf("look at", name))?.info.id, *name))
+        };
+        self.handles.iter().map(number).collect()
     }
 
     fn check_capacity(&self, capacity: &Capacity) -> Result<()> {

@@ -29,6 +29,7 @@ use crate::error::libbpf;
 use crate::ffi;
 use crate::maps::Maps;
 use crate::netns;
+use crate::place::Place;
 
 /// The classifier's preference of the verdict and of the base; lower numbers come first.
 pub(crate) const VERDICT_PRIORITY: u32 = 1;
@@ -79,9 +80,9 @@ impl Order {
 }
 
 impl Direction {
-    const BOTH: [Self; 2] = [Self::Egress, Self::Ingress];
+    pub(crate) const BOTH: [Self; 2] = [Self::Egress, Self::Ingress];
 
-    fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Egress => "egress",
             Self::Ingress => "ingress",
@@ -174,6 +175,7 @@ impl Port {
     /// # Errors
     /// The device is not there, or the kernel refuses.
     pub fn attach(&self, namespace: &str, ifindex: i32, hook: Hook) -> Result<()> {
+        Place { ifindex, namespace: namespace.to_owned() }.record(&self.directory)?;
         for direction in Direction::BOTH {
             let object = || format!("{} of device {ifindex}", direction.word());
             match hook {
@@ -358,7 +360,7 @@ pub(crate) fn attach_filter(
     hook.attach().map(drop).map_err(|error| io_error(&error))
 }
 
-fn query_filter(any: BorrowedFd<'_>, ifindex: i32, direction: Direction, priority: u32) -> Option<u32> {
+pub(crate) fn query_filter(any: BorrowedFd<'_>, ifindex: i32, direction: Direction, priority: u32) -> Option<u32> {
     TcHookBuilder::new(any)
         .ifindex(ifindex)
         .handle(HANDLE)

@@ -2,6 +2,7 @@
 //!
 //! Nothing is decided here: values are converted, errors become `hostward._core.CoreError` with the kernel's own words.
 
+mod attached;
 mod bench;
 mod datapath;
 mod event;
@@ -44,6 +45,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<datapath::Datapath>()?;
     module.add_class::<datapath::Port>()?;
     module.add_class::<datapath::Predecessor>()?;
+    module.add_class::<attached::Attached>()?;
     module.add_class::<bench::Bench>()?;
     module.add_class::<event::Event>()?;
     module.add_class::<gate::Gate>()?;

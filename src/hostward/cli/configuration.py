@@ -193,7 +193,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metrics: AgentMetricsConfig | None = None
 
 
-_Config = TypeVar("_Config", ControllerConfig, AgentConfig)
+_Config = TypeVar("_Config", bound=msgspec.Struct)
 
 
 def read_config(path: Path, kind: type[_Config]) -> _Config:
@@ -210,10 +210,8 @@ def read_config(path: Path, kind: type[_Config]) -> _Config:
         raise UsageError(str(error).replace("Object", "It"), subject=str(path), hint=hint) from error
     if isinstance(config, AgentConfig):
         for name, address in (("controller", config.controller), ("enrolment", config.enrolment)):
-            if (address or name == "controller") and not _ADDRESS.fullmatch(address):
-                raise UsageError(f"{name} = {address!r} is not HOST:PORT", subject=str(path))
-            if address and int(address.rpartition(":")[2]) > 65_535:
-                raise UsageError(f"{name} = {address!r} has no such port", subject=str(path))
+            if address or name == "controller":
+                parse_address(name, address, path)
         small = [size for size in Capacity.__slots__ if getattr(config.datapath, size) < 2]
         if small:
             raise UsageError(f"datapath.{small[0]} is too small to hold anything", subject=str(path))
@@ -222,6 +220,16 @@ def read_config(path: Path, kind: type[_Config]) -> _Config:
             hint = f"they are {', '.join(Capacity.__slots__)}"
             raise UsageError(f"{sorted(unknown)[0]!r} is no size of the datapath", subject=str(path), hint=hint)
     return config
+
+
+def parse_address(name: str, text: str, path: Path) -> tuple[str, int]:
+    """``HOST:PORT`` of the setting ``name``, an IPv6 address in brackets. Raises UsageError."""
+    if not _ADDRESS.fullmatch(text):
+        raise UsageError(f"{name} = {text!r} is not HOST:PORT", subject=str(path))
+    host, _, port = text.rpartition(":")
+    if int(port) > 65_535:
+        raise UsageError(f"{name} = {text!r} has no such port", subject=str(path))
+    return host.strip("[]"), int(port)
 
 
 def own_name(given: str) -> str:

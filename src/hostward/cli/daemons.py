@@ -86,7 +86,7 @@ def run_controller(path: Path) -> None:
             await server.stop()
 
     with locked(settings.state):
-        _run(run())
+        run_until_signal(run())
 
 
 def run_agent(path: Path) -> None:
@@ -118,7 +118,7 @@ def run_agent(path: Path) -> None:
             await agent.run()
 
     with locked(config.state):
-        _run(run())
+        run_until_signal(run())
 
 
 def run_up(policy: Sequence[Path], state: Path, api: Path, pins: Path, name: str, metrics: str = "") -> None:
@@ -159,7 +159,7 @@ def run_up(policy: Sequence[Path], state: Path, api: Path, pins: Path, name: str
             await server.stop()
 
     with locked(state):
-        _run(run())
+        run_until_signal(run())
 
 
 async def _own_identity(controller: Controller, server: ControllerServer, state: Path, name: str) -> HostIdentity:
@@ -226,7 +226,8 @@ def _remote_api(config: RemoteApiConfig | None, controller: Controller, operator
     )
 
 
-def _run(work: Coroutine[object, object, None]) -> None:
+def run_until_signal(work: Coroutine[object, object, None]) -> None:
+    """Run a daemon until it ends, or SIGTERM or SIGINT end it. Raises HostwardError."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
 
     async def until_signal() -> None:
@@ -241,10 +242,17 @@ def _run(work: Coroutine[object, object, None]) -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(until_signal())
     except* HostwardError as group:
-        raise group.exceptions[0] from None
+        raise _first(group) from None
     except* OSError as group:
-        error = group.exceptions[0]
+        error = _first(group)
         raise HostwardError(str(error), hint="check the addresses and folders of the configuration") from error
+
+
+def _first(error: BaseException) -> BaseException:
+    """What went wrong first, of what went wrong in tasks of tasks."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 @contextlib.contextmanager

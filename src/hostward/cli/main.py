@@ -495,6 +495,27 @@ def agent(config: Annotated[Path, typer.Option(help="TOML; see docs/reference/co
 
 
 @app.command()
+def gate(
+    config: Annotated[Path, typer.Option(help="TOML; see docs/reference/configuration.md")],
+    identity: Annotated[
+        bool, typer.Option("--identity", help="Show the fingerprint of the gate's key, and end.")
+    ] = False,
+) -> None:
+    """Run a gate: what the trusted NIC runs. Every port is closed until grant and pulse are there."""
+    from hostward.cli.gates import run_gate, show_identity
+
+    show_identity(config) if identity else run_gate(config)
+
+
+@app.command()
+def sentinel(config: Annotated[Path, typer.Option(help="TOML; see docs/reference/configuration.md")]) -> None:
+    """Run a host's sentinel: it keeps the gate's pulse while the kernel enforces what was attested."""
+    from hostward.cli.gates import run_sentinel
+
+    run_sentinel(config)
+
+
+@app.command()
 def preflight(output: Output = Format.TABLE) -> None:
     """What this machine offers and lacks, and what to do about it."""
     from hostward.cli.preflight import examine

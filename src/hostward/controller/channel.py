@@ -10,10 +10,10 @@ from hostward.agent.attestation_messages import ATTESTATION_PATH
 from hostward.controller.attestation.desk import AttestationDesk
 from hostward.controller.authority import peer_of
 from hostward.controller.fleet import Fleet
-from hostward.controller.listener import peer_text
 from hostward.controller.membership import Membership
 from hostward.controller.session import Session
 from hostward.errors import HostwardError
+from hostward.listener import peer_text
 
 log = logging.getLogger(__name__)
 

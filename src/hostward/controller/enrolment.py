@@ -19,9 +19,9 @@ from hostward.agent.enrolment_messages import (
     Joined,
     Refused,
 )
-from hostward.controller.listener import peer_text
 from hostward.controller.membership import Membership
 from hostward.errors import EnrolmentError, HostwardError
+from hostward.listener import peer_text
 
 log = logging.getLogger(__name__)
 

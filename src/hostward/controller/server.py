@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from hostward.agent.messages import MESSAGE_LIMIT_BYTES
 from hostward.controller.access.devices import DeviceGrants
 from hostward.controller.attestation.runner import AttestationRunner, RunningLink
 from hostward.controller.attestation.service import Attestation
@@ -19,12 +20,13 @@ from hostward.controller.authority import HOST_LIFE, channel_context, enrolment_
 from hostward.controller.channel import ChannelDesk
 from hostward.controller.enrolment import ENROLMENT_MESSAGE_LIMIT_BYTES, EnrolmentDesk
 from hostward.controller.fleet import Fleet
+from hostward.controller.gate_link import GateLink
 from hostward.controller.grant_key import RESULT_KEY_FILE, open_grant_key, private_pem
 from hostward.controller.ledger import Ledger, utc_now
-from hostward.controller.listener import Listener
 from hostward.controller.membership import Membership
 from hostward.controller.recovery import DATABASE_FILE, complete_restore
 from hostward.controller.service import Controller
+from hostward.listener import Listener
 from hostward.private_files import make_private_directory
 from hostward.store.sqlite import SqliteStore
 
@@ -52,7 +54,7 @@ MakeLink = Callable[[GateAddress, Ed25519PrivateKey], RunningLink]
 class ControllerServer:
     """Starts and stops everything that a controller is made of."""
 
-    def __init__(self, settings: ControllerSettings, link: MakeLink | None = None) -> None:
+    def __init__(self, settings: ControllerSettings, link: MakeLink = GateLink) -> None:
         """``link`` says how a gate is reached."""
         self._settings = settings
         self._link = link
@@ -76,7 +78,9 @@ class ControllerServer:
         await self.controller.start()
         runner = await self._attestation(ledger, membership)
         serve = ChannelDesk(membership, fleet, runner.desk if runner else None).serve
-        channel = Listener(channel_context(server_file, authority), serve, name="channel")
+        channel = Listener(
+            channel_context(server_file, authority), serve, name="channel", message_limit_bytes=MESSAGE_LIMIT_BYTES
+        )
         enrolment = Listener(
             enrolment_context(server_file),
             EnrolmentDesk(membership).serve,
@@ -98,7 +102,7 @@ class ControllerServer:
         key = await asyncio.to_thread(open_grant_key, self._settings.state)
         results = private_pem(await asyncio.to_thread(open_grant_key, self._settings.state, RESULT_KEY_FILE))
         attestation = Attestation(settings, trust, ledger, membership.clock, self.controller.set_host_state)
-        links = [self._link(gate, key) for gate in self._settings.gates] if self._link else []
+        links = [self._link(gate, key) for gate in self._settings.gates]
         runner = self.controller.attestation = AttestationRunner(attestation, membership, links, key, results)
         runner.start()
         return runner

@@ -56,6 +56,11 @@ class Gate:
         for port in self._leases:
             self._hold(port)
 
+    @property
+    def ports(self) -> tuple[str, ...]:
+        """The names of its ports."""
+        return tuple(self._leases)
+
     def challenge(self, port: str) -> bytes:
         """What the next grant for a port has to carry."""
         return self._lease(port).challenge(self._clock())

@@ -12,9 +12,9 @@ from websockets.exceptions import ConnectionClosed
 from hostward.controller.attestation.conversation import Conversation
 from hostward.controller.attestation.service import Attestation
 from hostward.controller.authority import peer_of
-from hostward.controller.listener import peer_text
 from hostward.controller.membership import Membership
 from hostward.errors import ConflictError, HostwardError
+from hostward.listener import peer_text
 
 log = logging.getLogger(__name__)
 

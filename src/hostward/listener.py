@@ -19,8 +19,6 @@ from websockets.exceptions import ConnectionClosed
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
-from hostward.agent.messages import MESSAGE_LIMIT_BYTES
-
 log = logging.getLogger(__name__)
 
 Handler = Callable[[ServerConnection], Awaitable[None]]
@@ -36,9 +34,7 @@ PING_ANSWER_S = 10.0
 class Listener:
     """Listens on one address until closed. ``handler`` gets each connection that completed TLS and the upgrade."""
 
-    def __init__(
-        self, context: ssl.SSLContext, handler: Handler, *, name: str, message_limit_bytes: int = MESSAGE_LIMIT_BYTES
-    ) -> None:
+    def __init__(self, context: ssl.SSLContext, handler: Handler, *, name: str, message_limit_bytes: int) -> None:
         self._context = context
         self._serve = handler
         self._name = name
@@ -81,7 +77,7 @@ class Listener:
         for handshake in self._handshakes:
             handshake.cancel()
         await asyncio.gather(*self._handshakes, return_exceptions=True)
-        await asyncio.gather(*(c.close(1001, "the controller stops") for c in tuple(self._connections)))
+        await asyncio.gather(*(c.close(1001, "the server stops") for c in tuple(self._connections)))
         await asyncio.gather(*self.handler_tasks, return_exceptions=True)
 
     async def _accept(self, listening: socket.socket) -> None:
