@@ -156,8 +156,8 @@ class Attesting:
             pulse_key=shown.pulse_key,
             boot_id=shown.boot_id,
             revision=shown.revision,
-            programs=shown.programs,
-            policies=shown.policies,
+            programs=shown.attached.programs,
+            policies=shown.attached.policies,
         )
         found = await self._proof.collect(binding.qualifying_data(ask.nonce), ask.ima_offset)
         await _send(
@@ -172,8 +172,8 @@ class Attesting:
                 shown.pulse_key,
                 shown.boot_id,
                 shown.revision,
-                shown.programs,
-                shown.policies,
+                shown.attached.programs,
+                shown.attached.policies,
             ),
         )
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from hostward.datapath.attached import Attached
 from hostward.errors import HostwardError
 
 log = logging.getLogger(__name__)
@@ -66,15 +67,6 @@ class Prover(Protocol):
         ...
 
 
-class Attached(Protocol):
-    """What is in the kernel, by digest (``datapath.attached.Attached``)."""
-
-    @property
-    def programs(self) -> Mapping[str, bytes]: ...  # noqa: D102
-    @property
-    def policies(self) -> Mapping[str, bytes]: ...  # noqa: D102
-
-
 class Sentinel(Protocol):
     """The process that pulses (``sentinel.client.SentinelClient``)."""
 
@@ -82,18 +74,16 @@ class Sentinel(Protocol):
         """The public half of the key that it pulses by."""
         ...
 
-    async def attested(
-        self, host: bytes, epoch: int, programs: Mapping[str, bytes], policies: Mapping[str, bytes]
-    ) -> None:
-        """Pulse while the kernel holds exactly this."""
+    async def attested(self, host: bytes, epoch: int, state: Attached) -> str:
+        """Pulse while the kernel holds exactly this. Returns as ``alive`` does."""
         ...
 
-    async def pending(self, programs: Mapping[str, bytes], policies: Mapping[str, bytes]) -> None:
-        """A change is on its way to being attested."""
+    async def pending(self, state: Attached) -> str:
+        """A change is on its way to being attested. Returns as ``alive`` does."""
         ...
 
-    async def alive(self) -> None:
-        """The agent is there."""
+    async def alive(self) -> str:
+        """The agent is there. Returns why there was no pulse when the sentinel looked last; empty if there was."""
         ...
 
 
@@ -104,8 +94,7 @@ class Shown:
     pulse_key: bytes
     boot_id: bytes
     revision: int
-    programs: Mapping[str, bytes] = field(default_factory=dict)
-    policies: Mapping[str, bytes] = field(default_factory=dict)
+    attached: Attached
 
 
 class Proof:
@@ -143,9 +132,9 @@ class Proof:
         pulse_key = b""
         if self._sentinel is not None:
             pulse_key = await self._sentinel.key()
-            await self._sentinel.pending(attached.programs, attached.policies)
+            await self._sentinel.pending(attached)
         boot_id = self._boot_id.read_text().strip().encode()
-        return Shown(pulse_key, boot_id, self._revision(), attached.programs, attached.policies)
+        return Shown(pulse_key, boot_id, self._revision(), attached)
 
     async def collect(self, qualifying: bytes, ima_offset: int) -> Found:
         """A quote over this, and the logs. Raises TpmError."""
@@ -155,15 +144,19 @@ class Proof:
     async def attested(self, shown: Shown, host: bytes, epoch: int) -> None:
         """What was shown was found good. Raises ChannelError if the sentinel is not there."""
         if self._sentinel is not None:
-            await self._sentinel.attested(host, epoch, shown.programs, shown.policies)
+            await self._sentinel.attested(host, epoch, shown.attached)
 
     async def keep_alive(self, period_s: float = 1.0) -> None:
         """Tell the sentinel that the agent is there, until cancelled."""
+        told = ""
         while self._sentinel is not None:
             try:
-                await self._sentinel.alive()
+                why = await self._sentinel.alive()
             except HostwardError as error:
-                log.warning("the sentinel: %s", error.what)
+                why = error.what
+            if why != told:
+                log.log(logging.WARNING if why else logging.INFO, "the sentinel: %s", why or "it pulses")
+                told = why
             await asyncio.sleep(period_s)
 
     def close(self) -> None:

@@ -29,6 +29,7 @@ from hostward.controller.attestation.runner import AttestationRunner
 from hostward.controller.attestation.settings import AttestationMode, AttestationSettings, GateAddress
 from hostward.controller.ledger import utc_now
 from hostward.controller.server import ControllerServer, ControllerSettings
+from hostward.datapath.attached import Attached
 from hostward.errors import ChannelError
 from hostward.gate.gate import Gate
 from hostward.gate.memory import MemoryDriver
@@ -40,11 +41,10 @@ LIMIT_S = 30.0
 
 @dataclass(slots=True)
 class SoftwareTpm:
-    """Fulfils ``agent.proof.Prover``; also what is attached, for ``read``."""
+    """Fulfils ``agent.proof.Prover``; also what is attached."""
 
     host: Host = field(default_factory=good_host)
-    programs: dict[str, bytes] = field(default_factory=dict)
-    policies: dict[str, bytes] = field(default_factory=dict)
+    attached: Attached = field(default_factory=lambda: Attached({}, {}))
     spoil: Callable[[Evidence], Evidence] = lambda evidence: evidence
     asked: int = 0
 
@@ -118,16 +118,15 @@ class LocalSentinel:
     async def key(self) -> bytes:
         return self.private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
 
-    async def attested(
-        self, host: bytes, epoch: int, programs: Mapping[str, bytes], policies: Mapping[str, bytes]
-    ) -> None:
+    async def attested(self, host: bytes, epoch: int, state: Attached) -> str:
         self.told = (host, epoch)
+        return ""
 
-    async def pending(self, programs: Mapping[str, bytes], policies: Mapping[str, bytes]) -> None:
-        pass
+    async def pending(self, state: Attached) -> str:
+        return ""
 
-    async def alive(self) -> None:
-        pass
+    async def alive(self) -> str:
+        return ""
 
     def pulse(self, link: LocalLink, port: str) -> None:
         assert self.told is not None
@@ -153,7 +152,7 @@ async def attesting_to(
     boot_id = folder / "boot_id"
     boot_id.write_text(f"boot {tpm.host.resets}")
     sentinel = LocalSentinel()
-    proof = Proof(tpm, lambda: tpm, lambda: 1, sentinel, boot_id)
+    proof = Proof(tpm, lambda: tpm.attached, lambda: 1, sentinel, boot_id)
     attesting = Attesting("{}:{}".format(*server.channel_address), folder, identity, proof)
     running = asyncio.create_task(attesting.run())
     try:
