@@ -24,6 +24,11 @@ def objects() -> Mapping[str, Path]:
     return {f"object:{path.name}": path for path in sorted((_PACKAGE / "bpf").glob("*.bpf.o"))}
 
 
+def core_library() -> Path:
+    """The library that loads and attaches them."""
+    return next(iter(sorted(_PACKAGE.glob("_core*.so"))))
+
+
 def files() -> Sequence[Path]:
     """Everything that the package's digest is over."""
     found = (path for path in _PACKAGE.rglob("*") if path.is_file() and not set(_LEFT_OUT) & set(path.parts))

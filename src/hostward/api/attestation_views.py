@@ -34,6 +34,7 @@ def row_of(runner: AttestationRunner, record: HostRecord) -> AttestationRow:
         state=record.state,
         evidence=_evidence(standing),
         measured=runner.attestation.settings.measured,
+        reference=_reference(standing),
         appraised=standing.at.isoformat() if standing.at else "",
         connected=standing.connected,
         boot=known.boots if known else 0,
@@ -78,6 +79,11 @@ def _evidence(standing: Standing) -> Literal["good", "warning", "bad", "braked",
     if not standing.good:
         return "bad"
     return "warning" if standing.appraisal.tier is Tier.WARNING else "good"
+
+
+def _reference(standing: Standing) -> str:
+    policy = standing.appraisal.policy if standing.appraisal is not None else "none"
+    return "" if policy == "none" else policy
 
 
 def _gate(view: PortView) -> GateRow:

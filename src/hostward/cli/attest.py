@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Evidence of hosts: what they booted and run.")
 app.command("status")(attestation.status)
 app.command("explain")(attestation.explain)
+app.command("reload")(attestation.reload)
 
 Folder = Annotated[Path, typer.Argument(help="A folder of evidence; see docs/reference/evidence.md.")]
 Nonce = Annotated[str, typer.Option(help="What the verifier asked for, in hexadecimal.")]

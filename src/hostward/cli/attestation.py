@@ -67,6 +67,12 @@ def explain(
                     print(f"      {title}: {_printable(finding[title])}")
 
 
+def reload(server: Server = "") -> None:
+    """Let the controller read roots, inventory and reference values anew, and ask every host."""
+    answer = Client(server).call("POST", "/v1/attestation/reload")
+    message(f"{answer['values']} reference values; every host that is there is asked now")
+
+
 def learn_from_host(host: str, server: str) -> None:
     """Print reference values of a host as it is now."""
     answer = Client(server).call("GET", f"/v1/attestation/{host}/reference")

@@ -176,6 +176,20 @@ def _bits_per_s(name: str, text: str) -> int:
     return rate.per_s
 
 
+class AgentAttestationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The ``[attestation]`` table of an agent: where its TPM, its logs and its sentinel are.
+
+    Without ``sentinel`` nobody pulses, and a gate stays closed.
+    """
+
+    tcti: str = "device:/dev/tpmrm0"
+    boot_log: Path = Path("/sys/kernel/security/tpm0/binary_bios_measurements")
+    ima_log: Path = Path("/sys/kernel/security/ima/binary_runtime_measurements")
+    boot_id: Path = Path("/proc/sys/kernel/random/boot_id")
+    sentinel: Path | None = Path("/run/hostward-sentinel/sentinel.sock")
+    monitor_pcr: Annotated[int, msgspec.Meta(ge=11, le=15)] = 15
+
+
 class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An agent's file. ``controller`` and ``enrolment`` are ``HOST:PORT``."""
 
@@ -191,6 +205,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     datapath: Capacity = msgspec.field(default_factory=Capacity)
     uplink: UplinkConfig | None = None
     metrics: AgentMetricsConfig | None = None
+    attestation: AgentAttestationConfig | None = None
 
 
 _Config = TypeVar("_Config", bound=msgspec.Struct)

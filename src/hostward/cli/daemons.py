@@ -34,6 +34,7 @@ from hostward.cli.configuration import (
 )
 from hostward.cli.metrics import metrics_door, serving_metrics
 from hostward.cli.output import message
+from hostward.cli.proving import measured_first
 from hostward.controller.access import Authentication, Principal, Role
 from hostward.controller.access.devices import DeviceGrants
 from hostward.controller.access.oidc import SignIns
@@ -183,6 +184,7 @@ async def _connected(controller: Controller, host: str, agent: asyncio.Task[None
 
 def _agent(config: AgentConfig, identity: HostIdentity) -> Agent:
     capacity = config.datapath
+    proving = measured_first(config, identity)
     uplink = None if config.uplink is None else config.uplink.settings()
     enforcer = open_enforcer(
         config.pins, capacity=capacity, hook=config.hook, uplink=uplink, tcp_pickup=config.tcp_pickup
@@ -198,7 +200,7 @@ def _agent(config: AgentConfig, identity: HostIdentity) -> Agent:
     )
     named = config.metrics.endpoints if config.metrics else NAMED_ENDPOINTS
     settings = AgentSettings(config.controller, config.state, limits, config.repair_period_s, named)
-    return Agent(settings, identity, enforcer)
+    return Agent(settings, identity, enforcer, proving)
 
 
 def _tell_metrics(url: str) -> None:

@@ -24,12 +24,12 @@ _LOOK_S = 0.02
 _START_LIMIT_S = 180.0
 
 
-def start_controller(state: LabState) -> Started:
-    """Start the controller; it is not necessarily ready yet."""
+def start_controller(state: LabState, settings: str = "") -> Started:
+    """Start the controller; it is not necessarily ready yet. ``settings`` is more of its configuration, in TOML."""
     config = state.folder / "controller.toml"
     config.write_text(
         f'state = "{state.folder}/controller"\nsocket = "{state.api}"\naddress = "{CONTROLLER_ADDRESS}"\n'
-        f"channel_port = {CHANNEL_PORT}\nenrolment_port = {ENROLMENT_PORT}\n"
+        f"channel_port = {CHANNEL_PORT}\nenrolment_port = {ENROLMENT_PORT}\n{settings}"
     )
     command = [*enter(state.namespace("controller")), *hostward_command("controller", "--config", str(config))]
     return launch(command, state.folder / "controller.log")

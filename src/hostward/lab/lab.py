@@ -17,7 +17,8 @@ from hostward.lab.controller import CHANNEL_PORT, ENROLMENT_PORT, Operator, star
 from hostward.lab.host import agent_log, network_of, start_agent, start_host
 from hostward.lab.processes import Started
 from hostward.lab.state import LABS, LabState, load_state, tear_down
-from hostward.lab.topology import Kind, LabEndpoint, Topology, read_topology
+from hostward.lab.topology import Kind, LabAttestation, LabEndpoint, Topology, read_topology
+from hostward.lab.trust import LabTrust
 from hostward.lab.vm import Machine, start_machine
 
 Report = Callable[[str], None]
@@ -31,6 +32,7 @@ class Lab:
         self.state = state
         self._report = report
         self.operator = Operator(state.api)
+        self.trust = LabTrust(topology, state)
 
     # -- building ------------------------------------------------------------------------------------------------
 
@@ -49,6 +51,10 @@ class Lab:
             state.holders[host] = start_host(state, host)
             state.save()
             network.wire_host(index, host, network_of(state.holders[host]), fabric, management)
+            if topology.attestation is not LabAttestation.OFF:
+                gate = state.namespace("gate", host)
+                self._make_namespace(gate)
+                network.wire_gate(index, gate, fabric, management, network_of(state.holders[host]))
         for index, node in enumerate(topology.outside.values()):
             namespace = state.namespace("outside", node.name)
             self._make_namespace(namespace)
@@ -81,8 +87,13 @@ class Lab:
     def start_hostward(self) -> None:
         """The controller, and an agent on every host, each joined by a token of its own."""
         state = self.state
+        attested = self.topology.attestation is not LabAttestation.OFF
+        settings = ""
+        if attested:
+            self._report("TPMs and gates")
+            settings = self.trust.prepare()
         self._report("controller")
-        controller = state.others["controller"] = start_controller(state)
+        controller = state.others["controller"] = start_controller(state, settings)
         state.save()
         self.operator.await_answer(controller, state.folder / "controller.log")
         for host in self.topology.hosts:
@@ -97,11 +108,14 @@ class Lab:
                 f'enrolment = "{network.CONTROLLER_ADDRESS}:{ENROLMENT_PORT}"\n'
                 'token_file = "/var/lib/hostward/token"\n'
                 'state = "/var/lib/hostward/agent"\n'
-                'pins = "/sys/fs/bpf/hostward"\n'
+                'pins = "/sys/fs/bpf/hostward"\n' + (self.trust.agent_settings(host) if attested else "")
             )
         self.start_agents(self.topology.hosts)
         for host in self.topology.hosts:
             (state.host_folder(host) / "state" / "token").unlink()  # redeemed; the identity is kept
+        if attested:
+            self._report("reference values")
+            self.trust.learn(self.operator)
 
     def start_agents(self, hosts: Iterable[str]) -> None:
         """Start agents and wait until the controller sees them."""

@@ -17,6 +17,7 @@ from hostward.lab.topology import Kind, LabEndpoint, OutsideNode
 CONTROLLER_ADDRESS = "192.0.2.1"
 UPLINK = "uplink"
 BRIDGE = "br0"
+GATE_HOST, GATE_FABRIC = "host0", "fabric0"
 # Snooping would lose group traffic before a sink could judge it; nf_call would let a machine's own firewall have a say.
 _BRIDGE_OPTIONS = "mcast_snooping 0 stp_state 0 forward_delay 0 nf_call_iptables 0 nf_call_ip6tables 0"
 
@@ -63,6 +64,42 @@ def wire_host(index: int, host: str, host_namespace: str, fabric: str, managemen
             "link set mgmt0 up",
         ],
     )
+
+
+def wire_gate(index: int, gate: str, fabric: str, management: str, host_namespace: str) -> None:
+    """Put a gate into a host's uplink, in a namespace of its own, and on the management network.
+
+    The host's wire and the fabric's end there on a bridge, so that whoever attaches to both ends decides what passes.
+    """
+    make_switch(gate)
+    ip_batch(host_namespace, [f"link del {UPLINK}"])
+    ip_batch(
+        gate,
+        [
+            f"link add {GATE_HOST} type veth peer name {UPLINK}-{index}",
+            f"link set {GATE_HOST} master {BRIDGE} up",
+        ],
+    )
+    move_device(gate, f"{UPLINK}-{index}", host_namespace, new_name=UPLINK)
+    ip_batch(host_namespace, [f"link set {UPLINK} master {BRIDGE} up"])
+    ip_batch(
+        fabric,
+        [
+            f"link add port-{index} type veth peer name {GATE_FABRIC} netns {gate}",
+            f"link set port-{index} master {BRIDGE} up",
+        ],
+    )
+    ip_batch(gate, [f"link set {GATE_FABRIC} master {BRIDGE} up"])
+    ip_batch(
+        management,
+        [f"link add gate-{index} type veth peer name mgmt0 netns {gate}", f"link set gate-{index} master {BRIDGE} up"],
+    )
+    ip_batch(gate, [f"addr add {gate_address(index)}/24 dev mgmt0", "link set mgmt0 up"])
+
+
+def gate_address(index: int) -> str:
+    """The address of the gate of host number ``index`` on the management network."""
+    return str(ipaddress.ip_address(CONTROLLER_ADDRESS) + 109 + index)
 
 
 def move_device(namespace: str, device: str, target: str, *, new_name: str = "") -> None:

@@ -9,6 +9,7 @@ endpoints:
   acme/app: {host: h2, labels: {role: app}, addresses: [10.1.0.2, "fd00:1::2"], kind: vm}
 outside:
   internet: [198.51.100.10, "2001:db8:17::10"]
+attestation: enforce                      # or audit; left out: no TPMs and no gates
 ```
 """
 
@@ -29,6 +30,16 @@ _MAC = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}")
 # IFNAMSIZ less the terminating byte
 _DEVICE_NAME_LEN = 15
 MAX_HOSTS = 200
+# Each of these has a gate on the management network too.
+MAX_ATTESTED_HOSTS = 90
+
+
+class LabAttestation(Enum):
+    """Whether the hosts have TPMs, sentinels and gates, and what the gates do."""
+
+    OFF = ""
+    AUDIT = "audit"
+    ENFORCE = "enforce"
 
 
 class Kind(Enum):
@@ -83,6 +94,7 @@ class Topology:
     hosts: tuple[str, ...]
     endpoints: Map[str, LabEndpoint]
     outside: Map[str, OutsideNode]
+    attestation: LabAttestation = LabAttestation.OFF
 
 
 def read_topology(path: Path) -> Topology:
@@ -111,7 +123,7 @@ class _Reader:
         self._used: dict[str, str] = {}
 
     def read(self, document: Mapping) -> Topology:
-        self._only(document, "lab", "policy", "hosts", "endpoints", "outside")
+        self._only(document, "lab", "policy", "hosts", "endpoints", "outside", "attestation")
         name = self._name(self._need(document, "lab"), "the lab's name")
         policy = tuple(self._folder / text.text for text in self._list(document.items.get("policy")))
         for text in self._list(document.items.get("policy")):
@@ -129,9 +141,22 @@ class _Reader:
         outside = {
             key: self._outside(index, key, tree) for index, (key, tree) in enumerate(self._entries(document, "outside"))
         }
+        attestation = self._attestation(document, len(hosts))
         if self._problems.found:
             raise PolicyError(tuple(sorted(self._problems.found, key=lambda p: (p.line, p.column))))
-        return Topology(name, policy, hosts, endpoints, outside)
+        return Topology(name, policy, hosts, endpoints, outside, attestation)
+
+    def _attestation(self, document: Mapping, hosts: int) -> LabAttestation:
+        tree = document.items.get("attestation")
+        if tree is None:
+            return LabAttestation.OFF
+        known = {mode.value: mode for mode in LabAttestation if mode.value}
+        if not isinstance(tree, Scalar) or tree.text not in known:
+            self._problems.add(tree.place, "this is no mode of attestation", f"write {' or '.join(known)}")
+            return LabAttestation.OFF
+        if hosts > MAX_ATTESTED_HOSTS:
+            self._problems.add(tree.place, f"a lab with gates has at most {MAX_ATTESTED_HOSTS} hosts")
+        return known[tree.text]
 
     def _endpoint(
         self, document: Mapping, index: int, key: str, tree: Tree, hosts: tuple[str, ...]

@@ -83,6 +83,7 @@ GOOD: list[tuple[str, dict[str, Any]]] = [
     ("GET /v1/flows", {}),
     ("GET /v1/alerts", {}),
     ("GET /v1/attestation", {}),
+    ("POST /v1/attestation/reload", {}),
     *(
         (f"GET /v1/attestation/{{host}}{part}", {"path_parameters": {"host": "h1"}})
         for part in ("", "/reference", "/result")

@@ -44,6 +44,9 @@ class AttestationRow(Answer):
         description="`braked`: bad, and not evicted, because too many hosts began to mismatch at once."
     )
     measured: str = Field(description="`software-measured` in a lab, whose evidence proves nothing of a machine.")
+    reference: str = Field(
+        description="Digest of the reference values that it was judged by; empty if there were none."
+    )
     appraised: str = Field(description="When, RFC 3339; empty if not since the controller started.")
     connected: bool = Field(description="Whether it can be asked now.")
     boot: int = Field(description="The number of its boot, as gates count.")
@@ -68,6 +71,12 @@ class ReferenceDocument(Answer):
     """Reference values learnt from a host, to be read, signed and put where hosts are judged by them."""
 
     document: dict[str, object]
+
+
+class Reloaded(Answer):
+    """What is trusted was read anew."""
+
+    values: int = Field(description="Reference values: parts of a boot, and files.")
 
 
 class ResultToken(Answer):

@@ -92,9 +92,12 @@ class Conversation:
     async def _ask(self, present: Present, ak: TpmPublic) -> Standing:
         """Ask, judge and answer once."""
         attestation = self._attestation
-        nonce = secrets.token_bytes(32)
+        nonce, generation = secrets.token_bytes(32), attestation.generation
         await self._send(Ask(nonce, attestation.standing(self.host).checkpoint.offset))
         tell = await self._receive(Tell)
+        if generation != attestation.generation:
+            # What is trusted was read anew meanwhile, and has to see everything from the start.
+            return await self._ask(present, ak)
         binding = Binding(
             tls_key=tell.tls_key,
             pulse_key=tell.pulse_key,

@@ -31,6 +31,11 @@ class AttestationDesk:
         if host in self._present:
             self._present[host].again.set()
 
+    def ask_everybody(self) -> None:
+        """Ask every host that is there now."""
+        for conversation in self._present.values():
+            conversation.again.set()
+
     async def serve(self, connection: ServerConnection) -> None:
         """One host, until it leaves or is refused."""
         peer = peer_text(connection.remote_address)

@@ -13,6 +13,7 @@ from hostward.controller.attestation.desk import AttestationDesk
 from hostward.controller.attestation.grants import Granter, Link
 from hostward.controller.attestation.service import Attestation
 from hostward.controller.attestation.settings import AttestationMode
+from hostward.controller.attestation.trust_files import read_trust_folder
 from hostward.controller.membership import Attested, Membership
 
 
@@ -58,6 +59,17 @@ class AttestationRunner:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.attestation.close()
+
+    async def reload(self) -> int:
+        """Read anew what is trusted, and ask every host; how many reference values there are.
+
+        Raises HostwardError if it cannot be read: then everything stays as it is.
+        """
+        trust = await asyncio.to_thread(read_trust_folder, self.attestation.settings.trust)
+        self.attestation.believe(trust)
+        self.desk.ask_everybody()
+        reference = trust.reference
+        return len(reference.files) + len(reference.parts) if reference is not None else 0
 
     def trusts(self, host: str) -> bool:
         """Whether a host's state is not held down by its evidence."""

@@ -49,6 +49,7 @@ class Attestation:
         self.brake = Brake(settings.brake_share)
         self.granter: Granter | None = None
         self.judged = self.refused = 0
+        self.generation = 0  # of what is trusted: evidence that was asked for before is not judged by it
 
     # -- what is known
 
@@ -65,6 +66,13 @@ class Attestation:
         if known is not None and known.record is not None:
             # Gates count its boots on.
             self._standings[host] = replace(standing_of(host, None), boots_before=known.record.boots)
+
+    def believe(self, trust: TrustFolder) -> None:
+        """Judge by this from now on, everything from the start."""
+        self.trust = trust
+        self.generation += 1
+        for standing in self._standings.values():
+            standing.checkpoint = Checkpoint()
 
     # -- enrolment
 
@@ -105,6 +113,7 @@ class Attestation:
             checkpoint=standing.checkpoint,
             without=self.settings.without,
         )
+        generation = self.generation
         now = self._clock()
         loop = asyncio.get_running_loop()
         result = await loop.run_in_executor(self._thread, lambda: appraise(evidence, trust, nonce, now, self._memory))
@@ -114,6 +123,8 @@ class Attestation:
         if not trust.checkpoint.entries:
             standing.first = result
         await self._remember(standing, result, evidence)
+        if generation != self.generation:
+            standing.checkpoint = Checkpoint()
         await self._decide(standing, result)
         return standing
 
