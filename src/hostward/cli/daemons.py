@@ -243,11 +243,13 @@ def run_until_signal(work: Coroutine[object, object, None]) -> None:
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(until_signal())
-    except* HostwardError as group:
-        raise _first(group) from None
-    except* OSError as group:
-        error = _first(group)
-        raise HostwardError(str(error), hint="check the addresses and folders of the configuration") from error
+    except (HostwardError, OSError, ExceptionGroup) as error:
+        first = _first(error)
+        if isinstance(first, OSError):
+            raise HostwardError(str(first), hint="check the addresses and folders of the configuration") from first
+        if isinstance(first, HostwardError):
+            raise first from None
+        raise
 
 
 def _first(error: BaseException) -> BaseException:

@@ -50,7 +50,7 @@ class Allowances:
 class BoundedLog(logging.Filter):
     """Lets so many records through and counts the others; the next that passes says how many there were."""
 
-    def __init__(self, per_s: float = 1.0, at_once: int = 20) -> None:
+    def __init__(self, per_s: float = 0.2, at_once: int = 20) -> None:
         super().__init__()
         self._allowance, self._lost = Allowance(per_s, at_once), 0
 

@@ -39,11 +39,11 @@ _ALL_LINKS = _HEADER.pack(_HEADER.size + _LINK.size, 18, 0x301, 1, 0) + _LINK.pa
 
 @dataclass(frozen=True, slots=True)
 class LinkState:
-    """What one message says of a link. ``lost`` is how often its carrier was lost, 0 if the message does not tell."""
+    """What one message says of a link. ``lost`` is how often its carrier was lost."""
 
     ifindex: int
     up: bool
-    lost: int
+    lost: int | None
 
 
 def namespace_path(netns: str) -> str:
@@ -110,13 +110,14 @@ def parse_links(data: bytes) -> Iterator[LinkState]:
         if length < _HEADER.size or end > len(data):
             return
         if kind in (_NEWLINK, _DELLINK) and length >= _HEADER.size + _LINK.size:
-            _, _, ifindex, flags, _ = _LINK.unpack_from(data, at + _HEADER.size)
+            family, _, ifindex, flags, _ = _LINK.unpack_from(data, at + _HEADER.size)
             up = kind == _NEWLINK and flags & _IFF_UP != 0 and flags & _IFF_RUNNING != 0
-            yield LinkState(ifindex, up, _carrier_losses(data[at + _HEADER.size + _LINK.size : end]))
+            if family == socket.AF_UNSPEC:  # a bridge tells of its ports in messages of its own
+                yield LinkState(ifindex, up, _carrier_losses(data[at + _HEADER.size + _LINK.size : end]))
         at += (length + 3) & ~3
 
 
-def _carrier_losses(attributes: bytes) -> int:
+def _carrier_losses(attributes: bytes) -> int | None:
     at = 0
     while at + _ATTRIBUTE.size <= len(attributes):
         length, kind = _ATTRIBUTE.unpack_from(attributes, at)
@@ -126,7 +127,7 @@ def _carrier_losses(attributes: bytes) -> int:
             (lost,) = _COUNT.unpack_from(attributes, at + _ATTRIBUTE.size)
             return int(lost)
         at += (length + 3) & ~3
-    return 0
+    return None
 
 
 class LinkWatch:
@@ -158,8 +159,10 @@ class LinkWatch:
             port = self._ports.get(link.ifindex)
             if port is None:
                 continue
-            before, self._lost[link.ifindex] = self._lost.get(link.ifindex), link.lost
-            flapped = before is not None and link.lost != before
+            before = self._lost.get(link.ifindex)
+            flapped = before is not None and link.lost is not None and link.lost != before
+            if link.lost is not None:
+                self._lost[link.ifindex] = link.lost
             fell, self._up[link.ifindex] = self._up[link.ifindex] and not link.up, link.up
             if fell or flapped:
                 self._on_down(port)

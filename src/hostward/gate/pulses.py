@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Mapping
+from typing import cast
 
 from hostward.errors import LeaseError, NotFoundError
 from hostward.gate.allowance import Allowance, Allowances
@@ -41,8 +42,7 @@ class PulseDoor(asyncio.DatagramProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See ``asyncio.DatagramProtocol``."""
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        self._transport = cast(asyncio.DatagramTransport, transport)  # uvloop's own class has no such base
 
     def error_received(self, exc: Exception) -> None:
         """An answer could not be delivered: whoever asked is gone, or never was there."""
