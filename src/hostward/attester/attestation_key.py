@@ -20,8 +20,9 @@ log = logging.getLogger(__name__)
 
 _FILE = "attestation-key"
 _MOST_PART = 2048
-# TPM_RC_INTEGRITY of any parameter: wrapped by another TPM, by this one before its seed was changed, or damaged.
-_FORMAT_1, _ERROR_MASK, _INTEGRITY = 0x80, 0xBF, 0x9F
+# TSS2_RC: which layer speaks; of the TPM's own answers, whether it is about a parameter (Part 2, 6.6.3).
+_LAYER_SHIFT, _TPM, _MARSHALLING = 16, 0, 9
+_ABOUT_PARAMETER = 0x80 | 0x40
 _ATTRIBUTES = (
     Attribute.FIXED_TPM
     | Attribute.FIXED_PARENT
@@ -55,7 +56,7 @@ def attestation_key(tpm: Tpm, ek: LoadedKey, state: Path) -> LoadedKey:
         try:
             return tpm.load_key(ek, *kept[1:])
         except TpmError as error:
-            if not error.code & _FORMAT_1 or error.code & _ERROR_MASK != _INTEGRITY:
+            if not _is_of_the_file(error.code):
                 raise
             log.warning("the attestation key in %s is not this TPM's (%s): it is made anew", path, error.what)
     elif kept is not None:
@@ -68,6 +69,12 @@ def attestation_key(tpm: Tpm, ek: LoadedKey, state: Path) -> LoadedKey:
         tpm.flush(key)
         raise
     return key
+
+
+def _is_of_the_file(code: int) -> bool:
+    """Whether an error is about what was kept: wrapped by another TPM, by this one before its seed was changed, damaged."""
+    layer = code >> _LAYER_SHIFT
+    return layer == _MARSHALLING or (layer == _TPM and code & _ABOUT_PARAMETER == _ABOUT_PARAMETER)
 
 
 def _read(path: Path) -> tuple[bytes, bytes, bytes] | None:

@@ -24,6 +24,7 @@ from hostward.private_files import make_private_directory
 # Firmware, boot loader, kernel, IMA, monitor: whatever a log may speak of that nobody can reset.
 QUOTED = tuple(range(16))
 _QUOTABLE = (SHA256, SHA384, SHA512)
+_MOST_QUALIFYING = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class AttesterSettings:
     state: Path  # for the attestation key and the monitor's log: private, and kept over restarts
     boot_log: Path
     ima_log: Path
-    monitor_pcr: int = MONITOR_PCR
+    monitor_pcr: int = MONITOR_PCR  # the one that our verifier reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,8 @@ class Attester:
 
         Logs are read after the quote, so that they hold at least what it covers.
         """
+        if len(qualifying) > _MOST_QUALIFYING:
+            raise UsageError(f"qualifying data of {len(qualifying)} bytes, more than {_MOST_QUALIFYING}")
         with self._use() as connected:
             monitor = self._monitor_log(connected.tpm)
             log, read = read_boot_log(self._settings.boot_log)

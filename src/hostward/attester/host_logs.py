@@ -18,7 +18,7 @@ _HINT = "is securityfs mounted on /sys/kernel/security, and does the kernel have
 
 def read_boot_log(path: Path) -> tuple[bytes, EventLog]:
     """A boot log without what its memory had behind it, and the same read. Raises TpmError, for SHA-1 logs too."""
-    data = _read(path, 0, MOST_BYTES, "a boot log", _HINT.format(what="a driver for the TPM"))
+    data = _read(path, 0, MOST_BYTES, "boot log", _HINT.format(what="a driver for the TPM"))
     try:
         log = parse_event_log(data)
     except EvidenceError as error:
@@ -38,7 +38,7 @@ def read_boot_log(path: Path) -> tuple[bytes, EventLog]:
 def read_ima(path: Path, offset: int) -> bytes:
     """IMA's binary list from this byte on. Raises TpmError."""
     hint = _HINT.format(what="IMA and a policy, ima_policy=tcb say")
-    return _read(path, offset, ima.MOST_BYTES, "an IMA list", hint)
+    return _read(path, offset, ima.MOST_BYTES, "IMA list", hint)
 
 
 def events_of(measurements: Sequence[Measurement], pcr: int, banks: Sequence[Hash]) -> bytes:
@@ -61,9 +61,11 @@ def _read(path: Path, offset: int, most_bytes: int, what: str, hint: str) -> byt
             file.seek(offset)
             content = file.read(most_bytes + 1)
     except FileNotFoundError as error:
-        raise TpmError(f"there is no {what.partition(' ')[2]}", subject=str(path), hint=hint) from error
+        raise TpmError(f"there is no {what}", subject=str(path), hint=hint) from error
     except OSError as error:
-        raise TpmError(f"{what} cannot be read: {error.strerror}", subject=str(path)) from error
+        raise TpmError(f"the {what} cannot be read: {error.strerror}", subject=str(path)) from error
     if len(content) > most_bytes:
-        raise TpmError(f"{what} of more than {most_bytes} bytes, which no verifier reads at once", subject=str(path))
+        raise TpmError(
+            f"the {what} has more than {most_bytes} bytes, which no verifier reads at once", subject=str(path)
+        )
     return content

@@ -6,6 +6,7 @@ other way round, the PCR could not be explained until the next boot.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -59,7 +60,9 @@ class MonitorLog:
         try:
             size = os.fstat(self._file).st_size
             try:
-                os.write(self._file, measurement.data() + b"\n")
+                line = measurement.data() + b"\n"
+                if os.write(self._file, line) != len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.fsync(self._file)
             except OSError:
                 os.ftruncate(self._file, size)

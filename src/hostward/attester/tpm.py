@@ -173,8 +173,8 @@ class Tpm:
 
     def load_key(self, parent: LoadedKey, public: bytes, private: bytes) -> LoadedKey:
         """Load what ``create_key`` gave. Raises TpmError."""
-        wrapped = self._library.TPM2B_PRIVATE.unmarshal(private)[0]
         with self._use_of(parent) as session, self.command("TPM2_Load of the attestation key"):
+            wrapped = self._library.TPM2B_PRIVATE.unmarshal(private)[0]
             area = self._library.TPM2B_PUBLIC.unmarshal(public)[0]
             handle = self._esapi.load(parent.handle, wrapped, area, session1=session)
         return _key(handle, public, transient=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import socket
+import secrets
 import struct
 import time
 from collections.abc import Sequence
@@ -27,10 +27,12 @@ from hostward.errors import HostwardError
 from hostward.lab.processes import Started, launch, run
 
 BOOT_LOG, IMA_LOG = "boot-log", "ima"  # in the folder of a boot
-_STATE, _PID = "state", "swtpm.pid"
+_STATE, _MADE, _PID = "state", "tpm2-00.permall", "swtpm.pid"
 _ROOT, _ISSUER = "swtpm-localca-rootca-cert.pem", "issuercert.pem"
 _CHAIN_INDEX = 0x01C00100
 _START_LIMIT_S = 20.0
+_PORTS = range(10_000, 32_000)  # below those that the kernel gives to whoever connects
+_ATTEMPTS = 10
 _BANKS: tuple[Hash, ...] = (SHA256,)
 _SEPARATOR = b"\0\0\0\0"
 
@@ -57,8 +59,7 @@ def make_tpm(folder: Path, ca_folder: Path) -> None:
     made = ("--tpm2", "--tpm-state", f"dir://{folder / _STATE}", "--config", str(setup), "--overwrite")
     keys = ("--createek", "--create-ek-cert", "--lock-nvram", "--pcr-banks", "sha256", "--vmid", folder.name)
     run(["swtpm_setup", *made, *keys, "--logfile", str(folder / "setup.log")], limit_s=120)
-    port = free_ports()
-    started = start_tpm(folder, port, None)
+    started, port = start_anywhere(folder)
     try:
         tpm = Tpm(tcti_of(port))
         try:
@@ -81,6 +82,8 @@ def start_tpm(folder: Path, port: int, network: str | None) -> Started:
     listens when this returns. Raises HostwardError.
     """
     folder = folder.absolute()  # relative ones are looked up from wherever swtpm goes
+    if not (folder / _STATE / _MADE).exists():
+        raise HostwardError("no software TPM was made here", subject=str(folder))
     log, pid = folder / "swtpm.log", folder / _PID
     pid.unlink(missing_ok=True)
     listen = ("--server", f"type=tcp,port={port},bindaddr=127.0.0.1", "--ctrl", f"type=tcp,port={port + 1}")
@@ -102,17 +105,16 @@ def tcti_of(port: int) -> str:
     return f"swtpm:host=127.0.0.1,port={port}"
 
 
-def free_ports() -> int:
-    """A port of 127.0.0.1 that is free, as is the next; somebody else may take them first."""
-    while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port = int(first.getsockname()[1])
-            try:
-                second.bind(("127.0.0.1", port + 1))
-            except (OSError, OverflowError):
-                continue
-            return port
+def start_anywhere(folder: Path) -> tuple[Started, int]:
+    """Start a TPM in our own network, on ports that happen to be free; which it is. Raises HostwardError."""
+    for left in reversed(range(_ATTEMPTS)):
+        port = _PORTS.start + 2 * secrets.randbelow(len(_PORTS) // 2)
+        try:
+            return start_tpm(folder, port, None), port
+        except HostwardError:
+            if not left:
+                raise
+    raise AssertionError  # the last attempt returns or raises
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,9 +19,8 @@ from hostward.attester import Attester, AttesterSettings
 from hostward.lab.processes import Started
 from hostward.lab.tpm import (
     SoftwareBoot,
-    free_ports,
     software_boot,
-    start_tpm,
+    start_anywhere,
     tcti_of,
 )
 
@@ -46,8 +45,7 @@ class Machine:
 
     def start(self) -> None:
         """Power on, and boot."""
-        self.port = free_ports()
-        self.process = start_tpm(self.folder / "tpm", self.port, None)
+        self.process, self.port = start_anywhere(self.folder / "tpm")
         self.boot = software_boot(self.tcti, self.folder / "boot", self.files)
 
     def stop(self) -> None:

@@ -22,6 +22,7 @@ from hostward.attest.ek_certificate import endorse
 from hostward.attest.eventlog import EventType, parse_event_log
 from hostward.attest.findings import Rule, Tier
 from hostward.attest.public import check_attestation_key, check_endorsement_key, parse_public
+from hostward.attester.host_logs import read_ima
 from hostward.attester.monitor_log import MonitorLog
 from hostward.attester.tpm import Tpm
 from hostward.errors import EvidenceError, TpmError, UsageError
@@ -224,7 +225,7 @@ def test_another_tpms_key_is_made_anew_and_refused_as_an_impostor(machines: Call
     assert Rule.AK_IMPOSTOR in against(judge(evidence_of(impostor), trust))
 
 
-@pytest.mark.parametrize("damage", ["cut", "other bytes"])
+@pytest.mark.parametrize("damage", ["cut", "private area", "public area", "sizes"])
 def test_a_damaged_key_is_made_anew(machine: Machine, damage: str) -> None:
     attester = machine.attester()
     before = attester.identity()
@@ -234,7 +235,7 @@ def test_a_damaged_key_is_made_anew(machine: Machine, damage: str) -> None:
     if damage == "cut":
         del content[20:]
     else:
-        content[-1] ^= 1
+        content[{"private area": -1, "public area": 40, "sizes": 39}[damage]] ^= 1
     path.write_bytes(content)
     assert attester.identity().ak != before.ak
     assert attester.identity().ek == before.ek
@@ -242,7 +243,6 @@ def test_a_damaged_key_is_made_anew(machine: Machine, damage: str) -> None:
 
 _KILLED = """
 import os, signal, sys
-from hostward.attester.monitor_log import MonitorLog
 from hostward.attester.tpm import Tpm
 from hostward.attester.endorsement import FORMS
 tpm = Tpm(sys.argv[1])
@@ -309,6 +309,23 @@ def test_names_and_digests_are_checked(machine: Machine, name: str) -> None:
         machine.attester().measure(name, PACKAGE)
     with pytest.raises(UsageError):
         machine.attester().measure("package", b"short")
+    with pytest.raises(UsageError):
+        machine.attester().collect(bytes(65), 0)
+
+
+def test_files_without_a_size_are_read_from_an_offset() -> None:
+    path = Path("/proc/filesystems")
+    whole = read_ima(path, 0)
+    assert path.stat().st_size == 0
+    assert read_ima(path, 10) == whole[10:] != b""
+    assert read_ima(path, 1 << 20) == b""
+
+
+def test_without_the_library_its_extra_is_named() -> None:
+    script = "import sys; sys.modules['tpm2_pytss'] = None\nfrom hostward.attester.tpm import Tpm\nTpm('swtpm')"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert "TpmError" in done.stderr
+    assert "hostward[tpm]" in done.stderr
 
 
 def test_a_tpm_that_is_not_there_is_named() -> None:

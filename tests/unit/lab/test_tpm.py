@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from hostward.errors import HostwardError
 from hostward.lab.processes import Started
-from hostward.lab.tpm import free_ports, make_tpm, software_boot, start_tpm, tcti_of
+from hostward.lab.tpm import make_tpm, software_boot, start_anywhere, start_tpm, tcti_of
 
 SHOW = ["ss", "-Hltn"]
 
@@ -51,21 +52,22 @@ def test_it_listens_in_the_hosts_network_and_is_nowhere_else_in_the_host(started
 
 
 def test_a_tpm_is_booted_once_per_start(folder: Path, tmp_path: Path) -> None:
-    port = free_ports()
-    started = start_tpm(folder, port, None)
+    started, port = start_anywhere(folder)
     try:
         first = software_boot(tcti_of(port), tmp_path / "boot", [])
         logs = first.boot_log.read_bytes(), first.ima_log.read_bytes()
         with pytest.raises(HostwardError, match="booted already"):
             software_boot(tcti_of(port), tmp_path / "boot", [])
         started.end()
-        started = start_tpm(folder, port, None)
+        started, port = start_anywhere(folder)
         software_boot(tcti_of(port), tmp_path / "boot", [])
         assert logs == (first.boot_log.read_bytes(), first.ima_log.read_bytes()), "the same boot measures the same"
     finally:
         started.end()
 
 
-def test_a_tpm_that_cannot_start_is_an_error(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(HostwardError, match="does not start"):
-        start_tpm(tmp_path, free_ports(), None)
+def test_a_tpm_that_cannot_start_is_an_error(folder: Path, started: Started, network: str, tmp_path: Path) -> None:
+    with pytest.raises(HostwardError, match="no software TPM was made here"):
+        start_anywhere(tmp_path)
+    with pytest.raises(HostwardError, match=r"does not start[\s\S]*Address already in use"):
+        start_tpm(shutil.copytree(folder, tmp_path / "copy"), 2321, network)
