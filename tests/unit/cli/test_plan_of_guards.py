@@ -16,8 +16,9 @@ def change(how: str, name: str, text: str, before: str = "") -> dict[str, str]:
     return {"change": how, "kind": "guard", "rule": name, "text": text, "before": before}
 
 
-async def planned(shell: Terminal, text: str, file: Path) -> tuple[list[str], dict[str, object]]:
+async def planned(shell: Terminal, text: str, name: str = "acme.yaml") -> tuple[list[str], dict[str, object]]:
     """The lines of a plan, and its JSON."""
+    file = shell.file.with_name(name)
     file.write_text(text)
     out, _ = await shell.run("plan", "-f", str(file), "--detailed-exitcode", status=3)
     answer = await shell.json("plan", "-f", str(file))
@@ -28,7 +29,7 @@ async def planned(shell: Terminal, text: str, file: Path) -> tuple[list[str], di
 def test_a_plan_says_what_a_tenants_guard_will_do(tmp_path: Path) -> None:
     async def work() -> None:
         async with terminal(tmp_path) as shell:
-            lines, answer = await planned(shell, GUARDED, shell.file)
+            lines, answer = await planned(shell, GUARDED)
             assert lines == [
                 "+ guard acme/spoof: throttle",
                 "+ guard acme/syn-flood: alert above 900",
@@ -42,7 +43,7 @@ def test_a_plan_says_what_a_tenants_guard_will_do(tmp_path: Path) -> None:
             ]
             await shell.run("apply", "-f", str(shell.file))
             stricter = GUARDED.replace("spoof: throttle", "spoof: quarantine").replace(", vertical-scan: ignore", "")
-            lines, answer = await planned(shell, stricter, shell.file)
+            lines, answer = await planned(shell, stricter)
             assert lines == ["~ guard acme/spoof: quarantine", "- guard acme/vertical-scan: ignore"]
             assert answer["changes"] == [
                 change("edit", "acme/spoof", "quarantine", "throttle"),
@@ -55,14 +56,14 @@ def test_a_plan_says_what_a_tenants_guard_will_do(tmp_path: Path) -> None:
 def test_a_plan_says_what_the_platforms_guard_will_do(tmp_path: Path) -> None:
     async def work() -> None:
         async with terminal(tmp_path) as shell:
-            file = tmp_path / "platform.yaml"
+            file = shell.file.with_name("platform.yaml")
             file.write_text("platform:\n  mode: enforce\n")
             await shell.run("apply", "-f", str(file))
-            lines, answer = await planned(shell, PLATFORM, file)
+            lines, answer = await planned(shell, PLATFORM, file.name)
             assert lines == ["+ guard platform/spoof: quarantine above 20"]
             assert answer["changes"] == [change("add", "platform/spoof", "quarantine above 20")]
             await shell.run("apply", "-f", str(file))
-            lines, answer = await planned(shell, PLATFORM.replace("above 20", "above 30"), file)
+            lines, answer = await planned(shell, PLATFORM.replace("above 20", "above 30"), file.name)
             assert lines == ["~ guard platform/spoof: quarantine above 30"]
             assert answer["changes"] == [change("edit", "platform/spoof", "quarantine above 30", "quarantine above 20")]
 
