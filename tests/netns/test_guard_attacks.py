@@ -7,6 +7,7 @@ are the same attack while it is ignored, which goes on arriving, and forged pack
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from hostward.model.guard import GuardKind, Response, Watch
 from hostward.model.slice import HostSlice
 from tests.netns import frames as f
 from tests.netns.flood import Flood, Sink, comes_to, unread
-from tests.netns.pair import Pair
+from tests.netns.pair import Pair, inside_of, run
 from tests.netns.test_floods import (
     FAMILIES,
     FLOODER,
@@ -51,15 +52,29 @@ STANDING = {
 }
 
 
-def frames(three: Pair, family: int, protocol: int, first_port: int, *, source: str = "") -> list[bytes]:  # noqa: F811
-    """Each opens a flow of its own to an address that never answers, from `a`'s device; ``source`` is not `a`'s."""
+def frames(
+    three: Pair,  # noqa: F811
+    family: int,
+    protocol: int,
+    first_port: int,
+    *,
+    source: str = "",
+    target: str = "",
+) -> list[bytes]:
+    """Each opens a flow of its own, from `a`'s device, to an address that never answers or to ``target``.
+
+    ``source`` is not `a`'s. Of IPv4 the checksums are right, so that a bridge that asks netfilter, and whoever answers,
+    takes them.
+    """
     made = []
     for port in range(first_port, first_port + FRAMES):
         content = f.tcp(port, OPEN, f.SYN) if protocol == f.TCP else f.udp(port, OPEN)
-        packet = f.ip(source or three.address("a", family), SOMEBODY[family], protocol, content)
+        packet = f.ip(source or three.address("a", family), target or SOMEBODY[family], protocol, content)
         if family == 4:
-            # Or a bridge that asks netfilter drops it.
             packet = packet[:10] + f.checksum(packet[:20]).to_bytes(2, "big") + packet[12:]
+        if family == 4 and protocol == f.TCP:
+            covered = packet[12:20] + bytes((0, f.TCP)) + len(content).to_bytes(2, "big") + content
+            packet = packet[:36] + f.checksum(covered).to_bytes(2, "big") + packet[38:]
         ethertype = f.IPV4 if family == 4 else f.IPV6
         made.append(f.ethernet(packet, source=three.mac("a"), destination=three.mac("b"), ethertype=ethertype))
     return made
@@ -74,6 +89,7 @@ class Scene:
     kind: GuardKind
     response: Response
     family: int
+    sink: Sink = field(init=False)
     held: KernelEnforcer = field(init=False)
 
     def __post_init__(self) -> None:
@@ -174,6 +190,37 @@ def test_who_floods_or_forges_is_answered_and_the_innocent_loses_nothing(
     scene.held.enforce(scene.slice(2, released=2))
     assert scene.honest(30_000) == FRAMES
     assert own.carries()
+
+
+@pytest.mark.parametrize("response", [Response.IGNORE, Response.QUARANTINE])
+def test_handshakes_that_the_victim_answers_and_nobody_finishes_are_a_flood(
+    three: Pair,  # noqa: F811
+    pins: Path,
+    stack: ExitStack,
+    response: Response,
+) -> None:
+    """A real listener answers; the attacker's own kernel, which would refuse the answers, has no address."""
+    scene = Scene(three, pins, SYN_FLOOD, response, 4)
+    own, target = three.address("a"), three.address("b")
+    scene.sink.socket.close()
+    scene.sink = Sink(three, "b", own, source=True)
+    stack.callback(scene.sink.socket.close)
+    answers = Sink(three, "a", target, source=True)
+    stack.callback(answers.socket.close)
+    run(*inside_of(three.namespace("a")), "ip", "addr", "flush", "dev", "eth0")
+    neighbour = ("ip", "neigh", "replace", own, "lladdr", three.mac("a"), "dev", "eth0")
+    run(*inside_of(three.namespace("b")), *neighbour)
+    listener = stack.enter_context(three.socket("b", socket.SOCK_STREAM))
+    listener.bind((target, OPEN))
+    listener.listen(2 * FRAMES)
+    assert scene.arrived_of(frames(three, 4, f.TCP, 10_000, target=target)) == FRAMES
+    assert scene.recognised() == ([] if response is Response.IGNORE else [(SYN_FLOOD, response, FLOODER)])
+    assert answers.arrived() > ABOVE, "they were answered"
+    arrived = scene.arrived_of(frames(three, 4, f.TCP, 20_000, target=target))
+    assert arrived == (FRAMES if response is Response.IGNORE else 0)
+    listener.settimeout(0)
+    with pytest.raises(BlockingIOError):
+        listener.accept()
 
 
 @FAMILIES
