@@ -15,7 +15,6 @@ from datetime import datetime, timedelta
 from resource import RUSAGE_SELF, getrusage
 
 from bench.compiler_world import TENANT
-from hostward.controller.alerts import Alerts
 from hostward.controller.fleet import Fleet
 from hostward.controller.flows import Flows
 from hostward.controller.ledger import Ledger
@@ -58,7 +57,7 @@ def _read(text: str) -> PolicySet:
 async def _commit(store: MemoryStore, policies: Sequence[PolicySet], now: datetime) -> float:
     """Commit each in turn; how long the last one took."""
     ledger = Ledger(store)
-    publisher = Publisher(ledger, Fleet(lambda _host, _events: None), Flows(), Alerts(), Observed(now), lambda: now)
+    publisher = Publisher(ledger, Fleet(lambda _host, _events: None), Flows(), Observed(now), lambda: now)
     await publisher.start()
     took_s = 0.0
     for each in policies:

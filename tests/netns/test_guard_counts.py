@@ -207,6 +207,23 @@ def test_what_is_ignored_is_not_even_counted(pins: Path) -> None:
     assert set(held.state.recognised.values()) == {0}
 
 
+def test_an_alert_that_is_read_after_a_release_is_of_a_revision_before_it(pins: Path) -> None:
+    held = Guarded(pins, guard(GuardKind.SPOOF, Response.QUARANTINE))
+
+    def forge() -> None:
+        for _ in range(THRESHOLD + 1):
+            assert not held.out(p.PEER, syn(), source="02:00:00:00:00:55")
+        assert held.standing[0] is EndpointState.QUARANTINED
+
+    forge()
+    held.enforcer.enforce(held.slice(5, released=5))
+    assert held.standing[0] is EndpointState.ENFORCED
+    assert [alert.revision for alert in held.alerts()] == [4]
+    # The control: it does so again, and nobody has released it since.
+    forge()
+    assert [alert.revision for alert in held.alerts()] == [5]
+
+
 def test_marks_and_counts_are_each_others_inverse() -> None:
     for kind in GuardKind:
         assert all(abs(count_of(kind, marks_of(kind, count)) - count) <= 1 for count in range(200))

@@ -121,7 +121,8 @@ def _reason(endpoint: Endpoint, status: EndpointStatus | None) -> str:
     why = endpoint.quarantine
     if not why or (status is not None and status.state is EndpointState.DETACHED):
         return reason
-    return f"quarantined by command: {why}" if why != BY_COMMAND else "quarantined by command"
+    # By its guard, or by somebody who said why.
+    return f"quarantined {why}" if why == BY_COMMAND else f"quarantined: {why}"
 
 
 def _guard(controller: Controller, tenant: str) -> dict[str, str]:

@@ -17,7 +17,7 @@ from hostward.controller.history import KEPT_REVISIONS, History
 from hostward.controller.host_view import HostOutcome, HostView, Outcome
 from hostward.controller.measures import Measures
 from hostward.controller.publication import Publication, SliceCache
-from hostward.datapath.enforcer import DeviceFacts
+from hostward.datapath.enforcer import DeviceFacts, EndpointStatus
 from hostward.errors import ChannelError, ConflictError
 from hostward.model.endpoint import Port
 
@@ -36,6 +36,8 @@ class Fleet:
         self.before_sending: Callable[[], Awaitable[None]] = _nothing
         # A host has the newest revision's number with another content, and would refuse to change it.
         self.on_other_content: Callable[[], None] = lambda: None
+        # A host told where its endpoints stand.
+        self.on_statuses: Callable[[str, Mapping[str, EndpointStatus]], None] = lambda _host, _statuses: None
         self._sessions: dict[str, Session] = {}
         self._views: dict[str, HostView] = {}
         self.history = History()
@@ -122,6 +124,11 @@ class Fleet:
                 hint="start its agent, then repeat",
             )
         return await session.inspect(port)
+
+    def on_status(self, host: str) -> None:
+        """A host told where its endpoints stand; its view knows."""
+        self.on_statuses(host, self.view(host).statuses)
+        self.progress()
 
     def count_enforced(self, revision: int, since_s: float) -> None:
         """A host acknowledged a revision, on a channel that is open since ``since_s``.

@@ -9,14 +9,13 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from hostward.agent.limits import Limits
 from hostward.agent.messages import Events
 from hostward.controller import capacity
-from hostward.controller.alerts import Alerts
 from hostward.controller.capacity import Need
 from hostward.controller.fleet import Fleet
 from hostward.controller.flows import Flows
@@ -26,6 +25,7 @@ from hostward.controller.observed import Observed
 from hostward.controller.publication import Publication
 from hostward.errors import HostwardError
 from hostward.model.endpoint import Endpoint
+from hostward.model.guard import GuardEvent
 from hostward.policy import Allocator, Extents, Numbers, PolicySet, compile_policy, parse_sources
 from hostward.policy.revocation import remember_revoked, revoked_text, with_revoked
 from hostward.store.records import (
@@ -70,15 +70,14 @@ class Plan:
 class Publisher:
     """Moves the head. Call from the event loop's thread; compiling itself happens in another."""
 
-    def __init__(
-        self, ledger: Ledger, fleet: Fleet, flows: Flows, alerts: Alerts, observed: Observed, clock: Clock
-    ) -> None:
+    def __init__(self, ledger: Ledger, fleet: Fleet, flows: Flows, observed: Observed, clock: Clock) -> None:
         self._ledger = ledger
         self._fleet = fleet
         self._clock = clock
         self._flows = flows
-        self._alerts = alerts
         self._observed = observed
+        # Takes what guards of a host recognised.
+        self.on_alerts: Callable[[str, Sequence[GuardEvent]], None] = lambda _host, _alerts: None
         self._clockwork: asyncio.Task[None] | None = None
         self.policies = PolicySet()
         self._head: Publication | None = None
@@ -257,13 +256,7 @@ class Publisher:
             places = {(event.network, a) for event in batch.events for a in (event.source, event.destination)}
             self._flows.add(host, batch, {place: known[place][0] for place in places if place in known})
             self._observed.add(batch, known)
-        # Of endpoints that it carries: no host may accuse another's.
-        own = [alert for alert in batch.alerts if self._carries(host, alert.endpoint)]
-        self._alerts.add(host, own)
-
-    def _carries(self, host: str, endpoint: str) -> bool:
-        found = self._ledger.state.endpoints.get(endpoint)
-        return found is not None and found.host == host
+        self.on_alerts(host, batch.alerts)
 
 
 def parse_stored(sources: Iterable[PolicySource]) -> PolicySet:

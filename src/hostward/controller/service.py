@@ -17,6 +17,7 @@ from hostward.controller.alerts import Alerts
 from hostward.controller.attachments import Attachments
 from hostward.controller.attestation.runner import AttestationRunner
 from hostward.controller.confirmation import Confirmation
+from hostward.controller.containment import Containment
 from hostward.controller.fleet import Fleet
 from hostward.controller.flow_impact import FlowImpact, Sightings, flow_impact, refuse_breaking
 from hostward.controller.flows import Flows
@@ -57,7 +58,10 @@ class Controller:
         self.access = AccessTokens(ledger, membership.clock)
         self.refusals = Refusals(ledger, membership.clock)
         self.observed = Observed(membership.now)
-        self._publisher = Publisher(ledger, fleet, self.flows, self.alerts, self.observed, membership.clock)
+        self._publisher = Publisher(ledger, fleet, self.flows, self.observed, membership.clock)
+        self._containment = Containment(ledger, self._publisher, self.alerts)
+        self._publisher.on_alerts = self._containment.take
+        fleet.on_statuses = self._containment.look
         self.attachments = Attachments(ledger, membership, fleet, self._publisher)
         self._confirmation = Confirmation(ledger, membership.clock, self._return_to)
         # Where hosts are attested (``attestation.runner``).
@@ -71,6 +75,7 @@ class Controller:
     async def stop(self) -> None:
         """Stop the timers, and write what is still only counted. Hosts go on enforcing."""
         self._publisher.stop()
+        self._containment.stop()
         self._confirmation.stop()
         await self.refusals.stop()
 

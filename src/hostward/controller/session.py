@@ -249,7 +249,7 @@ class Session:
             log.warning("host %s mended: %s", self.host, repair)
             view.repairs += 1
             view.last_repair = repair
-        self._fleet.progress()
+        self._fleet.on_status(self.host)
 
     def _on_talkers(self, told: Talkers) -> None:
         view = self._view

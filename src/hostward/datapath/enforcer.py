@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Protocol
 from hostward.datapath.readings import Readings, Talker
 from hostward.model.endpoint import EndpointState, Port
 from hostward.model.flow import FlowEvent
-from hostward.model.guard import GuardEvent
+from hostward.model.guard import GuardEvent, GuardKind
 from hostward.model.slice import HostSlice
 
 if TYPE_CHECKING:
     from hostward.datapath.uplink import Uplink  # whose devices know the facts below
+
+# What a status gives as its reason before what was recognised.
+QUARANTINED_FOR = "quarantined for "
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,14 @@ class EndpointStatus:
     reason: str = ""
     revision: int = 0
     flows: int = 0
+
+    @property
+    def quarantined_for(self) -> GuardKind | None:
+        """What the endpoint's guard has quarantined it for; None: it has not, or by command too."""
+        if self.state is not EndpointState.QUARANTINED or not self.reason.startswith(QUARANTINED_FOR):
+            return None
+        word = self.reason.removeprefix(QUARANTINED_FOR)
+        return next((kind for kind in GuardKind if kind.value == word), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from math import exp, log
 
 from hostward import _core
+from hostward.datapath.enforcer import QUARANTINED_FOR
 from hostward.model.endpoint import EndpointState
 from hostward.model.guard import Guard, GuardEvent, GuardKind, Response
 from hostward.model.slice import LocalEndpoint
@@ -73,7 +74,7 @@ class GuardState:
         if self.held:
             return EndpointState.QUARANTINED, "quarantined by command"
         if self.quarantined_for is not None:
-            return EndpointState.QUARANTINED, f"quarantined for {self.quarantined_for.value}"
+            return EndpointState.QUARANTINED, QUARANTINED_FOR + self.quarantined_for.value
         if self.throttled_for is not None:
             return EndpointState.THROTTLED, f"throttled for {self.throttled_for.value}"
         return EndpointState.ENFORCED, ""
@@ -97,8 +98,20 @@ def order_guard(core: _core.Datapath, port: _core.Port, endpoint: LocalEndpoint)
     return mended
 
 
+def revision_of(core: _core.Datapath, event: _core.Event, endpoint: LocalEndpoint, revision: int) -> int:
+    """A revision under which something was recognised, with ``revision`` in force now; of a quarantine never too new.
+
+    The kernel does not write it down. But a quarantine ends by a release alone, so one that has ended was before that;
+    0: it was of another endpoint, which had the slot before. Raises CoreError.
+    """
+    lasting = GuardState.read(core, event.slot).quarantined_for is not None
+    if RESPONSES[event.response] is not Response.QUARANTINE or lasting:
+        return revision
+    return min(revision, max(endpoint.released - 1, 0))
+
+
 def guard_event(event: _core.Event, offset_ns: int, endpoint: LocalEndpoint, network: str, revision: int) -> GuardEvent:
-    """What the kernel tells of a recognition."""
+    """What the kernel tells of a recognition under ``revision``, see ``revision_of``."""
     kind = KINDS[event.number]
     return GuardEvent(
         time_ns=event.time_ns + offset_ns,

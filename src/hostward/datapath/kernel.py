@@ -19,7 +19,7 @@ from urllib.parse import quote, unquote
 from hostward import _core
 from hostward.datapath import devices
 from hostward.datapath.enforcer import Counters, DeviceFacts, EndpointStatus, Repair, RepairKind
-from hostward.datapath.guards import KINDS, GuardState, guard_event, order_guard
+from hostward.datapath.guards import KINDS, GuardState, guard_event, order_guard, revision_of
 from hostward.datapath.kernel_tables import KernelTables
 from hostward.datapath.processes import asks_for_acceptors, asks_for_processes, watch_processes
 from hostward.datapath.programmer import Programmer
@@ -396,7 +396,8 @@ class KernelEnforcer:
             return None
         network = self._programmer.slice.networks.get(endpoint.network, str(endpoint.network))
         if event.kind == "guard":
-            self._alerts.append(guard_event(event, offset, endpoint, network, self.revision))
+            revision = revision_of(self._core, event, endpoint, self.revision)
+            self._alerts.append(guard_event(event, offset, endpoint, network, revision))
             return None
         local = event.source if event.direction == "egress" else event.destination
         return FlowEvent(

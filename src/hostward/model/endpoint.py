@@ -83,8 +83,8 @@ class Endpoint:
     ``name`` is unique within ``tenant``; ``mac`` is lower-case ``aa:bb:cc:dd:ee:ff``; ``addresses`` are host addresses
     without a prefix length, IPv4 or IPv6, all inside the pools of ``network``.
 
-    ``quarantine`` says why nothing of it may pass, by command; empty: it is not quarantined by command. ``released`` is
-    the revision in which it was released last, whatever had quarantined or throttled it.
+    ``quarantine`` says why nothing of it may pass, by command or because of what its guard recognised; empty: no revision
+    quarantines it. ``released`` is the revision in which it was released last, whatever had quarantined or throttled it.
     """
 
     tenant: str
