@@ -20,8 +20,8 @@ _LEFT_OUT = ("__pycache__",)
 
 
 def objects() -> Mapping[str, Path]:
-    """The eBPF objects by the name under which they are measured."""
-    return {f"object:{path.name}": path for path in sorted((_PACKAGE / "bpf").glob("*.bpf.o"))}
+    """The eBPF objects that an agent loads, by the name under which they are measured."""
+    return {f"object:{name}.bpf.o": _PACKAGE / "bpf" / f"{name}.bpf.o" for name in ("endpoint", "process", "uplink")}
 
 
 def core_library() -> Path:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from hostward.datapath.attached import Attached
-from hostward.errors import HostwardError
+from hostward.errors import ChannelError, HostwardError
 
 log = logging.getLogger(__name__)
 
@@ -126,13 +126,17 @@ class Proof:
         return self._thread.submit(self._prover.measure, name, digest).result()
 
     async def look(self) -> Shown:
-        """What evidence is bound to now. Raises DatapathError, ChannelError."""
+        """What evidence is bound to now. Raises DatapathError."""
         loop = asyncio.get_running_loop()
         attached = await loop.run_in_executor(None, self._read)
         pulse_key = b""
         if self._sentinel is not None:
-            pulse_key = await self._sentinel.key()
-            await self._sentinel.pending(attached)
+            try:
+                pulse_key = await self._sentinel.key()
+                await self._sentinel.pending(attached)
+            except ChannelError as error:
+                # Without a key there is no grant; the channel is worth having all the same.
+                log.warning("evidence goes without a pulse: %s", error.what)
         boot_id = self._boot_id.read_text().strip().encode()
         return Shown(pulse_key, boot_id, self._revision(), attached)
 
@@ -142,8 +146,8 @@ class Proof:
         return await loop.run_in_executor(self._thread, self._prover.collect, qualifying, ima_offset)
 
     async def attested(self, shown: Shown, host: bytes, epoch: int) -> None:
-        """What was shown was found good. Raises ChannelError if the sentinel is not there."""
-        if self._sentinel is not None:
+        """What was shown was found good: the sentinel that it was shown with may pulse. Raises ChannelError."""
+        if self._sentinel is not None and shown.pulse_key:
             await self._sentinel.attested(host, epoch, shown.attached)
 
     async def keep_alive(self, period_s: float = 1.0) -> None:

@@ -115,6 +115,7 @@ class LabTrust:
         state = self._state
         index = self._topology.hosts.index(host)
         folder = state.host_folder(host)
+        (folder / "run" / "hostward-sentinel").mkdir(mode=0o700, exist_ok=True)
         (folder / "state" / "sentinel.toml").write_text(
             f'gate = "{network.gate_address(index)}:{_GATE_PULSES}"\nport = "{GATE_PORT}"\n'
             'socket = "/run/hostward-sentinel/sentinel.sock"\npins = "/sys/fs/bpf/hostward"\n'

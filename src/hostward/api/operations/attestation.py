@@ -10,7 +10,7 @@ from typing import Annotated
 from fastapi import Depends, FastAPI
 
 import hostward
-from hostward.api.answers.attestation import AttestationDetail, AttestationRow, ReferenceDocument, ResultToken
+from hostward.api.answers.attestation import AttestationDetail, AttestationRow, ReferenceDocument, Reloaded, ResultToken
 from hostward.api.answers.refusals import refusals
 from hostward.api.asking import Asks
 from hostward.api.attestation_views import detail_of, row_of
@@ -49,6 +49,16 @@ def add_attestation(app: FastAPI, controller: Controller) -> None:
     async def status(scope: Annotated[Scope, Depends(Asks(Action.READ_HOSTS))]) -> list[AttestationRow]:
         scope.require_site("the evidence of hosts")
         return [row_of(runner(), record) for record in controller.ledger.state.hosts.values()]
+
+    @app.post(
+        "/v1/attestation/reload",
+        summary="Read roots, inventory and reference values anew, and ask every host",
+        tags=_TAGS,
+        responses=refusals(409),
+    )
+    async def reload(scope: Annotated[Scope, Depends(Asks(Action.MOVE_HOST))]) -> Reloaded:
+        scope.require_site("what hosts are judged by")
+        return Reloaded(values=await runner().reload())
 
     @app.get("/v1/attestation/{host}", summary="Every finding about a host", tags=_TAGS, responses=refusals(404, 409))
     async def explain(host: str, scope: Annotated[Scope, Depends(Asks(Action.READ_HOSTS))]) -> AttestationDetail:
