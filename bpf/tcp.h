@@ -326,8 +326,9 @@ static __always_inline void reopen(struct __sk_buff *skb, const struct hw_packet
 }
 
 /*
- * In window it passes; it ends the flow where its receiver takes it at once (RFC 5961, section 3.2). Of a connection that
- * has ended, by a RST or by both FINs, RSTs answer what was on its way: their numbers are earlier acknowledgements.
+ * In window it passes; it ends the flow where its receiver takes it at once (RFC 5961, section 3.2). Of a connection
+ * that has ended, by a RST or by both FINs, RSTs answer what was on its way: their numbers are earlier
+ * acknowledgements.
  */
 static __always_inline enum hw_reason tcp_reset(const struct hw_packet *p, const struct hw_flow *flow, __u32 *next)
 {
