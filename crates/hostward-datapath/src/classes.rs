@@ -81,23 +81,32 @@ impl ClassSets {
         }
     }
 
+    /// Whether the four blocks of a class set are the ones given, whoever wrote them.
+    pub fn holds(&self, maps: &Maps, class_set: u32, blocks: &[Vec<u16>]) -> Result<bool> {
+        for (place, classes) in (class_set * 4..).zip(blocks) {
+            let content = classes.as_bytes();
+            // Our own can be read without the right to open maps by their numbers, which a confined agent has not.
+            let own = self.places.get(&place).and_then(|used| self.blocks.get(used));
+            let intact = match own {
+                Some(block) if names(maps, place, block)? => holds(block, content)?,
+                _ => {
+                    // Read, an array of maps tells the number of the map in it.
+                    let Ok(Some(id)) = maps.read::<_, u32>("hw_classes", &place) else { return Ok(false) };
+                    let Ok(block) = MapHandle::from_map_id(id) else { return Ok(false) };
+                    holds(&block, content)?
+                }
+            };
+            if !intact {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Whether a place has this content, one of them left out.
     fn is_used(&self, content: &Arc<[u8]>, but: Option<u32>) -> bool {
         self.places.iter().any(|(&place, used)| Some(place) != but && Arc::ptr_eq(used, content))
     }
-}
-
-/// Whether the four blocks of a class set are the ones given, whoever wrote them.
-pub(crate) fn holds_class_set(maps: &Maps, class_set: u32, blocks: &[Vec<u16>]) -> Result<bool> {
-    for (place, classes) in (class_set * 4..).zip(blocks) {
-        // Read, an array of maps tells the number of the map in it.
-        let Ok(Some(id)) = maps.read::<_, u32>("hw_classes", &place) else { return Ok(false) };
-        let Ok(block) = MapHandle::from_map_id(id) else { return Ok(false) };
-        if !holds(&block, classes.as_bytes())? {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }
 
 fn holds(block: &MapHandle, content: &[u8]) -> Result<bool> {

@@ -21,7 +21,6 @@ use zerocopy::IntoBytes as _;
 
 use crate::Capacity;
 use crate::classes::ClassSets;
-use crate::classes::holds_class_set;
 use crate::constants;
 use crate::decisions::Rate;
 use crate::decisions::rate_value;
@@ -303,7 +302,7 @@ impl Datapath {
     /// # Errors
     /// The kernel refuses.
     pub fn holds_class_set(&self, class_set: u32, blocks: &[Vec<u16>]) -> Result<bool> {
-        holds_class_set(&self.maps, class_set, blocks)
+        self.classes.holds(&self.maps, class_set, blocks)
     }
 
     /// Writes cells: decision slots, 0 for none.
