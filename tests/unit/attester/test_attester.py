@@ -23,9 +23,8 @@ from hostward.attest.eventlog import EventType, parse_event_log
 from hostward.attest.findings import Rule, Tier
 from hostward.attest.public import check_attestation_key, check_endorsement_key, parse_public
 from hostward.attester.host_logs import read_ima
-from hostward.attester.monitor_log import MonitorLog
 from hostward.attester.tpm import Tpm
-from hostward.errors import EvidenceError, TpmError, UsageError
+from hostward.errors import EvidenceError, TpmError
 from hostward.lab.tpm import software_measure, start_tpm
 
 PACKAGE = hashlib.sha256(b"package").digest()
@@ -171,46 +170,6 @@ def test_a_tpm_that_was_restarted_behind_the_monitors_back_is_noticed(machine: M
     assert Rule.LOG_EXPLAINS in against(result)
 
 
-def log_file(machine: Machine) -> Path:
-    return next((machine.folder / "state").glob("monitor-*"))
-
-
-def test_a_crash_between_log_and_extension_is_made_good(machine: Machine) -> None:
-    attester = machine.attester()
-    attester.measure("package", PACKAGE)
-    attester.close()
-    with log_file(machine).open("ab") as log:
-        log.write(f"hostward:object:x=sha256:{OBJECT.hex()}\n".encode())
-    assert not attester.measure("object:x", OBJECT)
-    trust = machine.trust(attester)
-    result = judge(evidence_of(attester), trust)
-    assert result.monitor == {"package": PACKAGE, "object:x": OBJECT}, said(result)
-    attester.close()
-    with log_file(machine).open("ab") as log:
-        log.write(b"hostward:object:y=sha2")  # torn: neither whole nor extended
-    assert attester.measure("object:y", OBJECT)
-    assert judge(evidence_of(attester), trust).monitor == {"package": PACKAGE, "object:x": OBJECT, "object:y": OBJECT}
-
-
-def test_somebody_else_in_the_monitors_pcr_is_an_error(machine: Machine) -> None:
-    attester = machine.attester()
-    attester.measure("package", PACKAGE)
-    attester.close()
-    tpm = Tpm(machine.tcti)
-    tpm.extend(15, {bank: bank.digest(b"anything") for bank in tpm.banks(15)})
-    tpm.close()
-    with pytest.raises(TpmError, match="somebody else extended it"):
-        attester.measure("object:x", OBJECT)
-
-
-def test_two_processes_do_not_measure_at_once(machine: Machine) -> None:
-    attester = machine.attester()
-    attester.measure("package", PACKAGE)
-    count = int(log_file(machine).stem.rpartition("-")[2])
-    with pytest.raises(TpmError, match="another process"):
-        MonitorLog(machine.folder / "state", count)
-
-
 def test_another_tpms_key_is_made_anew_and_refused_as_an_impostor(machines: Callable[[str], Machine]) -> None:
     one, other = machines("one"), machines("other")
     attester = one.attester()
@@ -301,16 +260,6 @@ def test_what_follows_the_log_in_its_memory_is_left_out(machine: Machine) -> Non
     log = parse_event_log(attester.collect(b"n" * 32, 0).event_log)
     assert log.padding_bytes == 0
     assert log.events[-1].data == f"hostward:package=sha256:{PACKAGE.hex()}".encode()
-
-
-@pytest.mark.parametrize("name", ["", "object:", "other", "object:a=b", "object:\n", "config:" + "x" * 200])
-def test_names_and_digests_are_checked(machine: Machine, name: str) -> None:
-    with pytest.raises(UsageError):
-        machine.attester().measure(name, PACKAGE)
-    with pytest.raises(UsageError):
-        machine.attester().measure("package", b"short")
-    with pytest.raises(UsageError):
-        machine.attester().collect(bytes(65), 0)
 
 
 def test_files_without_a_size_are_read_from_an_offset() -> None:
