@@ -20,14 +20,13 @@ use libbpf_rs::query::LinkTypeInfo;
 use super::Digest;
 use super::Parts;
 use super::Shared;
+use super::filters::Filter;
+use super::filters::filters_at;
 use crate::error::Result;
 use crate::ffi;
 use crate::netns;
 use crate::place::Place;
-use crate::port::BASE_PRIORITY;
 use crate::port::Direction;
-use crate::port::VERDICT_PRIORITY;
-use crate::port::query_filter;
 
 const LOAD_64: u8 = 0x18;
 const CALL: u8 = 0x85;
@@ -80,19 +79,22 @@ impl Programs {
                 let pinned = pinned.and_then(|program| number(program.as_fd()));
                 self.add_link(&mut parts, &directory.join(format!("{}_link", direction.word())), shared);
                 let met = pinned.and_then(|own| {
-                    let met = netns::run_in(&place.namespace, || Ok(met_at(own, place.ifindex, direction)))?;
+                    let met = netns::run_in(&place.namespace, || met_at(place.ifindex, direction))?;
                     parts.add(self.digest(own, shared)?.as_slice());
                     Ok((own, met))
                 });
-                let Ok((own, (chain, filters))) = met else {
+                let Ok((own, met)) = met else {
                     parts.add(b"gone");
                     continue;
                 };
-                for one in chain {
+                parts.add(if met.xdp == 0 { b"no XDP" } else { b"XDP" });
+                for one in met.chain {
                     parts.add(if one == own { b"own" } else { b"another's" });
                 }
-                for filter in filters {
-                    match filter.map(|one| self.digest(one, shared)) {
+                for filter in met.filters {
+                    parts.add(&filter.place.0.to_be_bytes()).add(&filter.place.1.to_be_bytes());
+                    parts.add(&filter.kind).add(&filter.chain).add(&filter.flags);
+                    match filter.program.map(|one| self.digest(one, shared)) {
                         Some(Ok(digest)) => parts.add(&digest),
                         _ => parts.add(b"none"),
                     };
@@ -110,7 +112,9 @@ impl Programs {
     }
 
     fn add_link(&mut self, parts: &mut Parts, path: &Path, shared: &Shared) {
-        let Some(link) = Link::open(path).ok().and_then(|link| link.info().ok()) else {
+        // Looked for first, because libbpf complains of what is not there.
+        let link = path.exists().then(|| Link::open(path).ok()?.info().ok()).flatten();
+        let Some(link) = link else {
             parts.add(b"no link");
             return;
         };
@@ -154,14 +158,19 @@ fn number(program: BorrowedFd<'_>) -> io::Result<u32> {
     ffi::program_facts(program).map(|facts| facts.id)
 }
 
-/// The programs of the device's tcx hook, and its filters: verdict and base.
-fn met_at(own: u32, ifindex: i32, direction: Direction) -> (Vec<u32>, [Option<u32>; 2]) {
+/// What packets of a device meet.
+struct Met {
+    xdp: u32,
+    chain: Vec<u32>,
+    filters: Vec<Filter>,
+}
+
+/// Called in the device's namespace.
+fn met_at(ifindex: i32, direction: Direction) -> io::Result<Met> {
+    let xdp = ffi::xdp_at(ifindex)?;
     // Linux before 6.6 has no such hook, and then nothing is there.
     let chain = ffi::programs_at(ifindex, direction.tcx()).unwrap_or_default();
-    let filters = Program::fd_from_id(own).map_or([None; 2], |any| {
-        [VERDICT_PRIORITY, BASE_PRIORITY].map(|priority| query_filter(any.as_fd(), ifindex, direction, priority))
-    });
-    (chain, filters)
+    Ok(Met { xdp, chain, filters: filters_at(ifindex, direction)? })
 }
 
 /// A map that is no shared one: what it is, and of a program's constants what they are.
