@@ -236,11 +236,3 @@ pub fn programs_at(ifindex: i32, hook: libbpf_sys::bpf_attach_type) -> io::Resul
     let count = unsafe { options.__bindgen_anon_1.count } as usize;
     Ok(numbers[..count.min(numbers.len())].to_vec())
 }
-
-/// The number of the XDP program on a device of this thread's namespace; 0: none.
-pub fn xdp_at(ifindex: i32) -> io::Result<u32> {
-    let mut number = 0;
-    // SAFETY: the pointer is to a number that outlives the call.
-    checked(unsafe { libbpf_sys::bpf_xdp_query_id(ifindex, 0, &raw mut number) })?;
-    Ok(number)
-}

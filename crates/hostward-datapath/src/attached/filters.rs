@@ -1,6 +1,8 @@
-//! The classifiers of a device's clsact qdisc, all of them: rtnetlink(7), because libbpf asks for one at a time.
+//! What else packets of a device meet: every classifier of its clsact qdisc, and XDP. By rtnetlink(7), because libbpf asks
+//! for one classifier at a time and opens a socket for each question.
 
 use std::io;
+use std::os::fd::OwnedFd;
 
 use rustix::net::AddressFamily;
 use rustix::net::RecvFlags;
@@ -13,10 +15,13 @@ use rustix::net::socket_with;
 
 use crate::port::Direction;
 
-// linux/rtnetlink.h, linux/netlink.h, linux/pkt_sched.h, linux/pkt_cls.h
+// linux/rtnetlink.h, linux/netlink.h, linux/pkt_sched.h, linux/pkt_cls.h, linux/if_link.h
+const NEW_LINK: u16 = 16;
+const GET_LINK: u16 = 18;
 const NEW_FILTER: u16 = 44;
 const GET_FILTER: u16 = 46;
-const REQUEST_DUMP: u16 = 0x301;
+const REQUEST: u16 = 1;
+const DUMP: u16 = 0x300;
 const ERROR: u16 = 2;
 const DONE: u16 = 3;
 const CLSACT: u32 = 0xffff_0000;
@@ -27,10 +32,11 @@ const OPTIONS: u16 = 2;
 const CHAIN: u16 = 11;
 const BPF_FLAGS: u16 = 8;
 const BPF_ID: u16 = 11;
+const XDP: u16 = 43;
+const XDP_ATTACHED: u16 = 2;
 const HEADER: usize = 16;
-const BODY: usize = 20;
-/// Nobody needs so many; whoever adds more is told apart by these already.
-const FILTERS_MAX: usize = 64;
+const FILTER_BODY: usize = 20;
+const LINK_BODY: usize = 16;
 
 /// One classifier.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -47,49 +53,84 @@ pub struct Filter {
     pub program: Option<u32>,
 }
 
-/// The classifiers of one direction, in the kernel's order; none where there is no such qdisc.
-pub fn filters_at(ifindex: i32, direction: Direction) -> io::Result<Vec<Filter>> {
-    // No protocol is number 0, NETLINK_ROUTE.
-    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
-    let hook = if direction == Direction::Egress { INGRESS } else { EGRESS };
-    let mut question = Vec::with_capacity(HEADER + BODY);
-    question.extend(((HEADER + BODY) as u32).to_ne_bytes());
-    question.extend(GET_FILTER.to_ne_bytes());
-    question.extend(REQUEST_DUMP.to_ne_bytes());
-    question.extend([0; 8 + 4]); // sequence and sender; family
-    question.extend(ifindex.to_ne_bytes());
-    question.extend([0; 4]); // handle
-    question.extend((CLSACT | hook).to_ne_bytes());
-    question.extend([0; 4]);
-    send(&socket, &question, SendFlags::empty())?;
-    let mut found = Vec::new();
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        let (length, _) = recv(&socket, buffer.as_mut_slice(), RecvFlags::empty())?;
-        if !take(&buffer[..length], &mut found) || found.len() > FILTERS_MAX {
-            return Ok(found);
-        }
-    }
+/// A socket that stays in the namespace in which it was opened, wherever it is used.
+pub struct Rtnetlink {
+    socket: OwnedFd,
+    buffer: Vec<u8>,
 }
 
-/// Whether more is to come.
-fn take(mut messages: &[u8], found: &mut Vec<Filter>) -> bool {
-    while messages.len() >= HEADER {
-        let length = word(messages, 0) as usize;
-        let Some(message) = messages.get(..length).filter(|_| length >= HEADER) else { return false };
-        match half(message, 4) {
-            DONE | ERROR => return false,
-            NEW_FILTER if length >= HEADER + BODY => found.push(parse(&message[HEADER..])),
-            _ => {}
-        }
-        messages = messages.get(length.next_multiple_of(4)..).unwrap_or_default();
+impl Rtnetlink {
+    /// Opened in this thread's namespace.
+    pub fn open() -> io::Result<Self> {
+        // No protocol is number 0, NETLINK_ROUTE.
+        let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
+        Ok(Self { socket, buffer: vec![0; 1 << 16] })
     }
-    true
+
+    /// The classifiers of one direction, in the kernel's order; none where there is no such qdisc.
+    pub fn filters(&mut self, ifindex: i32, direction: Direction) -> io::Result<Vec<Filter>> {
+        let hook = if direction == Direction::Egress { INGRESS } else { EGRESS };
+        let mut body = vec![0; 4];
+        body.extend(ifindex.to_ne_bytes());
+        body.extend([0; 4]); // handle
+        body.extend((CLSACT | hook).to_ne_bytes());
+        body.extend([0; 4]);
+        let mut found = Vec::new();
+        self.ask(GET_FILTER, DUMP, &body, |kind, answer| {
+            if kind == NEW_FILTER && answer.len() >= FILTER_BODY {
+                found.push(parse(answer));
+            }
+            true
+        })?;
+        Ok(found)
+    }
+
+    /// Whether a program is in front of all hooks of a device.
+    pub fn has_xdp(&mut self, ifindex: i32) -> io::Result<bool> {
+        let mut body = vec![0; 4];
+        body.extend(ifindex.to_ne_bytes());
+        body.extend([0; 8]);
+        let mut found = Err(io::Error::from(io::ErrorKind::NotFound));
+        self.ask(GET_LINK, 0, &body, |kind, answer| {
+            if kind == NEW_LINK && answer.len() >= LINK_BODY {
+                let xdp = attributes(&answer[LINK_BODY..]).find(|&(kind, _)| kind == XDP);
+                let attached = xdp.and_then(|(_, value)| attributes(value).find(|&(kind, _)| kind == XDP_ATTACHED));
+                found = Ok(attached.is_some_and(|(_, mode)| mode != [0]));
+            }
+            false
+        })?;
+        found
+    }
+
+    /// Hands over each message of the answer, until there are no more or `more` says that these were all.
+    fn ask(&mut self, kind: u16, flags: u16, body: &[u8], mut more: impl FnMut(u16, &[u8]) -> bool) -> io::Result<()> {
+        let mut question = ((HEADER + body.len()) as u32).to_ne_bytes().to_vec();
+        question.extend(kind.to_ne_bytes());
+        question.extend((REQUEST | flags).to_ne_bytes());
+        question.extend([0; 8]); // sequence and sender
+        question.extend(body);
+        send(&self.socket, &question, SendFlags::empty())?;
+        loop {
+            let (length, _) = recv(&self.socket, self.buffer.as_mut_slice(), RecvFlags::empty())?;
+            let mut messages = &self.buffer[..length];
+            while messages.len() >= HEADER {
+                let length = word(messages, 0) as usize;
+                let Some(message) = messages.get(HEADER..length) else {
+                    return Err(io::Error::from(io::ErrorKind::InvalidData));
+                };
+                let kind = half(messages, 4);
+                if kind == DONE || kind == ERROR || !more(kind, message) {
+                    return Ok(());
+                }
+                messages = messages.get(length.next_multiple_of(4)..).unwrap_or_default();
+            }
+        }
+    }
 }
 
 fn parse(body: &[u8]) -> Filter {
     let mut filter = Filter { place: (word(body, 8), word(body, 16)), ..Filter::default() };
-    for (kind, value) in attributes(&body[BODY..]) {
+    for (kind, value) in attributes(&body[FILTER_BODY..]) {
         match kind {
             KIND => filter.kind = value.to_vec(),
             CHAIN => filter.chain = value.to_vec(),

@@ -21,7 +21,7 @@ use super::Digest;
 use super::Parts;
 use super::Shared;
 use super::filters::Filter;
-use super::filters::filters_at;
+use super::filters::Rtnetlink;
 use crate::error::Result;
 use crate::ffi;
 use crate::netns;
@@ -60,11 +60,14 @@ impl Code {
 #[derive(Default)]
 pub struct Programs {
     known: HashMap<u32, Code>,
+    /// By namespace, within one reading: another may be of the same name at the next.
+    asking: HashMap<String, Rtnetlink>,
 }
 
 impl Programs {
-    /// Forgets what was not met since the last call.
+    /// A reading ends: forgets what was not met in it.
     pub fn forget(&mut self) {
+        self.asking.clear();
         self.known.retain(|_, code| std::mem::take(&mut code.met));
     }
 
@@ -74,24 +77,23 @@ impl Programs {
         parts.add(folder.as_bytes());
         for place in Place::recorded(directory)? {
             parts.add(place.folder().as_bytes());
-            for direction in Direction::BOTH {
-                let pinned = ffi::open_pinned(&directory.join(format!("{}_program", direction.word())));
-                let pinned = pinned.and_then(|program| number(program.as_fd()));
+            let Ok(met) = self.met(&place) else {
+                parts.add(b"gone");
+                continue;
+            };
+            parts.add(if met.xdp { b"XDP" } else { b"no XDP" });
+            for ((direction, chain), filters) in Direction::BOTH.into_iter().zip(met.chains).zip(met.filters) {
                 self.add_link(&mut parts, &directory.join(format!("{}_link", direction.word())), shared);
-                let met = pinned.and_then(|own| {
-                    let met = netns::run_in(&place.namespace, || met_at(place.ifindex, direction))?;
-                    parts.add(self.digest(own, shared)?.as_slice());
-                    Ok((own, met))
-                });
-                let Ok((own, met)) = met else {
-                    parts.add(b"gone");
-                    continue;
+                let pinned = ffi::open_pinned(&directory.join(format!("{}_program", direction.word())));
+                let own = pinned.and_then(|program| number(program.as_fd()));
+                match own.as_ref().map(|own| self.digest(*own, shared)) {
+                    Ok(Ok(digest)) => parts.add(&digest),
+                    _ => parts.add(b"no program"),
                 };
-                parts.add(if met.xdp == 0 { b"no XDP" } else { b"XDP" });
-                for one in met.chain {
-                    parts.add(if one == own { b"own" } else { b"another's" });
+                for one in chain {
+                    parts.add(if own.as_ref().is_ok_and(|own| one == *own) { b"own" } else { b"another's" });
                 }
-                for filter in met.filters {
+                for filter in filters {
                     parts.add(&filter.place.0.to_be_bytes()).add(&filter.place.1.to_be_bytes());
                     parts.add(&filter.kind).add(&filter.chain).add(&filter.flags);
                     match filter.program.map(|one| self.digest(one, shared)) {
@@ -102,6 +104,20 @@ impl Programs {
             }
         }
         Ok(parts.digest())
+    }
+
+    fn met(&mut self, place: &Place) -> io::Result<Met> {
+        let asking = match self.asking.entry(place.namespace.clone()) {
+            Entry::Occupied(open) => open.into_mut(),
+            Entry::Vacant(new) => new.insert(netns::run_in(&place.namespace, Rtnetlink::open)?),
+        };
+        let xdp = asking.has_xdp(place.ifindex)?;
+        let [egress, ingress] = Direction::BOTH.map(|direction| asking.filters(place.ifindex, direction));
+        // Linux before 6.6 has no such hook, and then nothing is there.
+        let chains = netns::run_in(&place.namespace, || {
+            Ok(Direction::BOTH.map(|direction| ffi::programs_at(place.ifindex, direction.tcx()).unwrap_or_default()))
+        })?;
+        Ok(Met { xdp, chains, filters: [egress?, ingress?] })
     }
 
     /// A program that watches the processes of a cgroup, by its pinned link.
@@ -158,19 +174,11 @@ fn number(program: BorrowedFd<'_>) -> io::Result<u32> {
     ffi::program_facts(program).map(|facts| facts.id)
 }
 
-/// What packets of a device meet.
+/// What packets of a device meet, by direction.
 struct Met {
-    xdp: u32,
-    chain: Vec<u32>,
-    filters: Vec<Filter>,
-}
-
-/// Called in the device's namespace.
-fn met_at(ifindex: i32, direction: Direction) -> io::Result<Met> {
-    let xdp = ffi::xdp_at(ifindex)?;
-    // Linux before 6.6 has no such hook, and then nothing is there.
-    let chain = ffi::programs_at(ifindex, direction.tcx()).unwrap_or_default();
-    Ok(Met { xdp, chain, filters: filters_at(ifindex, direction)? })
+    xdp: bool,
+    chains: [Vec<u32>; 2],
+    filters: [Vec<Filter>; 2],
 }
 
 /// A map that is no shared one: what it is, and of a program's constants what they are.
