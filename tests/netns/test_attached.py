@@ -16,6 +16,7 @@ from hostward import _core
 from hostward.datapath.attached import TABLES, AttachedReader, read_attached
 from hostward.datapath.kernel import OBJECT, KernelEnforcer
 from hostward.datapath.tables import policy_index
+from hostward.gate.kernel import GatePort, Hook, KernelDriver
 from tests.netns.hooks import needs_tcx, on_every_hook
 from tests.netns.pair import DENY, Pair, run
 from tests.netns.test_life import CAPACITY, arrives, comes_back, enforcer
@@ -128,6 +129,37 @@ def test_another_program_at_the_hook_shows(pair: Pair, pins: Path) -> None:
     assert changed.programs["acme/a"] != first.programs["acme/a"]
     assert changed.programs["acme/b"] == first.programs["acme/b"]
     another.remove_pins()
+    assert reader.read() == first
+
+
+@on_every_hook
+def test_a_classifier_beside_ours_shows(pair: Pair, pins: Path, hook: str) -> None:
+    enforcer(pins, hook).enforce(pair.slice(1))
+    reader = AttachedReader(pins)
+    first = reader.read()
+    device, another = pair.device("a"), str(next(pins.glob("ports/*acme@b/egress_program")))
+    for priority, handle in (("7", "0x1"), ("1", "0x2")):
+        place = ("dev", device, "ingress", "protocol", "all", "pref", priority, "handle", handle)
+        run("tc", "filter", "add", *place, "bpf", "pinned", another, "da")
+        changed = reader.read()
+        assert changed.programs["acme/a"] != first.programs["acme/a"]
+        assert changed.programs["acme/b"] == first.programs["acme/b"]
+        run("tc", "filter", "del", *place, "bpf")
+        assert reader.read() == first
+
+
+def test_a_program_before_the_hooks_shows(pair: Pair, pins: Path) -> None:
+    """XDP could send a workload's packets elsewhere before anything of ours sees them."""
+    enforcer(pins).enforce(pair.slice(1))
+    reader = AttachedReader(pins)
+    first = reader.read()
+    numbers = [socket.if_nametoindex(pair.device(name)) for name in "ab"]
+    gate = KernelDriver(pins / "gate", [GatePort("p", *numbers)], (), Hook.XDP)
+    try:
+        changed = reader.read()
+        assert all(changed.programs[port] != first.programs[port] for port in PORTS)
+    finally:
+        gate.remove()
     assert reader.read() == first
 
 

@@ -5,6 +5,7 @@
 //! quarantines: it is the same while nothing that decides changes, whatever traffic there is, and after a restart of the
 //! agent. See `docs/adr/0022-what-is-attached.md`.
 
+mod filters;
 mod policies;
 mod programs;
 

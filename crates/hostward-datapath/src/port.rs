@@ -360,7 +360,7 @@ pub(crate) fn attach_filter(
     hook.attach().map(drop).map_err(|error| io_error(&error))
 }
 
-pub(crate) fn query_filter(any: BorrowedFd<'_>, ifindex: i32, direction: Direction, priority: u32) -> Option<u32> {
+fn query_filter(any: BorrowedFd<'_>, ifindex: i32, direction: Direction, priority: u32) -> Option<u32> {
     TcHookBuilder::new(any)
         .ifindex(ifindex)
         .handle(HANDLE)

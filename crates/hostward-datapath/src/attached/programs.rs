@@ -20,14 +20,13 @@ use libbpf_rs::query::LinkTypeInfo;
 use super::Digest;
 use super::Parts;
 use super::Shared;
+use super::filters::Filter;
+use super::filters::Rtnetlink;
 use crate::error::Result;
 use crate::ffi;
 use crate::netns;
 use crate::place::Place;
-use crate::port::BASE_PRIORITY;
 use crate::port::Direction;
-use crate::port::VERDICT_PRIORITY;
-use crate::port::query_filter;
 
 const LOAD_64: u8 = 0x18;
 const CALL: u8 = 0x85;
@@ -61,11 +60,14 @@ impl Code {
 #[derive(Default)]
 pub struct Programs {
     known: HashMap<u32, Code>,
+    /// By namespace, within one reading: another may be of the same name at the next.
+    asking: HashMap<String, Rtnetlink>,
 }
 
 impl Programs {
-    /// Forgets what was not met since the last call.
+    /// A reading ends: forgets what was not met in it.
     pub fn forget(&mut self) {
+        self.asking.clear();
         self.known.retain(|_, code| std::mem::take(&mut code.met));
     }
 
@@ -75,24 +77,26 @@ impl Programs {
         parts.add(folder.as_bytes());
         for place in Place::recorded(directory)? {
             parts.add(place.folder().as_bytes());
-            for direction in Direction::BOTH {
-                let pinned = ffi::open_pinned(&directory.join(format!("{}_program", direction.word())));
-                let pinned = pinned.and_then(|program| number(program.as_fd()));
+            let Ok(met) = self.met(&place) else {
+                parts.add(b"gone");
+                continue;
+            };
+            parts.add(if met.xdp { b"XDP" } else { b"no XDP" });
+            for ((direction, chain), filters) in Direction::BOTH.into_iter().zip(met.chains).zip(met.filters) {
                 self.add_link(&mut parts, &directory.join(format!("{}_link", direction.word())), shared);
-                let met = pinned.and_then(|own| {
-                    let met = netns::run_in(&place.namespace, || Ok(met_at(own, place.ifindex, direction)))?;
-                    parts.add(self.digest(own, shared)?.as_slice());
-                    Ok((own, met))
-                });
-                let Ok((own, (chain, filters))) = met else {
-                    parts.add(b"gone");
-                    continue;
+                let pinned = ffi::open_pinned(&directory.join(format!("{}_program", direction.word())));
+                let own = pinned.and_then(|program| number(program.as_fd()));
+                match own.as_ref().map(|own| self.digest(*own, shared)) {
+                    Ok(Ok(digest)) => parts.add(&digest),
+                    _ => parts.add(b"no program"),
                 };
                 for one in chain {
-                    parts.add(if one == own { b"own" } else { b"another's" });
+                    parts.add(if own.as_ref().is_ok_and(|own| one == *own) { b"own" } else { b"another's" });
                 }
                 for filter in filters {
-                    match filter.map(|one| self.digest(one, shared)) {
+                    parts.add(&filter.place.0.to_be_bytes()).add(&filter.place.1.to_be_bytes());
+                    parts.add(&filter.kind).add(&filter.chain).add(&filter.flags);
+                    match filter.program.map(|one| self.digest(one, shared)) {
                         Some(Ok(digest)) => parts.add(&digest),
                         _ => parts.add(b"none"),
                     };
@@ -100,6 +104,20 @@ impl Programs {
             }
         }
         Ok(parts.digest())
+    }
+
+    fn met(&mut self, place: &Place) -> io::Result<Met> {
+        let asking = match self.asking.entry(place.namespace.clone()) {
+            Entry::Occupied(open) => open.into_mut(),
+            Entry::Vacant(new) => new.insert(netns::run_in(&place.namespace, Rtnetlink::open)?),
+        };
+        let xdp = asking.has_xdp(place.ifindex)?;
+        let [egress, ingress] = Direction::BOTH.map(|direction| asking.filters(place.ifindex, direction));
+        // Linux before 6.6 has no such hook, and then nothing is there.
+        let chains = netns::run_in(&place.namespace, || {
+            Ok(Direction::BOTH.map(|direction| ffi::programs_at(place.ifindex, direction.tcx()).unwrap_or_default()))
+        })?;
+        Ok(Met { xdp, chains, filters: [egress?, ingress?] })
     }
 
     /// A program that watches the processes of a cgroup, by its pinned link.
@@ -110,7 +128,9 @@ impl Programs {
     }
 
     fn add_link(&mut self, parts: &mut Parts, path: &Path, shared: &Shared) {
-        let Some(link) = Link::open(path).ok().and_then(|link| link.info().ok()) else {
+        // Looked for first, because libbpf complains of what is not there.
+        let link = path.exists().then(|| Link::open(path).ok()?.info().ok()).flatten();
+        let Some(link) = link else {
             parts.add(b"no link");
             return;
         };
@@ -154,14 +174,11 @@ fn number(program: BorrowedFd<'_>) -> io::Result<u32> {
     ffi::program_facts(program).map(|facts| facts.id)
 }
 
-/// The programs of the device's tcx hook, and its filters: verdict and base.
-fn met_at(own: u32, ifindex: i32, direction: Direction) -> (Vec<u32>, [Option<u32>; 2]) {
-    // Linux before 6.6 has no such hook, and then nothing is there.
-    let chain = ffi::programs_at(ifindex, direction.tcx()).unwrap_or_default();
-    let filters = Program::fd_from_id(own).map_or([None; 2], |any| {
-        [VERDICT_PRIORITY, BASE_PRIORITY].map(|priority| query_filter(any.as_fd(), ifindex, direction, priority))
-    });
-    (chain, filters)
+/// What packets of a device meet, by direction.
+struct Met {
+    xdp: bool,
+    chains: [Vec<u32>; 2],
+    filters: [Vec<Filter>; 2],
 }
 
 /// A map that is no shared one: what it is, and of a program's constants what they are.
