@@ -31,6 +31,12 @@ def start_controller(state: LabState, settings: str = "") -> Started:
         f'state = "{state.folder}/controller"\nsocket = "{state.api}"\naddress = "{CONTROLLER_ADDRESS}"\n'
         f"channel_port = {CHANNEL_PORT}\nenrolment_port = {ENROLMENT_PORT}\n{settings}"
     )
+    return start_controller_again(state)
+
+
+def start_controller_again(state: LabState) -> Started:
+    """Start the controller as it was configured."""
+    config = state.folder / "controller.toml"
     command = [*enter(state.namespace("controller")), *hostward_command("controller", "--config", str(config))]
     return launch(command, state.folder / "controller.log")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from hostward.errors import ConflictError, NotFoundError
 from hostward.lab import network
-from hostward.lab.controller import CHANNEL_PORT, ENROLMENT_PORT, Operator, start_controller
+from hostward.lab.controller import CHANNEL_PORT, ENROLMENT_PORT, Operator, start_controller, start_controller_again
 from hostward.lab.host import agent_log, network_of, start_agent, start_host
 from hostward.lab.processes import Started
 from hostward.lab.state import LABS, LabState, load_state, tear_down
@@ -116,6 +116,13 @@ class Lab:
         if attested:
             self._report("reference values")
             self.trust.learn(self.operator)
+
+    def restart_controller(self) -> None:
+        """Start the controller once more, after it was ended."""
+        state = self.state
+        controller = state.others["controller"] = start_controller_again(state)
+        state.save()
+        self.operator.await_answer(controller, state.folder / "controller.log")
 
     def start_agents(self, hosts: Iterable[str]) -> None:
         """Start agents and wait until the controller sees them."""

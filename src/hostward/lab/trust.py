@@ -6,6 +6,7 @@ A host's TPM and gate run outside of it; what it is measured by, it does itself:
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 import uuid
@@ -28,7 +29,8 @@ from hostward.lab.tpm import BOOT_LOG, IMA_LOG, make_tpm, root_certificate, star
 
 GATE_PORT = "uplink"
 # Everybody's own namespace, so everybody's own ports.
-_TPM_PORT, _GATE_CHANNEL, _GATE_PULSES = 2_321, 7_445, 7_446
+TPM_PORT = 2_321
+_GATE_CHANNEL, _GATE_PULSES = 7_445, 7_446
 _LEARN_LIMIT_S = 60.0
 _INSIDE = "/var/lib/hostward"
 # A lab's figures are read by people who wait.
@@ -49,6 +51,7 @@ class LabTrust:
         key = public_hex(open_grant_key(state.folder / "controller"))
         gates = []
         for index, host in enumerate(self._topology.hosts):
+            self._give_own_objects(host)
             self.boot(host)
             gates.append(self._start_gate(index, host, key))
             self.start_sentinel(host)
@@ -64,6 +67,20 @@ class LabTrust:
             'measured = "software-measured"\n' + "".join(gates)
         )
 
+    def _give_own_objects(self, host: str) -> None:
+        """Put a copy of the eBPF objects in the place of the installed ones, for this host alone: its to tamper with."""
+        originals = next(iter(objects().values())).parent
+        copy = self.objects(host)
+        shutil.copytree(originals, copy)
+        holder = self._state.holders[host]
+        enter = ["nsenter", f"--target={holder.pid}", "--mount", "--root", "--"]
+        # /run is the host's own there, and the lab's folder lies in ours.
+        run([*enter, "mount", "--bind", "/run/bpf-objects", str(originals)])
+
+    def objects(self, host: str) -> Path:
+        """Where a host's own eBPF objects lie."""
+        return self._state.host_folder(host) / "run" / "bpf-objects"
+
     def boot(self, host: str) -> None:
         """Power a host's TPM on, the first time by manufacturing it, and play its boot to it."""
         state = self._state
@@ -74,12 +91,12 @@ class LabTrust:
         if name in state.others:
             state.others[name].end()
         holder = network_of(state.holders[host])
-        state.others[name] = start_tpm(folder, _TPM_PORT, holder)
+        state.others[name] = start_tpm(folder, TPM_PORT, holder)
         state.save()
         logs = state.host_folder(host) / "state" / "boot"
         logs.mkdir(mode=0o700, exist_ok=True)
         files = [Path(sys.executable).resolve(), core_library(), *objects().values()]
-        play = [sys.executable, "-m", "hostward.lab.boot", tcti_of(_TPM_PORT), str(logs), *map(str, files)]
+        play = [sys.executable, "-m", "hostward.lab.boot", tcti_of(TPM_PORT), str(logs), *map(str, files)]
         run([*network.enter(holder), *play])
         # A TPM that is started anew without its kernel gives itself away; this kernel's id is the machine's.
         (logs / "boot_id").write_text(str(uuid.uuid4()))
@@ -130,7 +147,7 @@ class LabTrust:
         """What an agent's file says of attestation, in TOML."""
         del host  # all alike: each in its own namespaces
         return (
-            f'[attestation]\ntcti = "{tcti_of(_TPM_PORT)}"\nboot_log = "{_INSIDE}/boot/{BOOT_LOG}"\n'
+            f'[attestation]\ntcti = "{tcti_of(TPM_PORT)}"\nboot_log = "{_INSIDE}/boot/{BOOT_LOG}"\n'
             f'ima_log = "{_INSIDE}/boot/{IMA_LOG}"\nboot_id = "{_INSIDE}/boot/boot_id"\n'
             'sentinel = "/run/hostward-sentinel/sentinel.sock"\n'
         )

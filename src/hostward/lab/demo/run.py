@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from hostward.errors import ConflictError, NotFoundError
-from hostward.lab.demo import attack_claims, change_claims, failure_claims, policy_claims
+from hostward.lab.demo import attack_claims, change_claims, failure_claims, policy_claims, trust_claims
 from hostward.lab.demo.claims import Claims
 from hostward.lab.demo.stage import Stage
 from hostward.lab.lab import Lab, prepare
@@ -22,15 +22,13 @@ from hostward.lab.topology import read_topology
 TOPOLOGY = Path("examples/three-tier/lab/topology.yaml")
 
 
-def find_topology() -> Path:
-    """The demo's lab file: in the working directory, or in this module's checkout. Raises NotFoundError."""
+def find_topology(file: Path = TOPOLOGY) -> Path:
+    """A lab file of the demo: in the working directory, or in this module's checkout. Raises NotFoundError."""
     checkout = Path(__file__).resolve().parents[4]
     for folder in (Path.cwd(), checkout):
-        if (folder / TOPOLOGY).is_file():
-            return folder / TOPOLOGY
-    raise NotFoundError(
-        "the demo's lab file is not here", subject=str(TOPOLOGY), hint="run it in a checkout of Hostward"
-    )
+        if (folder / file).is_file():
+            return folder / file
+    raise NotFoundError("the demo's lab file is not here", subject=str(file), hint="run it in a checkout of Hostward")
 
 
 def run_demo(console: Console, file: Path) -> bool:
@@ -55,6 +53,7 @@ def run_demo(console: Console, file: Path) -> bool:
         claims.figure("Hostward started, joined and enforcing", f"{time.monotonic() - started_s:.1f} s")
         for chapter in (policy_claims, attack_claims, change_claims, failure_claims):
             chapter.claim_all(claims, stage)
+        trust_claims.claim_all(claims, console, find_topology(trust_claims.TOPOLOGY))
         return claims.conclude()
     finally:
         # Nobody is served by a clean-up that a second Ctrl-C breaks off.
