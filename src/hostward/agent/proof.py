@@ -110,6 +110,7 @@ class Proof:
     ) -> None:
         self._prover, self._read, self._revision, self._sentinel = prover, read, revision, sentinel
         self._boot_id = boot_id
+        self._pulse_key = b""  # of the sentinel that was shown last
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="tpm")
 
     async def identity(self) -> Tpm:
@@ -132,7 +133,7 @@ class Proof:
         pulse_key = b""
         if self._sentinel is not None:
             try:
-                pulse_key = await self._sentinel.key()
+                pulse_key = self._pulse_key = await self._sentinel.key()
                 await self._sentinel.pending(attached)
             except ChannelError as error:
                 # Without a key there is no grant; the channel is worth having all the same.
@@ -150,12 +151,14 @@ class Proof:
         if self._sentinel is not None and shown.pulse_key:
             await self._sentinel.attested(host, epoch, shown.attached)
 
-    async def keep_alive(self, period_s: float = 1.0) -> None:
-        """Tell the sentinel that the agent is there, until cancelled."""
+    async def keep_alive(self, another: Callable[[], None], period_s: float = 1.0) -> None:
+        """Tell the sentinel that the agent is there, until cancelled; ``another`` is called if it has started anew."""
         told = ""
         while self._sentinel is not None:
             try:
                 why = await self._sentinel.alive()
+                if await self._sentinel.key() != self._pulse_key:
+                    another()
             except HostwardError as error:
                 why = error.what
             if why != told:

@@ -40,7 +40,7 @@ class Proving:
         """Attest, tell the sentinel that the agent lives, and look at what was written."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.attesting.run(), name="attest")
-            tasks.create_task(self._proof.keep_alive(), name="alive")
+            tasks.create_task(self._proof.keep_alive(self.attesting.changed), name="alive")
             if self._watch is not None:
                 tasks.create_task(self._look_at_files(self._watch), name="files")
 

@@ -1,6 +1,6 @@
 """What somebody with a host's stolen certificate sends to the controller: run in the host's network, by tests and the demo.
 
-`python -m hostward.lab.impostor KIND CONTROLLER STATE TCTI BOOT`: prints one JSON object, what the controller made of it.
+`python -m hostward.lab.impostor KIND CONTROLLER STATE TCTI BOOT REVISION` prints what the controller made of it, as JSON.
 KIND is `other-tpm` (TCTI is another TPM's), `replay` (a quote for an earlier nonce), `relay` (a quote that is bound to the
 key of the true agent, with a request for another), or `rollback` (the monitor measured an object that nobody knows).
 """
@@ -45,8 +45,8 @@ _LIMIT_S = 30.0
 class Impostor:
     """One attempt. ``boot`` is the folder of the host's logs."""
 
-    def __init__(self, kind: str, state: Path, tcti: str, boot: Path) -> None:
-        self._kind, self._state = kind, state
+    def __init__(self, kind: str, state: Path, tcti: str, boot: Path, revision: int) -> None:
+        self._kind, self._state, self._revision = kind, state, revision
         # Another TPM's key would overwrite the host's own.
         folder = state / ("impostor" if kind == "other-tpm" else "tpm")
         self._attester = Attester(AttesterSettings(tcti, folder, boot / BOOT_LOG, boot / IMA_LOG))
@@ -100,7 +100,7 @@ class Impostor:
         key = make_key()
         bound = _public(make_key()) if self._kind == "relay" else _public(key)
         nonce = bytes(32) if self._kind == "replay" else ask.nonce
-        binding = Binding(tls_key=bound, boot_id=self._boot_id)
+        binding = Binding(tls_key=bound, boot_id=self._boot_id, revision=self._revision)
         found = self._attester.collect(binding.qualifying_data(nonce), ask.ima_offset)
         await connection.send(
             encode(
@@ -113,7 +113,7 @@ class Impostor:
                     _public(key),
                     b"",
                     self._boot_id,
-                    0,
+                    self._revision,
                     {},
                     {},
                 )
@@ -126,5 +126,6 @@ def _public(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 if __name__ == "__main__":
-    _, kind, controller, state, tcti, boot = sys.argv
-    print(json.dumps(asyncio.run(Impostor(kind, Path(state), tcti, Path(boot)).attempt(controller))))
+    _, kind, controller, state, tcti, boot, revision = sys.argv
+    made = Impostor(kind, Path(state), tcti, Path(boot), int(revision))
+    print(json.dumps(asyncio.run(made.attempt(controller))))

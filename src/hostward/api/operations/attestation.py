@@ -48,6 +48,7 @@ def add_attestation(app: FastAPI, controller: Controller) -> None:
     @app.get("/v1/attestation", summary="The evidence of every host", tags=_TAGS, responses=refusals(409))
     async def status(scope: Annotated[Scope, Depends(Asks(Action.READ_HOSTS))]) -> list[AttestationRow]:
         scope.require_site("the evidence of hosts")
+        await runner().granter.look()
         return [row_of(runner(), record) for record in controller.ledger.state.hosts.values()]
 
     @app.post(
@@ -63,6 +64,7 @@ def add_attestation(app: FastAPI, controller: Controller) -> None:
     @app.get("/v1/attestation/{host}", summary="Every finding about a host", tags=_TAGS, responses=refusals(404, 409))
     async def explain(host: str, scope: Annotated[Scope, Depends(Asks(Action.READ_HOSTS))]) -> AttestationDetail:
         scope.require_site("the evidence of hosts")
+        await runner().granter.look()
         return detail_of(runner(), controller.membership.record(host))
 
     @app.get(

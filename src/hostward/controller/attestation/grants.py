@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 # A gate that is away, or refused: soon again, because a host waits for its network.
 _RETRY_S = 0.5
+_LOOK_S = 1.0
 
 
 class Link(Protocol):
@@ -166,6 +167,7 @@ class Granter:
         behind: Callable[[str, int], None],
     ) -> None:
         """``lives_s`` are a grant's and a pulse's."""
+        self._links = tuple(links)
         self._keepers: dict[str, list[PortKeeper]] = {}
         for link in links:
             for port, host in link.ports.items():
@@ -180,6 +182,21 @@ class Granter:
     def views(self, host: str) -> list[PortView]:
         """A host's ports."""
         return [keeper.view for keeper in self._keepers.get(host, ())]
+
+    async def look(self) -> None:
+        """Ask every gate how its ports stand now; of one that does not answer in time the last answer stays."""
+        await asyncio.gather(*(self._look(link) for link in self._links))
+
+    async def _look(self, link: Link) -> None:
+        try:
+            async with asyncio.timeout(_LOOK_S):
+                states = {state.port: state for state in await link.states()}
+        except (HostwardError, TimeoutError):
+            return
+        for keepers in self._keepers.values():
+            for keeper in keepers:
+                if keeper.view.gate == link.name and keeper.view.port in states:
+                    keeper.view.state = states[keeper.view.port]
 
     async def run(self) -> None:
         """Until cancelled."""

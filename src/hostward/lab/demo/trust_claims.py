@@ -31,6 +31,7 @@ from hostward.lab.trust import TPM_PORT
 
 TOPOLOGY = Path("examples/attested/lab/topology.yaml")
 WEB, APP = "acme/web-1", "acme/app-1"
+BESIDE = "acme/web-2"  # on the same host as web-1
 BAD, GOOD = "h1", "h2"  # whom everything is done to, and the other
 _LIMIT_S = 30.0
 _GRACE_S = 20.0
@@ -189,16 +190,18 @@ def _tampered(scene: Scene, claims: Claims) -> str:
     lab = scene.lab
     lab.state.agents[BAD].kill()  # it would mend what is done
     pins = lab.state.pins / BAD
-    link = next(path for path in sorted(pins.rglob("*")) if path.is_file() and "link" in path.name)
+    folder = next(path for path in pins.rglob("*") if path.is_dir() and path.name.endswith(BESIDE.replace("/", "@")))
+    link = next(path for path in sorted(folder.iterdir()) if "link" in path.name)
     with scene.watched() as until_silent:
-        link.unlink()
+        link.unlink()  # the datapath closes that port by itself; the host is trusted no longer all the same
         after_s = until_silent()
     require(not scene.probe(), "a new connection passes")
     why = (lab.state.host_folder(BAD) / "sentinel.log").read_text().strip().splitlines()[-1]
     lab.start_agents([BAD])
     back_s = scene.reaches_again()
-    claims.figure("a link of the datapath removed, until the last packet", f"{after_s:.2f} s")
-    return f"{link.relative_to(pins)} removed: the last packet came {after_s:.2f} s later\n{why[24:]}\nback {back_s:.1f} s after the agent returned"
+    claims.figure("a link of the datapath removed, until the host's last packet", f"{after_s:.2f} s")
+    seen = f"{link.name} of {BESIDE} removed: the last packet of {WEB} came {after_s:.2f} s later"
+    return f"{seen}\n{why[24:]}\nback {back_s:.1f} s after the agent returned"
 
 
 def _object_written(scene: Scene, claims: Claims) -> str:
@@ -217,10 +220,8 @@ def _object_written(scene: Scene, claims: Claims) -> str:
     claims.figure("a measured file written, until the last packet", f"{after_s * 1e3:.0f} ms, software TPM")
     content[len(content) // 2] ^= 1
     target.write_bytes(bytes(content))
-    return (
-        f"one bit of the running monitor's object flipped: the last packet came {after_s * 1e3:.0f} ms later\n"
-        + row["against"][-1]
-    )
+    seen = f"one bit of the running monitor's object flipped: the last packet came {after_s * 1e3:.0f} ms later"
+    return f"{seen}\n{row['against'][-1]}"
 
 
 def _rebooted(scene: Scene, claims: Claims) -> str:
@@ -249,12 +250,12 @@ def _impostor(kind: str, expected: str) -> Callable[[Scene, Claims], str]:
             port += 2
             other = start_tpm(tpm, port, network_of(holder))
         try:
-            said = _attempt(kind, folder, network_of(holder), tcti_of(port))
+            said = _attempt(kind, folder, network_of(holder), tcti_of(port), scene.row()["revision"])
         finally:
             if other is not None:
                 other.end()
         require(not said["good"] and not said["certificate"], f"it was taken for good: {said}")
-        text = "; ".join(said.get("findings", [])) or str(said.get("closed"))
+        text: str = "; ".join(said.get("findings", [])) or str(said.get("closed"))
         require(expected in text, f"refused for another reason: {text}")
         if kind == "rollback":
             lab.trust.boot(BAD)  # what the PCR holds, only a boot takes away
@@ -265,11 +266,11 @@ def _impostor(kind: str, expected: str) -> Callable[[Scene, Claims], str]:
     return claim
 
 
-def _attempt(kind: str, folder: Path, namespace: str, tcti: str) -> dict[str, Any]:
+def _attempt(kind: str, folder: Path, namespace: str, tcti: str, revision: int) -> dict[str, Any]:
     """With the host's certificate and in its network; what the controller made of it."""
     controller = f"{network.CONTROLLER_ADDRESS}:{CHANNEL_PORT}"
     program = [sys.executable, "-m", "hostward.lab.impostor"]
-    arguments = [kind, controller, str(folder / "agent"), tcti, str(folder / "boot")]
+    arguments = [kind, controller, str(folder / "agent"), tcti, str(folder / "boot"), str(revision)]
     found: dict[str, Any] = json.loads(run([*network.enter(namespace), *program, *arguments], limit_s=60))
     return found
 
