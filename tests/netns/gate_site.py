@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -50,11 +50,14 @@ READY_S = 60.0
 class Daemon:
     """One process; its lines as they come."""
 
-    def __init__(self, namespace: str, *words: str) -> None:
+    def __init__(self, namespace: str, *words: str, under: Sequence[str] = ()) -> None:
         self._lines: list[str] = []
         self._more = threading.Condition()
         self.process = subprocess.Popen(
-            [*inside_of(namespace), str(HOSTWARD), *words], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+            [*inside_of(namespace), *under, str(HOSTWARD), *words],
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -132,6 +135,7 @@ class Site:
         self.gate_config = folder / "gate.toml"
         self.socket = folder / "s.sock"
         self.events: list[Event] = []
+        self._noted = asyncio.Event()
         self.sequence = 0
 
     def start_gate(self, mode: str = "enforce") -> Daemon:
@@ -174,7 +178,7 @@ class Site:
         return self._start(self.net.namespace("a"), "sentinel", config)
 
     def _start(self, namespace: str, kind: str, config: Path) -> Daemon:
-        daemon = Daemon(namespace, kind, "--config", str(config))
+        daemon = Daemon(namespace, kind, "--config", str(config), under=capabilities(kind))
         self._stack.callback(daemon.stop)
         daemon.await_line(f"{kind} ", READY_S)
         daemon.await_line("ready", READY_S)
@@ -198,7 +202,19 @@ class Site:
 
     def link(self, fingerprint: str = "", key: Ed25519PrivateKey | None = None, name: str = GATE) -> GateLink:
         address = GateAddress(name, f"127.0.0.1:{CHANNEL_PORT}", fingerprint or self.fingerprint(), {PORT: "host-a"})
-        return GateLink(address, key or self.key, lambda _gate, event: self.events.append(event))
+        return GateLink(address, key or self.key, self._note)
+
+    def _note(self, _gate: str, event: Event) -> None:
+        self.events.append(event)
+        self._noted.set()
+
+    async def await_events(self, count: int) -> list[Event]:
+        """What the gate has told, once it is so much: it may tell of a change after it has answered with it."""
+        async with asyncio.timeout(30):
+            while len(self.events) < count:
+                self._noted.clear()
+                await self._noted.wait()
+        return self.events
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[GateLink]:
@@ -244,6 +260,14 @@ class Site:
                 if wanted(state):
                     return state
                 await asyncio.sleep(0.02)
+
+
+def capabilities(kind: str) -> list[str]:
+    """What goes before a command to give it what the unit of its service does, and nothing else that root may."""
+    unit = Path(__file__).parents[2] / "packaging" / "systemd" / f"hostward-{kind}.service"
+    line = next(line for line in unit.read_text().splitlines() if line.startswith("CapabilityBoundingSet="))
+    kept = ",".join(f"+{name.removeprefix('CAP_').lower()}" for name in line.partition("=")[2].split())
+    return ["setpriv", f"--bounding-set=-all,{kept}", "--inh-caps=-all", "--no-new-privs", "--"]
 
 
 async def answering(link: GateLink) -> None:

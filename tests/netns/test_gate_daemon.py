@@ -83,7 +83,7 @@ def test_grant_and_pulses_open_the_port_and_a_revocation_closes_it_at_once(site:
             assert not state.open
             assert not passes(line)
             assert (await site.until(link, lambda state: not state.open)).why
-            assert [(event.change, event.would, event.host) for event in site.events] == [
+            assert [(event.change, event.would, event.host) for event in await site.await_events(2)] == [
                 (Change.OPENED, False, HOST.hex()),
                 (Change.CLOSED, False, HOST.hex()),
             ]
@@ -118,7 +118,7 @@ def test_in_audit_mode_everything_passes_and_the_gate_tells_what_would_be(site: 
             sentinel.stop()
             await site.until(link, lambda state: not state.open)
             await asyncio.to_thread(line.await_one)
-            assert [(event.change, event.would) for event in site.events] == [
+            assert [(event.change, event.would) for event in await site.await_events(2)] == [
                 (Change.OPENED, True),
                 (Change.CLOSED, True),
             ]

@@ -11,6 +11,7 @@ mod programs;
 
 use std::collections::HashMap;
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -64,7 +65,7 @@ impl Attached {
             }
         }
         for (name, path) in folders(&self.pins.join("processes"))? {
-            reading.programs.push((format!("processes/{name}"), self.programs.watcher(&path, &shared)));
+            reading.programs.push((format!("processes/{name}"), self.programs.watcher(&path, &shared)?));
         }
         self.programs.forget();
         reading.policies.push(("tables".to_owned(), policies.tables()?));
@@ -84,7 +85,7 @@ fn folders(directory: &Path) -> Result<Vec<(String, PathBuf)>> {
     let Ok(entries) = fs::read_dir(directory) else { return Ok(Vec::new()) };
     let mut found = entries
         .map(|entry| entry.map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path())))
-        .collect::<std::io::Result<Vec<_>>>()
+        .collect::<io::Result<Vec<_>>>()
         .map_err(kernel("read", directory.display()))?;
     found.sort();
     Ok(found)
@@ -104,6 +105,22 @@ impl Parts {
     fn digest(self) -> Digest {
         self.0.finalize().into()
     }
+}
+
+/// What is there; `None` if it is not. Not to be allowed to look is an error: it must not be taken for something's absence.
+fn unless_denied<T>(found: io::Result<T>) -> Result<Option<T>> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Err(kernel("look at", "what is attached")(error))
+        }
+        Err(_) => Ok(None),
+    }
+}
+
+fn io_error(error: libbpf_rs::Error) -> io::Error {
+    let denied = error.kind() == libbpf_rs::ErrorKind::PermissionDenied;
+    io::Error::new(if denied { io::ErrorKind::PermissionDenied } else { io::ErrorKind::Other }, error.to_string())
 }
 
 /// Names of the shared maps by their numbers.

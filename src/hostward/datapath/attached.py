@@ -41,9 +41,7 @@ class AttachedReader:
         try:
             programs, policies = self._core.read()
         except _core.CoreError as error:
-            raise DatapathError(
-                f"what is attached cannot be read: {error}", hint="it takes CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN"
-            ) from error
+            raise DatapathError(f"what is attached cannot be read: {error}", hint="it takes CAP_SYS_ADMIN") from error
         return Attached(
             {_name(folder): digest for folder, digest in programs.items()},
             {_name(folder): digest for folder, digest in policies.items()},

@@ -15,6 +15,8 @@ use zerocopy::IntoBytes as _;
 
 use super::Digest;
 use super::Parts;
+use super::io_error;
+use super::unless_denied;
 use crate::error::Result;
 use crate::error::kernel;
 use crate::error::libbpf;
@@ -25,8 +27,6 @@ use crate::maps::each_element;
 const LIMITED: u8 = decision_flag::DECISION_LIMITED as u8;
 /// `HW_CLASSES_PER_SET`.
 const BLOCKS: u32 = 4;
-/// A class set that does not exist decides nothing.
-const NONE: Digest = [0; 32];
 
 /// One reading of the maps.
 pub struct Policies<'a> {
@@ -129,7 +129,7 @@ impl<'a> Policies<'a> {
                 parts.add(b"unknown");
                 continue;
             }
-            parts.add(&self.row(peer.row, peer.row_length)?).add(&self.class_set(peer.class_set));
+            parts.add(&self.row(peer.row, peer.row_length)?).add(&self.class_set(peer.class_set)?);
         }
         let digest = parts.digest();
         self.tables.insert((first, count), digest);
@@ -181,27 +181,21 @@ impl<'a> Policies<'a> {
         Ok(parts.digest())
     }
 
-    fn class_set(&mut self, number: u16) -> Digest {
+    fn class_set(&mut self, number: u16) -> Result<Digest> {
         if let Some(known) = self.class_sets.get(&number) {
-            return *known;
+            return Ok(*known);
         }
         let mut parts = Parts::default();
         for place in 0..BLOCKS {
-            let index = u32::from(number) * BLOCKS + place;
             // Read, an array of maps tells the number of the map in it.
-            let block = match self.maps.read::<_, u32>("hw_classes", &index) {
-                Ok(Some(id)) => MapHandle::from_map_id(id).ok(),
-                _ => None,
-            };
+            let id = self.maps.read::<_, u32>("hw_classes", &(u32::from(number) * BLOCKS + place)).unwrap_or_default();
+            let block = id.map_or(Ok(None), |id| unless_denied(MapHandle::from_map_id(id).map_err(io_error)))?;
             let content = block.and_then(|block| block.lookup(&0u32.to_ne_bytes(), MapFlags::ANY).ok().flatten());
-            match content {
-                Some(content) => parts.add(&content),
-                None => parts.add(&NONE),
-            };
+            parts.add(content.as_deref().unwrap_or(b"none"));
         }
         let digest = parts.digest();
         self.class_sets.insert(number, digest);
-        digest
+        Ok(digest)
     }
 }
 

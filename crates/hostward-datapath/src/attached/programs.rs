@@ -22,6 +22,8 @@ use super::Parts;
 use super::Shared;
 use super::filters::Filter;
 use super::filters::Rtnetlink;
+use super::io_error;
+use super::unless_denied;
 use crate::error::Result;
 use crate::ffi;
 use crate::netns;
@@ -46,7 +48,7 @@ struct Code {
 
 impl Code {
     fn read(number: u32) -> io::Result<Self> {
-        let program = Program::fd_from_id(number).map_err(|error| io::Error::other(error.to_string()))?;
+        let program = Program::fd_from_id(number).map_err(io_error)?;
         let facts = ffi::program_facts(program.as_fd())?;
         let mut instructions = facts.instructions;
         let maps = normalise(&mut instructions);
@@ -77,29 +79,23 @@ impl Programs {
         parts.add(folder.as_bytes());
         for place in Place::recorded(directory)? {
             parts.add(place.folder().as_bytes());
-            let Ok(met) = self.met(&place) else {
+            let Some(met) = unless_denied(self.met(&place))? else {
                 parts.add(b"gone");
                 continue;
             };
             parts.add(if met.xdp { b"XDP" } else { b"no XDP" });
             for ((direction, chain), filters) in Direction::BOTH.into_iter().zip(met.chains).zip(met.filters) {
-                self.add_link(&mut parts, &directory.join(format!("{}_link", direction.word())), shared);
+                self.add_link(&mut parts, &directory.join(format!("{}_link", direction.word())), shared)?;
                 let pinned = ffi::open_pinned(&directory.join(format!("{}_program", direction.word())));
-                let own = pinned.and_then(|program| number(program.as_fd()));
-                match own.as_ref().map(|own| self.digest(*own, shared)) {
-                    Ok(Ok(digest)) => parts.add(&digest),
-                    _ => parts.add(b"no program"),
-                };
+                let own = unless_denied(pinned.and_then(|program| number(program.as_fd())))?;
+                self.add_program(&mut parts, own, shared)?;
                 for one in chain {
-                    parts.add(if own.as_ref().is_ok_and(|own| one == *own) { b"own" } else { b"another's" });
+                    parts.add(if Some(one) == own { b"own" } else { b"another's" });
                 }
                 for filter in filters {
                     parts.add(&filter.place.0.to_be_bytes()).add(&filter.place.1.to_be_bytes());
                     parts.add(&filter.kind).add(&filter.chain).add(&filter.flags);
-                    match filter.program.map(|one| self.digest(one, shared)) {
-                        Some(Ok(digest)) => parts.add(&digest),
-                        _ => parts.add(b"none"),
-                    };
+                    self.add_program(&mut parts, filter.program, shared)?;
                 }
             }
         }
@@ -113,26 +109,31 @@ impl Programs {
         };
         let xdp = asking.has_xdp(place.ifindex)?;
         let [egress, ingress] = Direction::BOTH.map(|direction| asking.filters(place.ifindex, direction));
-        // Linux before 6.6 has no such hook, and then nothing is there.
-        let chains = netns::run_in(&place.namespace, || {
-            Ok(Direction::BOTH.map(|direction| ffi::programs_at(place.ifindex, direction.tcx()).unwrap_or_default()))
+        let [from, to] = netns::run_in(&place.namespace, || {
+            Ok(Direction::BOTH.map(|direction| ffi::programs_at(place.ifindex, direction.tcx())))
         })?;
+        // Linux before 6.6 has no such hook, and then nothing is there.
+        let known = |found: io::Result<Vec<u32>>| match found {
+            Err(error) if error.kind() != io::ErrorKind::PermissionDenied => Ok(Vec::new()),
+            found => found,
+        };
+        let chains = [known(from)?, known(to)?];
         Ok(Met { xdp, chains, filters: [egress?, ingress?] })
     }
 
     /// A program that watches the processes of a cgroup, by its pinned link.
-    pub fn watcher(&mut self, path: &Path, shared: &Shared) -> Digest {
+    pub fn watcher(&mut self, path: &Path, shared: &Shared) -> Result<Digest> {
         let mut parts = Parts::default();
-        self.add_link(&mut parts, path, shared);
-        parts.digest()
+        self.add_link(&mut parts, path, shared)?;
+        Ok(parts.digest())
     }
 
-    fn add_link(&mut self, parts: &mut Parts, path: &Path, shared: &Shared) {
+    fn add_link(&mut self, parts: &mut Parts, path: &Path, shared: &Shared) -> Result<()> {
         // Looked for first, because libbpf complains of what is not there.
         let link = path.exists().then(|| Link::open(path).ok()?.info().ok()).flatten();
         let Some(link) = link else {
             parts.add(b"no link");
-            return;
+            return Ok(());
         };
         match link.info {
             LinkTypeInfo::Tcx(at) => {
@@ -145,10 +146,13 @@ impl Programs {
                 parts.add(b"a link of another kind");
             }
         }
-        match self.digest(link.prog_id, shared) {
-            Ok(digest) => parts.add(&digest),
-            Err(_) => parts.add(b"no program"),
-        };
+        self.add_program(parts, Some(link.prog_id), shared)
+    }
+
+    fn add_program(&mut self, parts: &mut Parts, number: Option<u32>, shared: &Shared) -> Result<()> {
+        let digest = number.map_or(Ok(None), |number| unless_denied(self.digest(number, shared)))?;
+        parts.add(digest.as_ref().map_or(&b"none"[..], |digest| digest));
+        Ok(())
     }
 
     /// A program by its number, with what its maps are to it.
@@ -183,16 +187,15 @@ struct Met {
 
 /// A map that is no shared one: what it is, and of a program's constants what they are.
 fn own_map(number: u32) -> io::Result<Digest> {
-    let failed = |error: libbpf_rs::Error| io::Error::other(error.to_string());
-    let map = MapHandle::from_map_id(number).map_err(failed)?;
-    let info = map.info().map_err(failed)?.info;
+    let map = MapHandle::from_map_id(number).map_err(io_error)?;
+    let info = map.info().map_err(io_error)?.info;
     let mut parts = Parts::default();
     parts.add(map.name().as_encoded_bytes());
     for fact in [info.type_, info.key_size, info.value_size, info.max_entries, info.map_flags] {
         parts.add(&fact.to_be_bytes());
     }
     if info.map_flags & libbpf_sys::BPF_F_RDONLY_PROG != 0 {
-        let constants = map.lookup(&0u32.to_ne_bytes(), MapFlags::ANY).map_err(failed)?;
+        let constants = map.lookup(&0u32.to_ne_bytes(), MapFlags::ANY).map_err(io_error)?;
         parts.add(&constants.unwrap_or_default());
     }
     Ok(parts.digest())
