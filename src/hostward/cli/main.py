@@ -469,6 +469,14 @@ def controller_backup(file: Path, config: ControllerFile = None, state: Controll
     back_up_controller(file, config, state)
 
 
+@controller_app.command("grant-key")
+def controller_grant_key(config: ControllerFile = None, state: ControllerState = None) -> None:
+    """Print the public key by which gates know this controller's grants; it is made if there is none yet."""
+    from hostward.cli.recovery import show_grant_key
+
+    show_grant_key(config, state)
+
+
 @controller_app.command("restore")
 def controller_restore(
     file: Path,

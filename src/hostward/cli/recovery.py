@@ -10,6 +10,7 @@ from pathlib import Path
 from hostward.cli.configuration import ControllerConfig, read_config
 from hostward.cli.daemons import locked
 from hostward.cli.output import message
+from hostward.controller.grant_key import open_grant_key, public_hex
 from hostward.controller.recovery import Existing, back_up, restore
 from hostward.errors import UsageError
 
@@ -18,6 +19,14 @@ def back_up_controller(target: Path, config: Path | None, state: Path | None) ->
     """Write a backup."""
     manifest = back_up(_state(config, state), target, datetime.now(UTC))
     message(f"revision {manifest.revision} is backed up in {target}; it holds the CA's key: keep it as you keep that")
+
+
+def show_grant_key(config: Path | None, state: Path | None) -> None:
+    """Print what a gate's `controller_keys` take."""
+    folder = _state(config, state)
+    if folder.exists() and folder.stat().st_uid != os.geteuid():
+        raise UsageError("another user owns the state", subject=str(folder), hint="run it as the controller's user")
+    print(public_hex(open_grant_key(folder)))
 
 
 def restore_controller(

@@ -22,8 +22,8 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 from hostward.controller.attestation.settings import GateAddress
 from hostward.errors import ChannelError, LeaseError
 from hostward.gate.channel_messages import (
+    ANSWER_LIMIT_BYTES,
     CHANNEL_VERSION,
-    MESSAGE_LIMIT_BYTES,
     Answer,
     Apply,
     AskChallenge,
@@ -121,7 +121,7 @@ class GateLink:
             ssl=_context(),
             compression=None,
             proxy=None,
-            max_size=MESSAGE_LIMIT_BYTES,
+            max_size=ANSWER_LIMIT_BYTES,
             open_timeout=OPEN_LIMIT_S,
             ping_interval=2.0,
             ping_timeout=4.0,

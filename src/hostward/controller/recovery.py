@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 
 import hostward
 from hostward.controller.authority import AUTHORITY_FILE, open_authority
+from hostward.controller.grant_key import GRANT_KEY_FILE, RESULT_KEY_FILE
 from hostward.errors import ConflictError, StoreError
 from hostward.policy import Numbers
 from hostward.private_files import make_private_directory
@@ -33,6 +34,8 @@ LOST_MAX = 1 << 20
 # A complete restored state under this name is the restore: whoever finds it puts it in place.
 _RESTORED = "restored"
 _FILES = (DATABASE_FILE, AUTHORITY_FILE)
+# Where hosts are attested: without the first, no gate would believe the restored controller.
+_MORE = (GRANT_KEY_FILE, RESULT_KEY_FILE)
 _OF_THE_OLD = (f"{DATABASE_FILE}-wal", f"{DATABASE_FILE}-shm", f"{DATABASE_FILE}-journal")
 
 
@@ -66,7 +69,8 @@ def back_up(state: Path, target: Path, now: datetime) -> Manifest:
         copy_database(database, copy)
         schema, revision = check_database(copy, str(database))
         manifest = Manifest(schema, revision, now, hostward.__version__)
-        write_backup(target, manifest, {DATABASE_FILE: copy, AUTHORITY_FILE: state / AUTHORITY_FILE})
+        more = {name: state / name for name in _MORE if (state / name).exists()}
+        write_backup(target, manifest, {DATABASE_FILE: copy, AUTHORITY_FILE: state / AUTHORITY_FILE, **more})
     return manifest
 
 
@@ -88,7 +92,7 @@ def restore(backup: Path, state: Path, now: datetime, existing: Existing, at_lea
     with TemporaryDirectory(dir=state, prefix=".restore-") as folder:
         staged = Path(folder, _RESTORED)
         staged.mkdir(mode=0o700)
-        manifest = read_backup(backup, staged, _FILES)
+        manifest = read_backup(backup, staged, _FILES, _MORE)
         if manifest.schema > SCHEMA_VERSION:
             raise StoreError(
                 f"its schema is version {manifest.schema}, this program knows up to {SCHEMA_VERSION}",
@@ -116,7 +120,7 @@ def complete_restore(state: Path) -> None:
             for name in _OF_THE_OLD:  # else SQLite would play the old database's log into the new one
                 (state / name).unlink(missing_ok=True)
             _sync_folder(state)
-        for name in _FILES:
+        for name in (*_FILES, *_MORE):
             if (restored / name).exists():
                 (restored / name).replace(state / name)
         _sync_folder(state)

@@ -19,7 +19,8 @@ from hostward.gate.sign1 import sign, verify
 
 # Grows when a message changes its meaning; the controller refuses another number.
 CHANNEL_VERSION = 1
-MESSAGE_LIMIT_BYTES = 16 * 1024
+MESSAGE_LIMIT_BYTES = 16 * 1024  # to the gate
+ANSWER_LIMIT_BYTES = 256 * 1024  # from it: the states of every port
 NONCE_BYTES = 32
 _PROOF = "application/hostward-gate-channel"
 

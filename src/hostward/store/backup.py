@@ -97,16 +97,20 @@ def write_backup(target: Path, manifest: Manifest, files: Mapping[str, Path]) ->
         staged.unlink(missing_ok=True)
 
 
-def read_backup(path: Path, into: Path, expected: Sequence[str]) -> Manifest:
-    """Check the seal and unpack exactly the ``expected`` files. Raises StoreError with what is wrong."""
+def read_backup(path: Path, into: Path, expected: Sequence[str], optional: Sequence[str] = ()) -> Manifest:
+    """Check the seal and unpack the ``expected`` files, and those of ``optional`` that are there; no other may be.
+
+    Raises StoreError with what is wrong.
+    """
     try:
         with path.open("rb") as file:
             _check_seal(path, file)
             with tarfile.open(fileobj=file, mode="r:") as archive:
                 names = archive.getnames()
-                if sorted(names) != sorted([MANIFEST, *expected]):
+                more = [name for name in optional if name in names]
+                if sorted(names) != sorted([MANIFEST, *expected, *more]):
                     raise StoreError(f"it holds {', '.join(names)}", subject=str(path), hint=_ANOTHER_BACKUP)
-                for name in expected:
+                for name in (*expected, *more):
                     _write(into / name, _content(archive, name))
                 return msgspec.json.decode(_content(archive, MANIFEST).read(), type=Manifest)
     except (tarfile.TarError, msgspec.MsgspecError) as error:

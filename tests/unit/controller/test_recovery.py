@@ -21,6 +21,7 @@ from hostward.agent.identity import load_identity
 from hostward.agent.join import join
 from hostward.agent.limits import Limits
 from hostward.controller import recovery
+from hostward.controller.grant_key import open_grant_key, public_hex
 from hostward.controller.host_view import Outcome
 from hostward.controller.recovery import LOST_MAX, Existing, back_up, complete_restore, restore
 from hostward.controller.server import ControllerServer, ControllerSettings
@@ -336,3 +337,15 @@ def test_a_backup_of_a_folder_without_a_controller_is_refused(tmp_path: Path) ->
     with pytest.raises(StoreError, match="there is no controller's state here"):
         back_up(tmp_path, tmp_path / "b", now())
     assert os.listdir(tmp_path) == []
+
+
+def test_what_gates_believe_comes_back_and_is_missed_by_nobody_who_has_none(tmp_path: Path) -> None:
+    asyncio.run(history(tmp_path, RecordingEnforcer()))
+    state = tmp_path / "controller"
+    back_up(state, tmp_path / "without", now())
+    key = public_hex(open_grant_key(state))
+    back_up(state, tmp_path / "with", now())
+    restore(tmp_path / "with", tmp_path / "new", now(), Existing.KEEP)
+    assert public_hex(open_grant_key(tmp_path / "new")) == key
+    restore(tmp_path / "without", tmp_path / "other", now(), Existing.KEEP)
+    assert not (tmp_path / "other" / "grants.pem").exists()

@@ -9,12 +9,9 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-import signal
 import subprocess
-import sys
-import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -35,59 +32,16 @@ from hostward.gate.port import PortState
 from hostward.model.endpoint import Port
 from hostward.model.slice import HostSlice
 from hostward.sentinel.client import SentinelClient
+from tests.netns.gate.process import HOSTWARD, READY_S, Daemon, capabilities
 from tests.netns.pair import Pair, in_namespace, inside_of, run
+from tests.netns.test_gate_drivers import Line
 from tests.netns.test_life import enforcer
 
 T = TypeVar("T")
-HOSTWARD = Path(sys.executable).parent / "hostward"
 HOST = b"h" * 32
 GATE, PORT = "g1", "p"
 DOOR = "10.0.0.254"
 CHANNEL_PORT, PULSES_PORT = 7446, 7447
-READY_S = 60.0
-
-
-class Daemon:
-    """One process; its lines as they come."""
-
-    def __init__(self, namespace: str, *words: str, under: Sequence[str] = ()) -> None:
-        self._lines: list[str] = []
-        self._more = threading.Condition()
-        self.process = subprocess.Popen(
-            [*inside_of(namespace), *under, str(HOSTWARD), *words],
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            text=True,
-        )
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            with self._more:
-                self._lines.append(line)
-                self._more.notify_all()
-
-    @property
-    def text(self) -> str:
-        with self._more:
-            return "".join(self._lines)
-
-    def await_line(self, words: str, limit_s: float = READY_S) -> None:
-        with self._more:
-            found = self._more.wait_for(lambda: any(words in line for line in self._lines), limit_s)
-        assert found, f"{words!r} is not in:\n{self.text}"
-
-    def stop(self, number: signal.Signals = signal.SIGKILL) -> None:
-        """End it; what it said is shown if the test fails."""
-        if self.process.poll() is None:
-            self.process.send_signal(number)
-        self.process.wait(20)
-        self._reader.join(20)
-        assert self.process.stderr is not None
-        self.process.stderr.close()
-        print(self.text)
 
 
 class GateSite(Pair):
@@ -262,14 +216,6 @@ class Site:
                 await asyncio.sleep(0.02)
 
 
-def capabilities(kind: str) -> list[str]:
-    """What goes before a command to give it what the unit of its service does, and nothing else that root may."""
-    unit = Path(__file__).parents[2] / "packaging" / "systemd" / f"hostward-{kind}.service"
-    line = next(line for line in unit.read_text().splitlines() if line.startswith("CapabilityBoundingSet="))
-    kept = ",".join(f"+{name.removeprefix('CAP_').lower()}" for name in line.partition("=")[2].split())
-    return ["setpriv", f"--bounding-set=-all,{kept}", "--inh-caps=-all", "--no-new-privs", "--"]
-
-
 async def answering(link: GateLink) -> None:
     """Until the gate answers."""
     end_s = time.monotonic() + 30
@@ -295,3 +241,10 @@ def gate_site(tag: str, pins: Path, folder: Path) -> Iterator[Site]:
 
 def _remove_pins(pins: Path) -> None:
     shutil.rmtree(pins, ignore_errors=True)
+
+
+def passes(line: Line) -> bool:
+    """Whether anything that is sent within 50 ms arrives."""
+    line.arrived()
+    line.send_until(time.monotonic_ns() + 50_000_000)
+    return bool(line.arrived())

@@ -7,34 +7,19 @@ import os
 import signal
 import socket
 import stat
-import uuid
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from hostward.errors import ChannelError
 from hostward.sentinel.client import SentinelClient
-from tests.netns.gate_site import HOST, Daemon, Site, gate_site
+from tests.netns.gate.process import Daemon
+from tests.netns.gate.site import HOST, Site, passes
 from tests.netns.pair import inside_of, run
 from tests.netns.test_attached import map_dump, write_map
-from tests.netns.test_gate_daemon import passes
 from tests.netns.test_gate_drivers import Line
 
 pytestmark = pytest.mark.netns
-
-
-@pytest.fixture
-def site(pins: Path, tmp_path: Path) -> Iterator[Site]:
-    with gate_site(uuid.uuid4().hex[:6], pins, tmp_path) as made:
-        yield made
-
-
-@pytest.fixture
-def line(site: Site) -> Iterator[Line]:
-    with ExitStack() as stack:
-        yield Line(site.net, stack, ("a", "b"))
 
 
 async def stays_closed(site: Site, sentinel: Daemon, line: Line, why: str) -> None:
