@@ -20,6 +20,7 @@ app = typer.Typer(no_args_is_help=True, help="Evidence of hosts: what they boote
 app.command("status")(attestation.status)
 app.command("explain")(attestation.explain)
 app.command("reload")(attestation.reload)
+app.command("release")(attestation.release)
 
 Folder = Annotated[Path, typer.Argument(help="A folder of evidence; see docs/reference/evidence.md.")]
 Nonce = Annotated[str, typer.Option(help="What the verifier asked for, in hexadecimal.")]

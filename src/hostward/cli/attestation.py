@@ -46,9 +46,15 @@ def renewal(row: Mapping[str, Any]) -> str:
 
 
 def explain(
-    host: Annotated[str, typer.Argument(help="Its name.")], server: Server = "", output: Output = Format.TABLE
+    host: Annotated[str, typer.Argument(help="Its name.")],
+    ear: Annotated[bool, typer.Option("--ear", help="Print the result as a signed JWT (EAR) instead.")] = False,
+    server: Server = "",
+    output: Output = Format.TABLE,
 ) -> None:
     """Show what was found about a host: which event, what was expected, and why it matters."""
+    if ear:
+        print(Client(server).call("GET", f"/v1/attestation/{host}/result")["token"])
+        return
     detail = Client(server).call("GET", f"/v1/attestation/{host}")
     if output in (Format.JSON, Format.YAML):
         show_one(detail, output)
@@ -71,6 +77,12 @@ def reload(server: Server = "") -> None:
     """Let the controller read roots, inventory and reference values anew, and ask every host."""
     answer = Client(server).call("POST", "/v1/attestation/reload")
     message(f"{answer['values']} reference values; every host that is there is asked now")
+
+
+def release(host: Annotated[str, typer.Argument(help="Its name.")], server: Server = "") -> None:
+    """Undo at a host's gates that it was cut off, as `host evict` does; the ports wait for a grant like any other."""
+    ports = Client(server).call("POST", f"/v1/attestation/{host}/release")["ports"]
+    message(f"released: {', '.join(ports)}" if ports else f"no gate is in front of {host}")
 
 
 def learn_from_host(host: str, server: str) -> None:

@@ -104,6 +104,7 @@ class AttestationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     certificate_life_s: Annotated[float, msgspec.Meta(ge=30, le=86_400)] = 300.0
     brake_share: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.02
     measured: Literal["by a TPM", "software-measured"] = "by a TPM"
+    webhooks: list[Annotated[str, msgspec.Meta(pattern="^https?://[!-~]+$")]] = []
     gates: list[GateAddressConfig] = []
 
     def settings(self) -> AttestationSettings:
@@ -128,6 +129,7 @@ class AttestationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
             life,
             self.brake_share,
             self.measured,
+            tuple(self.webhooks),
         )
 
     def addresses(self) -> tuple[GateAddress, ...]:

@@ -60,7 +60,7 @@ class GateLink:
         self, settings: GateAddress, key: Ed25519PrivateKey, on_event: Callable[[str, Event], None] | None = None
     ) -> None:
         self._settings, self._key = settings, key
-        self._on_event = on_event or _log_event
+        self._on_event = on_event or log_event
         self._connection: ClientConnection | None = None
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
@@ -195,7 +195,8 @@ class GateLink:
         self._waiting.clear()
 
 
-def _log_event(gate: str, event: Event) -> None:
+def log_event(gate: str, event: Event) -> None:
+    """Write what a gate tells into the log."""
     would = "would be " if event.would else ""
     log.warning("gate %s, port %s: %s%s: %s", gate, event.port, would, event.change.value, event.why or event.host)
 

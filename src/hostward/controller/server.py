@@ -20,12 +20,13 @@ from hostward.controller.authority import HOST_LIFE, channel_context, enrolment_
 from hostward.controller.channel import ChannelDesk
 from hostward.controller.enrolment import ENROLMENT_MESSAGE_LIMIT_BYTES, EnrolmentDesk
 from hostward.controller.fleet import Fleet
-from hostward.controller.gate_link import GateLink
+from hostward.controller.gate_link import GateLink, log_event
 from hostward.controller.grant_key import RESULT_KEY_FILE, open_grant_key, private_pem
 from hostward.controller.ledger import Ledger, utc_now
 from hostward.controller.membership import Membership
 from hostward.controller.recovery import DATABASE_FILE, complete_restore
 from hostward.controller.service import Controller
+from hostward.gate.channel_messages import Event
 from hostward.listener import Listener
 from hostward.private_files import make_private_directory
 from hostward.store.sqlite import SqliteStore
@@ -48,7 +49,7 @@ class ControllerSettings:
     gates: tuple[GateAddress, ...] = ()
 
 
-MakeLink = Callable[[GateAddress, Ed25519PrivateKey], RunningLink]
+MakeLink = Callable[[GateAddress, Ed25519PrivateKey, Callable[[str, Event], None]], RunningLink]
 
 
 class ControllerServer:
@@ -102,7 +103,22 @@ class ControllerServer:
         key = await asyncio.to_thread(open_grant_key, self._settings.state)
         results = private_pem(await asyncio.to_thread(open_grant_key, self._settings.state, RESULT_KEY_FILE))
         attestation = Attestation(settings, trust, ledger, membership.clock, self.controller.set_host_state)
-        links = [self._link(gate, key) for gate in self._settings.gates]
+        ports = {(gate.name, port): host for gate in self._settings.gates for port, host in gate.ports.items()}
+
+        def on_event(gate: str, event: Event) -> None:
+            log_event(gate, event)
+            word = f"gate-{event.change.value}"
+            attestation.webhooks.tell(
+                word,
+                ports.get((gate, event.port), ""),
+                membership.clock(),
+                gate=gate,
+                port=event.port,
+                why=event.why,
+                audit=event.would,
+            )
+
+        links = [self._link(gate, key, on_event) for gate in self._settings.gates]
         runner = self.controller.attestation = AttestationRunner(attestation, membership, links, key, results)
         runner.start()
         return runner

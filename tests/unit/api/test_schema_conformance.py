@@ -84,6 +84,7 @@ GOOD: list[tuple[str, dict[str, Any]]] = [
     ("GET /v1/alerts", {}),
     ("GET /v1/attestation", {}),
     ("POST /v1/attestation/reload", {}),
+    ("POST /v1/attestation/{host}/release", {"path_parameters": {"host": "h1"}}),
     *(
         (f"GET /v1/attestation/{{host}}{part}", {"path_parameters": {"host": "h1"}})
         for part in ("", "/reference", "/result")

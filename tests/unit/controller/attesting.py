@@ -92,6 +92,10 @@ class LocalLink:
         self._reach()
         return [self.gate.state(port) for port in self.ports]
 
+    async def release(self, port: str) -> PortState:
+        self._reach()
+        return self.gate.release(port)
+
     def sign(self, port: str, *, epoch: int, mode: Mode) -> bytes:
         """A grant that takes away, as another run of the controller would have signed it."""
         return sign_grant(self._key, Grant(self.name, port, bytes(32), epoch, 1, mode))
@@ -215,6 +219,7 @@ async def site(
     mode: AttestationMode = AttestationMode.ENFORCE,
     evidence_s: float = 20.0,
     certificate_life_s: float = 300.0,
+    webhooks: tuple[str, ...] = (),
 ) -> AsyncIterator[Site]:
     """A controller that trusts these hosts as they are now."""
     settings = AttestationSettings(
@@ -222,10 +227,11 @@ async def site(
         mode,
         evidence_s=evidence_s,
         certificate_life=timedelta(seconds=certificate_life_s),
+        webhooks=webhooks,
     )
     links: list[LocalLink] = []
 
-    def link(gate: GateAddress, key: Ed25519PrivateKey) -> LocalLink:
+    def link(gate: GateAddress, key: Ed25519PrivateKey, _on_event: object) -> LocalLink:
         links.append(LocalLink(gate.name, gate.ports, key))
         return links[-1]
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -289,6 +291,8 @@ def test_an_evicted_host_is_cut_off(tmp_path: Path) -> None:
                 await h1.attesting.identity()
             await here.controller.move_host("h1", HostState.EVICTED, "operator")
             await here.until(lambda: here.link.gate.state("p1").mode is Mode.CUT)
+            assert await here.runner.release("h1") == ["gate/p1"]
+            assert here.link.gate.state("p1").mode is Mode.QUARANTINE
 
     asyncio.run(run())
 
@@ -309,3 +313,44 @@ def test_admitting_a_host_whose_evidence_is_bad_leaves_it_untrusted(tmp_path: Pa
                 await here.until(lambda: state_of(here, "h1") is HostState.UNTRUSTED)
 
     asyncio.run(run())
+
+
+def test_others_are_told_when_a_host_is_trusted_and_when_no_longer(tmp_path: Path) -> None:
+    async def run() -> None:
+        tpm = SoftwareTpm()
+        async with listener() as (url, told), site(tmp_path, tpm, webhooks=(url,)) as here, here.host("h1", tpm) as h1:
+            first = await told.get()
+            assert (first["event"], first["host"], first["against"]) == ("trusted", "h1", [])
+            forge_signature(tpm)
+            h1.attesting.changed()
+            second = await told.get()
+            assert (second["event"], second["host"], second["audit"]) == ("untrusted", "h1", False)
+            assert second["against"][0].startswith("quote.genuine")
+            assert here.runner.attestation.webhooks.lost == {url: 0}
+
+    asyncio.run(run())
+
+
+@contextlib.asynccontextmanager
+async def listener() -> AsyncIterator[tuple[str, asyncio.Queue[dict[str, object]]]]:
+    """A web server that refuses the first request of all, and then takes what comes."""
+    told: asyncio.Queue[dict[str, object]] = asyncio.Queue()
+    refused = False
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal refused
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+                length = int(head.partition("content-length: ")[2].partition("\r")[0])
+                body = await reader.readexactly(length)
+                status = "200 OK" if refused else "503 Busy"
+                if refused:
+                    told.put_nowait(json.loads(body))
+                refused = True
+                writer.write(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode())
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server, asyncio.timeout(LIMIT_S):
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook", told

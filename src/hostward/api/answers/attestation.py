@@ -79,6 +79,12 @@ class Reloaded(Answer):
     values: int = Field(description="Reference values: parts of a boot, and files.")
 
 
+class Released(Answer):
+    """No gate of the host holds it cut off any more."""
+
+    ports: list[str] = Field(description="As `gate/port`; they wait for a grant like any other.")
+
+
 class ResultToken(Answer):
     """An attestation result, a signed JWT (draft-ietf-rats-ear-04)."""
 

@@ -10,7 +10,14 @@ from typing import Annotated
 from fastapi import Depends, FastAPI
 
 import hostward
-from hostward.api.answers.attestation import AttestationDetail, AttestationRow, ReferenceDocument, Reloaded, ResultToken
+from hostward.api.answers.attestation import (
+    AttestationDetail,
+    AttestationRow,
+    ReferenceDocument,
+    Released,
+    Reloaded,
+    ResultToken,
+)
 from hostward.api.answers.refusals import refusals
 from hostward.api.asking import Asks
 from hostward.api.attestation_views import detail_of, row_of
@@ -66,6 +73,17 @@ def add_attestation(app: FastAPI, controller: Controller) -> None:
         scope.require_site("the evidence of hosts")
         await runner().granter.look()
         return detail_of(runner(), controller.membership.record(host))
+
+    @app.post(
+        "/v1/attestation/{host}/release",
+        summary="Undo at its gates that a host was cut off",
+        tags=_TAGS,
+        responses=refusals(404, 409),
+    )
+    async def release(host: str, scope: Annotated[Scope, Depends(Asks(Action.MOVE_HOST))]) -> Released:
+        scope.require_site("the gates of hosts")
+        controller.membership.record(host)
+        return Released(ports=await runner().release(host))
 
     @app.get(
         "/v1/attestation/{host}/reference",

@@ -15,6 +15,7 @@ from hostward.controller.attestation.service import Attestation
 from hostward.controller.attestation.settings import AttestationMode
 from hostward.controller.attestation.trust_files import read_trust_folder
 from hostward.controller.membership import Attested, Membership
+from hostward.gate.port import PortState
 
 
 class RunningLink(Link, Protocol):
@@ -22,6 +23,10 @@ class RunningLink(Link, Protocol):
 
     async def run(self) -> None:
         """Keep it open, until cancelled."""
+        ...
+
+    async def release(self, port: str) -> PortState:
+        """Undo a cut. Raises ChannelError, LeaseError."""
         ...
 
 
@@ -50,6 +55,7 @@ class AttestationRunner:
     def start(self) -> None:
         """Begin to reach the gates."""
         self._spawn(self.granter.run(), "grants")
+        self._spawn(self.attestation.webhooks.run(), "webhooks")
         for link in self._links:
             self._spawn(link.run(), f"gate {link.name}")
 
@@ -59,6 +65,16 @@ class AttestationRunner:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.attestation.close()
+
+    async def release(self, host: str) -> list[str]:
+        """Undo a cut at every gate of a host; they wait for a grant like any other. Raises ChannelError, LeaseError."""
+        released = []
+        for link in self._links:
+            for port in (port for port, behind in link.ports.items() if behind == host):
+                await link.release(port)
+                released.append(f"{link.name}/{port}")
+        self.host_moved(host)
+        return released
 
     async def reload(self) -> int:
         """Read anew what is trusted, and ask every host; how many reference values there are.

@@ -23,6 +23,7 @@ from hostward.controller.attestation.grants import Granter, Wanted
 from hostward.controller.attestation.settings import AttestationMode, AttestationSettings
 from hostward.controller.attestation.standing import Standing, record_of, standing_of
 from hostward.controller.attestation.trust_files import TrustFolder
+from hostward.controller.attestation.webhooks import Webhooks
 from hostward.controller.ledger import Clock, Ledger
 from hostward.errors import EnrolmentError
 from hostward.gate.messages import Mode
@@ -48,6 +49,7 @@ class Attestation:
         self._standings: dict[str, Standing] = {}
         self.brake = Brake(settings.brake_share)
         self.granter: Granter | None = None
+        self.webhooks = Webhooks(settings.webhooks)
         self.judged = self.refused = 0
         self.generation = 0  # of what is trusted: evidence that was asked for before is not judged by it
 
@@ -150,7 +152,7 @@ class Attestation:
         standing.record = record
 
     async def _decide(self, standing: Standing, result: Appraisal) -> None:
-        host, was_good = standing.host, standing.good
+        host, was_good, was_braked, first = standing.host, standing.good, standing.braked, not standing.told
         standing.braked = False
         standing.good = result.tier is not Tier.CONTRAINDICATED
         now_s = asyncio.get_running_loop().time()
@@ -159,13 +161,18 @@ class Attestation:
         else:
             self.refused += 1
             mismatch = is_mismatch(result.findings)
-            if mismatch and (was_good or standing.braked) and not self.brake.evicts(host, self._hosts(), now_s):
+            if mismatch and was_good and not self.brake.evicts(host, self._hosts(), now_s):
                 standing.good = standing.braked = True
                 log.error("host %s mismatches, and too many do: it keeps its network until somebody looks", host)
             else:
                 for text in standing.against:
                     log.warning("evidence of host %s: %s", host, text)
         self.tell_gates(standing)
+        if first or (was_good, was_braked) != (standing.good, standing.braked):
+            event = "braked" if standing.braked else "trusted" if standing.good else "untrusted"
+            audit = self.settings.mode is AttestationMode.AUDIT
+            self.webhooks.tell(event, host, self._clock(), against=list(standing.against), audit=audit)
+            standing.told = True
         if self.settings.mode is AttestationMode.AUDIT:
             return
         known = self._ledger.state.hosts.get(host)

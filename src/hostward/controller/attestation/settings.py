@@ -47,6 +47,7 @@ class AttestationSettings:
     brake_share: float = 0.02
     # Shown with every host: in a lab, whose hosts measure themselves, `software-measured`.
     measured: str = "by a TPM"
+    webhooks: tuple[str, ...] = ()
 
     @property
     def evidence_life_s(self) -> float:

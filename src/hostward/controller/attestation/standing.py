@@ -28,6 +28,7 @@ class Standing:
     peer: str = ""
     good: bool = False
     braked: bool = False
+    told: bool = False  # whether anybody was told how it stands since the controller started
     at: datetime | None = None  # of the last appraisal
     at_s: float = 0.0  # the same on the event loop's clock
     appraisal: Appraisal | None = None
