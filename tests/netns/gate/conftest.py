@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+
 from tests.netns.gate.site import Site, gate_site
 from tests.netns.test_gate_drivers import Line
 

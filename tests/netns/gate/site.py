@@ -19,10 +19,6 @@ from typing import TypeVar
 
 import uvloop
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from tests.netns.gate.process import HOSTWARD, READY_S, Daemon, capabilities
-from tests.netns.pair import Pair, in_namespace, inside_of, run
-from tests.netns.test_gate_drivers import Line
-from tests.netns.test_life import enforcer
 
 from hostward.controller.attestation.settings import GateAddress
 from hostward.controller.gate_link import GateLink
@@ -36,6 +32,10 @@ from hostward.gate.port import PortState
 from hostward.model.endpoint import Port
 from hostward.model.slice import HostSlice
 from hostward.sentinel.client import SentinelClient
+from tests.netns.gate.process import HOSTWARD, READY_S, Daemon, capabilities
+from tests.netns.pair import Pair, in_namespace, inside_of, run
+from tests.netns.test_gate_drivers import Line
+from tests.netns.test_life import enforcer
 
 T = TypeVar("T")
 HOST = b"h" * 32

@@ -13,8 +13,6 @@ from dataclasses import replace
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from tests.netns.gate.site import CHANNEL_PORT, DOOR, GATE, HOST, PORT, PULSES_PORT, Site, passes
-from tests.netns.test_gate_drivers import Line
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
@@ -28,6 +26,8 @@ from hostward.gate.channel_messages import (
 )
 from hostward.gate.messages import Grant, Mode, sign_grant
 from hostward.gate.pulse_wire import DATAGRAM_MAX, Kind, ask, pack
+from tests.netns.gate.site import CHANNEL_PORT, DOOR, GATE, HOST, PORT, PULSES_PORT, Site, passes
+from tests.netns.test_gate_drivers import Line
 
 pytestmark = pytest.mark.netns
 

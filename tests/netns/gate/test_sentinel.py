@@ -10,14 +10,14 @@ import stat
 from pathlib import Path
 
 import pytest
+
+from hostward.errors import ChannelError
+from hostward.sentinel.client import SentinelClient
 from tests.netns.gate.process import Daemon
 from tests.netns.gate.site import HOST, Site, passes
 from tests.netns.pair import inside_of, run
 from tests.netns.test_attached import map_dump, write_map
 from tests.netns.test_gate_drivers import Line
-
-from hostward.errors import ChannelError
-from hostward.sentinel.client import SentinelClient
 
 pytestmark = pytest.mark.netns
 
