@@ -244,6 +244,6 @@ class Gate:
 class Attached:
     """What is pinned under ``pins``, as the kernel has it; see ``hostward.datapath.attached``. Changes nothing."""
 
-    def __new__(cls, pins: str | PathLike[str]) -> Attached: ...
+    def __new__(cls, pins: str | PathLike[str], by_number: bool) -> Attached: ...
     def read(self) -> tuple[dict[str, bytes], dict[str, bytes]]:
         """SHA-256 by name: of what is attached, of what decides. Callable from any thread."""

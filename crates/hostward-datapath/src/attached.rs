@@ -39,14 +39,24 @@ pub struct Reading {
 /// Reads what is pinned under one folder, again and again: a program that was read once is known by its number.
 pub struct Attached {
     pins: PathBuf,
+    sight: Sight,
     programs: Programs,
+}
+
+/// What a process may see of programs and maps that only have numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sight {
+    /// It has CAP_SYS_ADMIN: what they hold. Not to be allowed to look is an error.
+    Content,
+    /// It has not: their numbers, which the kernel never gives to another. What is written into such a map stays unseen.
+    Numbers,
 }
 
 impl Attached {
     /// Nothing is read yet.
     #[must_use]
-    pub fn new(pins: &Path) -> Self {
-        Self { pins: pins.to_owned(), programs: Programs::default() }
+    pub fn new(pins: &Path, sight: Sight) -> Self {
+        Self { pins: pins.to_owned(), sight, programs: Programs::new(sight) }
     }
 
     /// What is there now; empty where nothing is pinned.
@@ -57,7 +67,7 @@ impl Attached {
         let Some(maps) = self.maps()? else { return Ok(Reading::default()) };
         let shared = maps.numbers()?;
         let mut reading = Reading::default();
-        let mut policies = Policies::new(&maps)?;
+        let mut policies = Policies::new(&maps, self.sight)?;
         for (folder, path) in folders(&self.pins.join("ports"))? {
             reading.programs.push((folder.clone(), self.programs.port(&folder, &path, &shared)?));
             if let Some(slot) = folder.split_once('@').and_then(|(slot, _)| slot.parse().ok()) {
@@ -116,6 +126,25 @@ fn unless_denied<T>(found: io::Result<T>) -> Result<Option<T>> {
         }
         Err(_) => Ok(None),
     }
+}
+
+/// What has only a number: what `found` says of it, or the number itself where that is all that may be seen.
+fn add_numbered(
+    parts: &mut Parts,
+    sight: Sight,
+    number: Option<u32>,
+    found: io::Result<Option<Vec<u8>>>,
+) -> Result<()> {
+    match (sight, number, found) {
+        (Sight::Numbers, Some(number), Err(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
+            parts.add(b"number").add(&number.to_be_bytes());
+        }
+        (_, _, found) => {
+            let held = unless_denied(found)?.flatten();
+            parts.add(held.as_deref().unwrap_or(b"none"));
+        }
+    }
+    Ok(())
 }
 
 fn io_error(error: libbpf_rs::Error) -> io::Error {

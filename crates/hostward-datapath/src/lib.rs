@@ -30,6 +30,7 @@ mod uplink;
 pub use attached::Attached;
 pub use attached::Digest;
 pub use attached::Reading;
+pub use attached::Sight;
 pub use bench::Bench;
 pub use bench::Rotation;
 pub use capacity::Capacity;

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 
 use hostward_datapath::Digest;
+use hostward_datapath::Sight;
 use pyo3::prelude::*;
 
 use crate::refused;
@@ -21,8 +22,9 @@ pub struct Attached {
 #[pymethods]
 impl Attached {
     #[new]
-    fn new(pins: PathBuf) -> Self {
-        Self { inner: Mutex::new(hostward_datapath::Attached::new(&pins)) }
+    fn new(pins: PathBuf, by_number: bool) -> Self {
+        let sight = if by_number { Sight::Numbers } else { Sight::Content };
+        Self { inner: Mutex::new(hostward_datapath::Attached::new(&pins, sight)) }
     }
 
     fn read(&self, py: Python<'_>) -> PyResult<(Digests, Digests)> {

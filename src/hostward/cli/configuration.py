@@ -190,6 +190,7 @@ class AgentAttestationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=
     boot_id: Path = Path("/proc/sys/kernel/random/boot_id")
     sentinel: Path | None = Path("/run/hostward-sentinel/sentinel.sock")
     monitor_pcr: Annotated[int, msgspec.Meta(ge=11, le=15)] = 15
+    by_number: bool = False
 
 
 class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -90,8 +90,11 @@ class SentinelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pins: Path = DEFAULT_PINS
     period_s: Annotated[float, msgspec.Meta(ge=0.1, le=60)] = 1.0
     restart_grace_s: Annotated[float, msgspec.Meta(ge=1, le=3_600)] = 30.0
+    by_number: bool = False
 
     def settings(self, path: Path) -> SentinelSettings:
         """The same for the sentinel. Raises UsageError."""
         gate = parse_address("gate", self.gate, path)
-        return SentinelSettings(self.socket, self.pins, gate, self.port, self.period_s, self.restart_grace_s)
+        return SentinelSettings(
+            self.socket, self.pins, gate, self.port, self.period_s, self.restart_grace_s, self.by_number
+        )

@@ -42,7 +42,7 @@ def measured_first(config: AgentConfig, identity: HostIdentity) -> Callable[[Cal
     measure_monitor(attester.measure, configuration)
 
     def proving(revision: Callable[[], int]) -> Proving:
-        reader = AttachedReader(Path(config.pins))
+        reader = AttachedReader(Path(config.pins), by_number=settings.by_number)
         sentinel = None if settings.sentinel is None else SentinelClient(settings.sentinel)
         proof = Proof(attester, reader.read, revision, sentinel, settings.boot_id)
         attesting = Attesting(config.controller, config.state, identity, proof)

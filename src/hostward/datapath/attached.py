@@ -31,10 +31,14 @@ class Attached:
 
 
 class AttachedReader:
-    """Reads again and again; a program that it has read is not read again, because a loaded program cannot change."""
+    """Reads again and again; a program that it has read is not read again, because a loaded program cannot change.
 
-    def __init__(self, pins: Path) -> None:
-        self._core = _core.Attached(str(pins))
+    ``by_number`` is for a process without CAP_SYS_ADMIN: what only has a number is told by it, and what is written into
+    such a map stays unseen.
+    """
+
+    def __init__(self, pins: Path, *, by_number: bool = False) -> None:
+        self._core = _core.Attached(str(pins), by_number)
 
     def read(self) -> Attached:
         """What is there now; from any thread. Raises DatapathError if what is pinned cannot be read."""

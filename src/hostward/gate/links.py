@@ -44,6 +44,7 @@ class LinkState:
     ifindex: int
     up: bool
     lost: int | None
+    gone: bool = False
 
 
 def namespace_path(netns: str) -> str:
@@ -113,7 +114,8 @@ def parse_links(data: bytes) -> Iterator[LinkState]:
             family, _, ifindex, flags, _ = _LINK.unpack_from(data, at + _HEADER.size)
             up = kind == _NEWLINK and flags & _IFF_UP != 0 and flags & _IFF_RUNNING != 0
             if family == socket.AF_UNSPEC:  # a bridge tells of its ports in messages of its own
-                yield LinkState(ifindex, up, _carrier_losses(data[at + _HEADER.size + _LINK.size : end]))
+                losses = _carrier_losses(data[at + _HEADER.size + _LINK.size : end])
+                yield LinkState(ifindex, up, losses, kind == _DELLINK)
         at += (length + 3) & ~3
 
 
@@ -166,3 +168,6 @@ class LinkWatch:
             fell, self._up[link.ifindex] = self._up[link.ifindex] and not link.up, link.up
             if fell or flapped:
                 self._on_down(port)
+            if link.gone:
+                # One that is made anew has another number, and nothing of the gate is on it.
+                log.error("port %s: its device is gone; start the gate anew when there is one again", port)

@@ -34,7 +34,8 @@ _GATE_CHANNEL, _GATE_PULSES = 7_445, 7_446
 _LEARN_LIMIT_S = 60.0
 _INSIDE = "/var/lib/hostward"
 # A lab's figures are read by people who wait.
-_EVIDENCE_S, _GRACE_S, _PULSE_S = 5.0, 20.0, 2.5
+PULSE_S = 2.5
+_EVIDENCE_S, _GRACE_S = 5.0, 20.0
 
 
 class LabTrust:
@@ -63,7 +64,7 @@ class LabTrust:
         # Lab hosts have no firmware, and their reference values are learnt from the first of them.
         return (
             f'[attestation]\ntrust = "{trust}"\nmode = "{mode}"\nwithout = ["secure-boot", "reference"]\n'
-            f"evidence_s = {_EVIDENCE_S}\ngrace_s = {_GRACE_S}\npulse_s = {_PULSE_S}\ncertificate_life_s = 60\n"
+            f"evidence_s = {_EVIDENCE_S}\ngrace_s = {_GRACE_S}\npulse_s = {PULSE_S}\ncertificate_life_s = 60\n"
             'measured = "software-measured"\n' + "".join(gates)
         )
 
@@ -136,6 +137,7 @@ class LabTrust:
         (folder / "state" / "sentinel.toml").write_text(
             f'gate = "{network.gate_address(index)}:{_GATE_PULSES}"\nport = "{GATE_PORT}"\n'
             'socket = "/run/hostward-sentinel/sentinel.sock"\npins = "/sys/fs/bpf/hostward"\n'
+            "by_number = true\n"  # a lab host has no CAP_SYS_ADMIN
         )
         command = hostward_command("sentinel", "--config", f"{_INSIDE}/sentinel.toml")
         started = child_of(launch([*enter_host(state.holders[host]), *command], folder / "sentinel.log"))
@@ -149,7 +151,7 @@ class LabTrust:
         return (
             f'[attestation]\ntcti = "{tcti_of(TPM_PORT)}"\nboot_log = "{_INSIDE}/boot/{BOOT_LOG}"\n'
             f'ima_log = "{_INSIDE}/boot/{IMA_LOG}"\nboot_id = "{_INSIDE}/boot/boot_id"\n'
-            'sentinel = "/run/hostward-sentinel/sentinel.sock"\n'
+            'sentinel = "/run/hostward-sentinel/sentinel.sock"\nby_number = true\n'
         )
 
     # -- when hosts attest

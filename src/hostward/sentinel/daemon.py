@@ -48,6 +48,7 @@ class SentinelSettings:
     port: str
     period_s: float = 1.0
     restart_grace_s: float = 30.0
+    by_number: bool = False
     pending_s: float = 10.0
 
 
@@ -58,7 +59,7 @@ class Sentinel:
         self._settings = settings
         self._key = Ed25519PrivateKey.generate()
         self._watch = Watch(settings.restart_grace_s, settings.pending_s)
-        self._reader = AttachedReader(settings.pins)
+        self._reader = AttachedReader(settings.pins, by_number=settings.by_number)
         self._sender = PulseSender(settings.port, self._key, settings.period_s / 3)
         self._why: str | None = None
         self._connections = 0

@@ -12,9 +12,12 @@ import time
 
 import pytest
 
+from hostward.controller.attestation.grants import Granter, Wanted
 from hostward.gate.channel_messages import (
     Change,
 )
+from hostward.gate.messages import Mode
+from hostward.sentinel.client import SentinelClient
 from tests.netns.gate.process import HOSTWARD
 from tests.netns.gate.site import HOST, Site, passes
 from tests.netns.pair import inside_of, run
@@ -193,6 +196,34 @@ def test_a_link_that_was_down_for_a_moment_drops_the_lease(site: Site, line: Lin
             await client.close()
 
     site.in_gate(work)
+
+
+def test_the_controllers_granter_opens_renews_and_takes_back_over_the_link(site: Site, line: Line) -> None:
+    site.enforce()
+    gate = site.start_gate()
+    site.start_sentinel()
+
+    async def work() -> None:
+        async with site.connected() as link:
+            granter = Granter([link], site.key, (3.0, 2.0), lambda _host, _boot: None)
+            running = asyncio.create_task(granter.run())
+            client = SentinelClient(site.socket)
+            await client.attested(HOST, 1, site.attached())
+            until_s = asyncio.get_running_loop().time() + 60
+            granter.want("host-a", Wanted(Mode.OPEN, HOST, 1, await client.key(), until_s=until_s))
+            first = await site.until(link, lambda state: state.open)
+            # Renewed at a third of its life, it is open when the first grant has long ended.
+            await site.until(link, lambda state: state.open and state.sequence >= first.sequence + 4)
+            await asyncio.to_thread(line.await_one)
+            granter.want("host-a", Wanted(Mode.QUARANTINE, HOST, 1))
+            await site.until(link, lambda state: not state.open)
+            assert not passes(line)
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            await client.close()
+
+    site.in_gate(work)
+    assert gate.text.count("opened") == 1
 
 
 def test_a_gate_whose_device_is_missing_says_so(site: Site) -> None:

@@ -31,7 +31,11 @@ def downs(*data: bytes) -> list[str]:
 
 def test_what_a_message_says() -> None:
     data = message(5, UP, 3) + message(6, 1) + message(5, UP, 3, DEL)
-    assert list(parse_links(data)) == [LinkState(5, True, 3), LinkState(6, False, None), LinkState(5, False, 3)]
+    assert list(parse_links(data)) == [
+        LinkState(5, True, 3),
+        LinkState(6, False, None),
+        LinkState(5, False, 3, gone=True),
+    ]
 
 
 def test_a_bridges_own_message_is_none_of_the_links() -> None:

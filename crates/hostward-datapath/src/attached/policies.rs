@@ -15,8 +15,9 @@ use zerocopy::IntoBytes as _;
 
 use super::Digest;
 use super::Parts;
+use super::Sight;
+use super::add_numbered;
 use super::io_error;
-use super::unless_denied;
 use crate::error::Result;
 use crate::error::kernel;
 use crate::error::libbpf;
@@ -31,6 +32,7 @@ const BLOCKS: u32 = 4;
 /// One reading of the maps.
 pub struct Policies<'a> {
     maps: &'a Maps,
+    sight: Sight,
     choices: HashMap<u32, Vec<(abi::ChoiceKey, u32)>>,
     processes: HashMap<u32, Vec<(u64, u8)>>,
     decisions: HashMap<u32, Digest>,
@@ -41,7 +43,7 @@ pub struct Policies<'a> {
 
 impl<'a> Policies<'a> {
     /// Reads what is kept in hash tables; the rest as it is asked for.
-    pub fn new(maps: &'a Maps) -> Result<Self> {
+    pub fn new(maps: &'a Maps, sight: Sight) -> Result<Self> {
         let mut choices: HashMap<u32, Vec<_>> = HashMap::new();
         each_element(maps.get("hw_choices"), |key, value| {
             if let (Ok(key), Ok(chosen)) = (abi::ChoiceKey::read_from_bytes(key), u32::read_from_bytes(value)) {
@@ -64,6 +66,7 @@ impl<'a> Policies<'a> {
         }
         Ok(Self {
             maps,
+            sight,
             choices,
             processes,
             decisions: HashMap::new(),
@@ -189,9 +192,9 @@ impl<'a> Policies<'a> {
         for place in 0..BLOCKS {
             // Read, an array of maps tells the number of the map in it.
             let id = self.maps.read::<_, u32>("hw_classes", &(u32::from(number) * BLOCKS + place)).unwrap_or_default();
-            let block = id.map_or(Ok(None), |id| unless_denied(MapHandle::from_map_id(id).map_err(io_error)))?;
-            let content = block.and_then(|block| block.lookup(&0u32.to_ne_bytes(), MapFlags::ANY).ok().flatten());
-            parts.add(content.as_deref().unwrap_or(b"none"));
+            let block = id.map(|id| MapHandle::from_map_id(id).map_err(io_error)).transpose();
+            let content = block.map(|block| block?.lookup(&0u32.to_ne_bytes(), MapFlags::ANY).ok().flatten());
+            add_numbered(&mut parts, self.sight, id, content)?;
         }
         let digest = parts.digest();
         self.class_sets.insert(number, digest);

@@ -20,6 +20,8 @@ use libbpf_rs::query::LinkTypeInfo;
 use super::Digest;
 use super::Parts;
 use super::Shared;
+use super::Sight;
+use super::add_numbered;
 use super::filters::Filter;
 use super::filters::Rtnetlink;
 use super::io_error;
@@ -59,14 +61,19 @@ impl Code {
 }
 
 /// Programs that were read, by number: what is loaded cannot change.
-#[derive(Default)]
 pub struct Programs {
+    sight: Sight,
     known: HashMap<u32, Code>,
     /// By namespace, within one reading: another may be of the same name at the next.
     asking: HashMap<String, Rtnetlink>,
 }
 
 impl Programs {
+    /// None was read yet.
+    pub fn new(sight: Sight) -> Self {
+        Self { sight, known: HashMap::new(), asking: HashMap::new() }
+    }
+
     /// A reading ends: forgets what was not met in it.
     pub fn forget(&mut self) {
         self.asking.clear();
@@ -150,9 +157,8 @@ impl Programs {
     }
 
     fn add_program(&mut self, parts: &mut Parts, number: Option<u32>, shared: &Shared) -> Result<()> {
-        let digest = number.map_or(Ok(None), |number| unless_denied(self.digest(number, shared)))?;
-        parts.add(digest.as_ref().map_or(&b"none"[..], |digest| digest));
-        Ok(())
+        let digest = number.map(|number| self.digest(number, shared).map(|digest| digest.to_vec())).transpose();
+        add_numbered(parts, self.sight, number, digest)
     }
 
     /// A program by its number, with what its maps are to it.
