@@ -23,8 +23,8 @@ _MOST_PART = 2048
 # TSS2_RC: which layer speaks; of the TPM's own answers, whether it is about a parameter (Part 2, 6.6.3).
 _LAYER_SHIFT, _TPM, _MARSHALLING = 16, 0, 9
 _ABOUT_PARAMETER = 0x80 | 0x40
-# Nobody can guess a password that there is none of; and without NO_DA some losses of power, each of which counts as a guess,
-# would lock the key for hours (Part 1, 19.8).
+# Nobody can guess a password that there is none of; and without NO_DA some losses of power, each of which counts as a
+# guess, would lock the key for hours (Part 1, 19.8).
 _ATTRIBUTES = (
     Attribute.FIXED_TPM
     | Attribute.FIXED_PARENT

@@ -170,6 +170,14 @@ def test_a_tpm_that_was_restarted_behind_the_monitors_back_is_noticed(machine: M
     assert Rule.LOG_EXPLAINS in against(result)
 
 
+def test_a_tpm_that_loses_its_power_again_and_again_quotes_all_the_same(machine: Machine) -> None:
+    for _ in range(8):  # a protected key would count each loss as a guess, and swtpm locks out after three
+        assert machine.attester().collect(bytes(32), 0).quote
+        assert machine.process is not None
+        machine.process.kill()
+        machine.start()
+
+
 def test_another_tpms_key_is_made_anew_and_refused_as_an_impostor(machines: Callable[[str], Machine]) -> None:
     one, other = machines("one"), machines("other")
     attester = one.attester()
