@@ -35,7 +35,7 @@ _TSS = ("libtss2-esys.so.0", "libtss2-tctildr.so.0", "libtss2-tcti-device.so.0")
 # What the daemons import, by asking one that has imported them.
 _ASK_IMPORTS = """
 import json, sys
-import hostward.cli.daemons, hostward.cli.gates, hostward.cli.proving
+import hostward.cli.daemons, hostward.cli.gates, hostward.cli.main, hostward.cli.proving
 import hostward.attester, hostward.attester.watch, hostward.sentinel.client, tpm2_pytss, uvloop
 print(json.dumps([getattr(module, "__file__", None) for module in list(sys.modules.values())]))
 """
@@ -149,7 +149,7 @@ def _take_python(root: Initramfs) -> None:
         tops = {site / path.relative_to(site).parts[0] for path in imported if path.is_relative_to(site)}
         for top in tops:
             root.take(top, without=_UNNEEDED)
-        for other in (*site.glob("*.pth"), *site.glob("*.libs")):
+        for other in [path for pattern in ("*.pth", "*.libs", "*.dist-info") for path in site.glob(pattern)]:
             root.take(other)
     root.take(REPOSITORY / "src", without=_NOT_OURS)
     for file in (python, python.parents[1] / "pyvenv.cfg"):

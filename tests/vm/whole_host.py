@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import shutil
-import subprocess
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -31,6 +31,7 @@ class WholeHost:
     def __init__(self, folder: Path, namespace: str, management: str, uplink: str) -> None:
         assert (_FIRMWARE / _CODE).exists(), "ovmf is missing: run `make setup`"
         self._folder, self._namespace, self._taps = folder, namespace, (management, uplink)
+        folder.mkdir()
         self._tpm = folder / "tpm"
         make_tpm(self._tpm, folder / "tpm-ca")
         shutil.copy(_FIRMWARE / _VARIABLES, folder / "variables.fd")
@@ -78,7 +79,8 @@ class WholeHost:
 
     def sent(self, who: str) -> int:
         """How many datagrams were sent in it, by the host itself or by the endpoint."""
-        return int(self.order(f"cat /run/talk-{who}").split()[0] or 0)
+        shown = self.order(f"cat /run/talk-{who} || true").split()
+        return int(shown[0]) if shown else 0  # it may not have begun
 
     def console(self) -> str:
         """The end of what its kernel and its daemons printed."""
@@ -114,8 +116,6 @@ class WholeHost:
 
 
 def _await_socket(path: Path, started: Started) -> None:
-    import time
-
     deadline_s = time.monotonic() + 20
     while not path.is_socket():
         assert started.alive, "swtpm ended"
