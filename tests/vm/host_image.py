@@ -107,7 +107,7 @@ pins = "/sys/fs/bpf/hostward"
 
 def daemon_command(kind: str) -> str:
     """The shell's command that starts `agent` or `sentinel` in the guest; what it says goes to the console."""
-    return f"{_python()} -m hostward.cli.main {kind} --config /etc/hostward/{kind}.toml >/dev/console 2>&1 &\n"
+    return f"{interpreter()} -m hostward.cli.main {kind} --config /etc/hostward/{kind}.toml >/dev/console 2>&1 &\n"
 
 
 def make_host_image(folder: Path) -> Path:
@@ -120,7 +120,7 @@ def make_host_image(folder: Path) -> Path:
     for name in _TSS:
         root.take(libraries / name)
     root.take_modules(_MODULES)
-    root.place("init", _INIT.format(python=_python(), ip=find_tool("ip")), 0o755)
+    root.place("init", _INIT.format(python=interpreter(), ip=find_tool("ip")), 0o755)
     root.place("talk.py", (REPOSITORY / "tests/vm/talk.py").read_bytes())
     root.place("etc/hostward/agent.toml", _AGENT, 0o600)
     root.place("etc/hostward/sentinel.toml", _SENTINEL, 0o600)
@@ -136,12 +136,13 @@ def change_one_byte(image: Path, file: Path) -> None:
     image.write_bytes(content)
 
 
-def _python() -> Path:
+def interpreter() -> Path:
+    """Python, here and in the guest."""
     return Path(sys.prefix).resolve() / "bin" / Path(sys.executable).name
 
 
 def _take_python(root: Initramfs) -> None:
-    python = _python()
+    python = interpreter()
     asked = subprocess.run([python, "-c", _ASK_IMPORTS], check=True, capture_output=True, text=True, timeout=120)
     imported = {Path(name) for name in json.loads(asked.stdout) if name}
     root.take(Path(sysconfig.get_path("stdlib")), without=_UNNEEDED)

@@ -168,7 +168,8 @@ class HostSite:
             f"channel_port = {CHANNEL_PORT}\nenrolment_port = {ENROLMENT_PORT}\n"
             # The firmware here has no Secure Boot, and what is good is learnt from the first boot.
             f'[attestation]\ntrust = "{trust}"\nwithout = ["secure-boot", "reference"]\n'
-            f"evidence_s = {_EVIDENCE_S}\ngrace_s = {_GRACE_S}\npulse_s = {_PULSE_S}\ncertificate_life_s = {_CERTIFICATE_S}\n"
+            f"evidence_s = {_EVIDENCE_S}\ngrace_s = {_GRACE_S}\npulse_s = {_PULSE_S}\n"
+            f"certificate_life_s = {_CERTIFICATE_S}\n"
             f'[[attestation.gates]]\nname = "g1"\naddress = "{GATE_DOOR}:{_GATE_CHANNEL}"\n'
             f'fingerprint = "{fingerprint}"\nports = {{{GATE_PORT} = "{HOST}"}}\n'
         )

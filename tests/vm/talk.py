@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import sys
 import time
@@ -14,21 +15,17 @@ PERIOD_S = 0.005
 
 def main(name: str, source: str, to: str, port: int) -> None:
     """Until the machine ends."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as talker, open(f"/run/talk-{name}", "w") as told:  # noqa: PTH123
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as talker, open(f"/run/talk-{name}", "w") as told:
         talker.bind((source, 0))
         talker.setblocking(False)
         sent = answered = 0
         while True:
-            try:
+            with contextlib.suppress(OSError):  # no neighbour answers, or the port is down: what this is about
                 talker.sendto(f"{name} {sent} {answered}".encode(), (to, port))
-            except OSError:
-                pass  # no neighbour answers, or the port is down: what this is about
             sent += 1
-            try:
+            with contextlib.suppress(OSError):
                 talker.recv(64)
                 answered += 1
-            except OSError:
-                pass
             told.seek(0)
             told.write(f"{sent}\n")
             told.flush()

@@ -11,16 +11,34 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+from hostward.cli.proving import TPM_FOLDER
 from hostward.lab.processes import Started, launch
 from hostward.lab.tpm import make_tpm
 from hostward.lab.vm import Machine
-from tests.vm.host_image import daemon_command
+from tests.vm.host_image import daemon_command, interpreter
 from tests.vm.initramfs import find_kernel
 
 _FIRMWARE = Path("/usr/share/OVMF")
 _CODE, _VARIABLES = "OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd"
 # `rootfstype=ramfs`: IMA's policy leaves tmpfs out, which a root in memory otherwise is.
 _LINE = "console=ttyS0 quiet panic=-1 random.trust_cpu=on mitigations=off tsc=reliable ima_policy=tcb rootfstype=ramfs"
+# Uses what the agent uses, beside it: the kernel shares the TPM among its users.
+_SIGN = """
+import time
+from pathlib import Path
+from hostward.attest.algorithms import SHA256
+from hostward.attester.attestation_key import attestation_key
+from hostward.attester.endorsement import endorsement_key
+from hostward.attester.tpm import Tpm
+tpm = Tpm("device:/dev/tpmrm0")
+key = attestation_key(tpm, endorsement_key(tpm)[0], Path("{folder}"))
+times = []
+for _ in range(5):
+    began_s = time.monotonic()
+    tpm.quote(key, SHA256, range(16), bytes(32))
+    times.append(time.monotonic() - began_s)
+print(1e3 * sorted(times)[2])
+"""
 _STATE = "/var/lib/hostward"
 _BOOT_LIMIT_S, _ORDER_LIMIT_S = 240.0, 120.0
 
@@ -81,6 +99,12 @@ class WholeHost:
         """How many datagrams were sent in it, by the host itself or by the endpoint."""
         shown = self.order(f"cat /run/talk-{who} || true").split()
         return int(shown[0]) if shown else 0  # it may not have begun
+
+    def signing_ms(self) -> float:
+        """How long its TPM takes for one quote, asked by a program in it that uses the agent's keys."""
+        folder = f"{_STATE}/agent/{TPM_FOLDER}"
+        self.order(f"cat >/tmp/sign.py <<'END'\n{_SIGN.format(folder=folder)}\nEND")
+        return float(self.order(f"{interpreter()} /tmp/sign.py"))
 
     def console(self) -> str:
         """The end of what its kernel and its daemons printed."""
