@@ -32,6 +32,7 @@ _UNNEEDED = (
 )
 _NOT_OURS = ("bench*", "lab", "gate.bpf.o", "_core*.so.*")
 _TSS = ("libtss2-esys.so.0", "libtss2-tctildr.so.0", "libtss2-tcti-device.so.0")
+_PADDING = 12  # within e_ident, which ends with unused bytes
 # What the daemons import, by asking one that has imported them.
 _ASK_IMPORTS = """
 import json, sys
@@ -127,12 +128,14 @@ def make_host_image(folder: Path) -> Path:
     return root.pack()
 
 
-def change_one_byte(image: Path, file: Path) -> None:
-    """Change a byte of a file in an image: one of the padding in ELF's head, so that it loads as before."""
-    content = bytearray(image.read_bytes())
-    at = content.find(file.read_bytes())
+def change_one_byte(image: Path, file: Path, *, back: bool = False) -> None:
+    """Change a byte of a file in an image, or change it back: one of the padding in ELF's head, so it loads as before."""
+    sound = file.read_bytes()
+    changed = sound[:_PADDING] + b"\1" + sound[_PADDING + 1 :]
+    content, (before, after) = bytearray(image.read_bytes()), (changed, sound) if back else (sound, changed)
+    at = content.find(before)
     assert at > 0, f"{file} is not in {image}"
-    content[at + 12] ^= 1
+    content[at + _PADDING] = after[_PADDING]
     image.write_bytes(content)
 
 

@@ -193,9 +193,9 @@ class HostSite:
         self.operator.call("POST", "/v1/endpoints", {**words, **place})
         self.operator.await_endpoints(["acme/web"])
 
-    def learn(self) -> None:
-        """Make what the host is the reference, signed; returns when it was judged by it and found good."""
-        document = self.operator.call("GET", f"/v1/attestation/{HOST}/reference")["document"]
+    def learn(self) -> dict[str, Any]:
+        """Make what the host is the reference, signed; returned when the host was judged by it and found good."""
+        document: dict[str, Any] = self.operator.call("GET", f"/v1/attestation/{HOST}/reference")["document"]
         content = json.dumps(document).encode()
         signer, trust = Ed25519PrivateKey.generate(), self._folder / "trust"
         pem = signer.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
@@ -204,6 +204,7 @@ class HostSite:
         (trust / "reference" / "host.json.sig").write_bytes(signer.sign(content))
         self.operator.call("POST", "/v1/attestation/reload")
         self.await_host(lambda row: bool(row["reference"]) and row["evidence"] in ("good", "warning"))
+        return document
 
     def host(self) -> dict[str, Any]:
         """The host's evidence, as operators see it."""

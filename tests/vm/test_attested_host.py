@@ -44,6 +44,9 @@ def test_only_a_host_that_is_what_is_known_has_a_network(image: Path, tmp_path: 
             host.power_off()
             change_one_byte(image, DATAPATH_OBJECT)
             never_admitted(site, host, image, state)
+            host.power_off()
+            change_one_byte(image, DATAPATH_OBJECT, back=True)
+            admitted_again(site, host, image, state)
         except BaseException:
             print(host.console())
             raise
@@ -61,7 +64,9 @@ def admitted_and_cut(site: HostSite, host: WholeHost, image: Path) -> bytes:
     site.node.await_heard("host", WAIT_S)
     site.attach_endpoint()
     site.node.await_heard("endpoint", WAIT_S, lambda heard: heard.answered > 0)
-    site.learn()
+    learnt = site.learn()
+    assert {"firmware", "boot-loader", "boot-files"} <= learnt["components"].keys()
+    assert {"/init", str(DATAPATH_OBJECT), "hostward:package"} <= learnt["files"].keys()
     site.node.await_heard("endpoint", WAIT_S)
     state = host.state()
 
@@ -89,6 +94,18 @@ def never_admitted(site: HostSite, host: WholeHost, image: Path, state: bytes) -
     assert_names_the_object(site)
     unheard(site, host, "host")
     assert site.node.heard() == []
+
+
+def admitted_again(site: HostSite, host: WholeHost, image: Path, state: bytes) -> None:
+    """Control of the boot before: with that byte as it was, the host has its network again, and so its endpoint."""
+    site.node.forget()
+    host.boot(image)
+    unheard(site, host, "host")
+    host.start_daemons(state=state)
+    row = site.await_host(lambda row: row["state"] == "admitted")
+    assert not row["against"], row
+    for who in ("host", "endpoint"):
+        site.node.await_heard(who, WAIT_S, lambda heard: heard.answered > 0)
 
 
 def assert_names_the_object(site: HostSite) -> None:
