@@ -7,6 +7,7 @@ management network, which a quarantined host has too. What passed the gate is ju
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -26,10 +27,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hostward.controller.grant_key import open_grant_key, public_hex
 from hostward.datapath.kernel import default_hook
 from hostward.gate.identity import gate_fingerprint
-from hostward.lab.controller import Operator
-from hostward.lab.network import ip_batch, make_namespace
+from hostward.lab.controller import Operator, last_words
+from hostward.lab.host import hostward_command
+from hostward.lab.network import enter, ip_batch, make_namespace
+from hostward.lab.processes import launch
 from hostward.lab.tpm import root_certificate
-from tests.netns.gate_site import Daemon
 from tests.netns.pair import in_namespace
 from tests.vm.host_image import (
     CHANNEL_PORT,
@@ -48,6 +50,7 @@ from tests.vm.host_image import (
 
 MANAGEMENT_TAP, UPLINK_TAP = "management", "host0"
 _GATE_CHANNEL = 7445
+_START_LIMIT_S = 180.0
 _BRIDGE = "type bridge mcast_snooping 0 stp_state 0 forward_delay 0"
 # Long, because the machine is shared: what the test is about is told to the gate, and waits for no pulse to lapse.
 _EVIDENCE_S, _GRACE_S, _PULSE_S, _CERTIFICATE_S = 5, 120, 15, 600
@@ -130,7 +133,7 @@ class HostSite:
         self._tag = uuid.uuid4().hex[:6]
         self._pins = Path(f"/sys/fs/bpf/hwvm-{self._tag}")
         self._stack = ExitStack()
-        self._daemons: dict[str, Daemon] = {}
+        self.logs: dict[str, Path] = {}  # of the daemons
 
     @property
     def gate_namespace(self) -> str:
@@ -251,10 +254,14 @@ class HostSite:
         ip_batch(self._namespace("o"), outside)
 
     def _start(self, kind: str, namespace: str, config: Path) -> None:
-        daemon = Daemon(namespace, kind, "--config", str(config))
-        self._stack.callback(daemon.stop)
-        daemon.await_line("ready", 120)
-        self._daemons[kind] = daemon
+        log = self.logs[kind] = self._folder / f"{kind}.log"
+        started = launch([*enter(namespace), *hostward_command(kind, "--config", str(config))], log)
+        self._stack.callback(started.kill)
+        end_s = time.monotonic() + _START_LIMIT_S
+        while not re.search(f"^{kind} .*ready", log.read_text(), re.MULTILINE):
+            assert started.alive, last_words(log)
+            assert time.monotonic() < end_s, f"the {kind} is not ready: {last_words(log)}"
+            time.sleep(0.02)  # a log has no event
 
     def _namespace(self, letter: str) -> str:
         return f"hwv{letter}{self._tag}"

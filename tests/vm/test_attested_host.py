@@ -22,6 +22,7 @@ pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
 # Of each sender, while nothing of it may arrive.
 UNHEARD = 100
 WAIT_S = 120.0
+SHOWN = 6_000  # characters
 
 
 @pytest.fixture
@@ -48,7 +49,8 @@ def test_only_a_host_that_is_what_is_known_has_a_network(image: Path, tmp_path: 
             change_one_byte(image, DATAPATH_OBJECT, back=True)
             admitted_again(site, host, image, state)
         except BaseException:
-            print(host.console())
+            for name, text in (*((kind, log.read_text()) for kind, log in site.logs.items()), ("host", host.console())):
+                print(f"-- the end of what the {name} said:\n{text[-SHOWN:]}")
             raise
         finally:
             host.power_off()

@@ -53,7 +53,7 @@ class WholeHost:
         self._tpm = folder / "tpm"
         make_tpm(self._tpm, folder / "tpm-ca")
         shutil.copy(_FIRMWARE / _VARIABLES, folder / "variables.fd")
-        self._boots = 0
+        self._boots, self._console = 0, folder / "console.log"
         self._stack = ExitStack()
 
     @property
@@ -66,9 +66,10 @@ class WholeHost:
         self._boots += 1
         boot = self._folder / f"boot-{self._boots}"
         boot.mkdir()
+        self._console = boot / "console.log"
         self._stack.callback(self._start_tpm(boot).kill)
         self._stack.callback(launch(self._command(boot, image), boot / "qemu.log").kill)
-        self._machine, self._console = Machine(boot), boot / "console.log"
+        self._machine = Machine(boot)
         self._machine.await_boot(_BOOT_LIMIT_S)
 
     def power_off(self) -> None:
@@ -107,8 +108,8 @@ class WholeHost:
         return float(self.order(f"{interpreter()} /tmp/sign.py"))
 
     def console(self) -> str:
-        """The end of what its kernel and its daemons printed."""
-        return self._console.read_text(errors="replace")[-6_000:] if self._boots else ""
+        """What its kernel and its daemons printed in its last boot."""
+        return self._console.read_text(errors="replace") if self._console.exists() else ""
 
     def _start_tpm(self, boot: Path) -> Started:
         words = ("--tpm2", "--tpmstate", f"dir={self._tpm / 'state'}", "--flags", "startup-clear")
