@@ -110,8 +110,7 @@ impl Programs {
     }
 
     fn add_link(&mut self, parts: &mut Parts, path: &Path, shared: &Shared) {
-        // A port that filters hold has no links, and libbpf would warn of each at every look.
-        let Some(link) = path.exists().then(|| Link::open(path).ok()?.info().ok()).flatten() else {
+        let Some(link) = Link::open(path).ok().and_then(|link| link.info().ok()) else {
             parts.add(b"no link");
             return;
         };
