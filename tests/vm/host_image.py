@@ -6,6 +6,7 @@ boot lies on tmpfs, which IMA leaves out: state, sockets, and what comes over th
 
 from __future__ import annotations
 
+import gzip
 import json
 import subprocess
 import sys
@@ -112,7 +113,7 @@ def daemon_command(kind: str) -> str:
 
 
 def make_host_image(folder: Path) -> Path:
-    """The initramfs. It is not compressed, so that a byte of a file in it can be changed where it lies."""
+    """The initramfs. It is compressed, because the firmware takes longer to hash it than the kernel to unpack it."""
     root = Initramfs(folder)
     _take_python(root)
     for file in map(find_tool, _TOOLS):
@@ -125,18 +126,20 @@ def make_host_image(folder: Path) -> Path:
     root.place("talk.py", (REPOSITORY / "tests/vm/talk.py").read_bytes())
     root.place("etc/hostward/agent.toml", _AGENT, 0o600)
     root.place("etc/hostward/sentinel.toml", _SENTINEL, 0o600)
-    return root.pack()
+    plain = root.pack()
+    try:
+        return _compressed(plain.read_bytes(), folder / "sound.gz")
+    finally:
+        plain.unlink()
 
 
-def change_one_byte(image: Path, file: Path, *, back: bool = False) -> None:
-    """Change a byte of a file in an image, or change it back: one of the padding in ELF's head, so it loads as before."""
-    sound = file.read_bytes()
-    changed = sound[:_PADDING] + b"\1" + sound[_PADDING + 1 :]
-    content, (before, after) = bytearray(image.read_bytes()), (changed, sound) if back else (sound, changed)
-    at = content.find(before)
+def with_one_byte_changed(image: Path, file: Path) -> Path:
+    """Another image, in which a byte of this file differs: one of the padding in ELF's head, so that it loads as before."""
+    content, sound = bytearray(gzip.decompress(image.read_bytes())), file.read_bytes()
+    at = content.find(sound)
     assert at > 0, f"{file} is not in {image}"
-    content[at + _PADDING] = after[_PADDING]
-    image.write_bytes(content)
+    content[at + _PADDING] ^= 1
+    return _compressed(content, image.with_name("changed.gz"))
 
 
 def interpreter() -> Path:
@@ -158,3 +161,8 @@ def _take_python(root: Initramfs) -> None:
     root.take(REPOSITORY / "src", without=_NOT_OURS)
     for file in (python, python.parents[1] / "pyvenv.cfg"):
         root.take(file)
+
+
+def _compressed(content: bytes | bytearray, path: Path) -> Path:
+    path.write_bytes(gzip.compress(content, 1, mtime=0))
+    return path

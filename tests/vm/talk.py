@@ -10,7 +10,7 @@ import socket
 import sys
 import time
 
-PERIOD_S = 0.005
+PERIOD_S = 0.02
 
 
 def main(name: str, source: str, to: str, port: int) -> None:
