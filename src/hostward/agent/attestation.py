@@ -40,7 +40,7 @@ from hostward.agent.identity import (
     make_request,
     save_identity,
 )
-from hostward.agent.messages import Message, Renew, Renewed, encode
+from hostward.agent.messages import REFUSED, Message, Renew, Renewed, encode
 from hostward.agent.proof import Proof, Shown
 from hostward.attest.binding import Binding
 from hostward.errors import HostwardError
@@ -79,6 +79,10 @@ class Attesting:
         """Where the channel's certificate lies."""
         return self._folder
 
+    def refused(self) -> None:
+        """The controller does not take the certificate any more: wait for the next one that evidence earns."""
+        self._earned = None
+
     def changed(self) -> None:
         """Something measured is no longer what was proven: the controller is to ask."""
         self._changed.set()
@@ -93,7 +97,7 @@ class Attesting:
             except ConnectionClosed as error:
                 reason = error.rcvd.reason if error.rcvd is not None else "the connection was lost"
                 log.warning("attestation: %s", reason or "the controller ended it")
-                failures = failures + 1 if error.rcvd is not None and error.rcvd.code == 4001 else 0
+                failures = failures + 1 if error.rcvd is not None and error.rcvd.code == REFUSED else 0
             except (OSError, TimeoutError, WebSocketException, HostwardError, msgspec.MsgspecError) as error:
                 failures += 1
                 log.warning("attestation at %s: %s", self._controller, error or type(error).__name__)
@@ -186,9 +190,7 @@ class Attesting:
                 "; ".join(verdict.findings),
             )
         self.verdict = verdict
-        if not verdict.good:
-            return
-        if self._told is not None:
+        if verdict.good and self._told is not None:
             await self._proof.attested(self._told, verdict.host, verdict.epoch)
         if verdict.certificate and self._key is not None:
             self._earned = HostIdentity(key_pem(self._key), verdict.certificate, self._joined.authority)

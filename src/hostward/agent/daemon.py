@@ -21,7 +21,7 @@ from hostward.agent.event_pump import EventPump
 from hostward.agent.feedback import Feedback
 from hostward.agent.identity import SERVER_NAME, HostIdentity, client_context
 from hostward.agent.limits import Limits
-from hostward.agent.messages import ARRIVALS_PERIOD_S, MESSAGE_LIMIT_BYTES, TALKERS_LIMIT, Status
+from hostward.agent.messages import ARRIVALS_PERIOD_S, MESSAGE_LIMIT_BYTES, REFUSED, TALKERS_LIMIT, Status
 from hostward.agent.metrics import NAMED_ENDPOINTS, AgentMetrics
 from hostward.agent.proving import Proving
 from hostward.agent.service_manager import notify, watchdog_period_s
@@ -108,6 +108,8 @@ class Agent:
                 continue  # a renewed identity: at once
             except ConnectionClosed as error:
                 failures = failures + 1 if self._channel is None else 0
+                if self._proving is not None and error.rcvd is not None and error.rcvd.code == REFUSED:
+                    self._proving.attesting.refused()
                 reason = error.rcvd.reason if error.rcvd is not None else "the connection was lost"
                 log.warning("channel to %s closed: %s", self._settings.controller, reason or "no reason given")
             except (OSError, TimeoutError, WebSocketException, HostwardError) as error:

@@ -6,7 +6,7 @@ Names are those of ``hostward.attest.monitor``: the package as a whole, each eBP
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -35,27 +35,49 @@ def files() -> Sequence[Path]:
     return sorted(found)
 
 
-def package_digest() -> bytes:
-    """SHA-256 over names and contents of the package's files. Raises DatapathError if one cannot be read."""
+def package_digest(known: MutableMapping[Path, bytes]) -> bytes:
+    """SHA-256 over names and contents of the package's files. Raises DatapathError if one cannot be read.
+
+    ``known`` are digests of files that did not change since; those that are read are added.
+    """
     digest = hashlib.sha256()
     for path in files():
         name = path.relative_to(_PACKAGE).as_posix().encode()
-        digest.update(len(name).to_bytes(2, "big") + name + _file_digest(path))
+        digest.update(len(name).to_bytes(2, "big") + name + _file_digest(path, known))
     return digest.digest()
 
 
-def measure_monitor(measure: Callable[[str, bytes], bool], configuration: object) -> bool:
-    """Measure package, objects and configuration; whether anything was new. Raises what ``measure`` raises."""
-    new = measure("package", package_digest())
-    for name, path in objects().items():
-        new |= measure(name, _file_digest(path))
-    plain = msgspec.json.encode(configuration, order="sorted", enc_hook=str)
-    return measure("config:datapath", hashlib.sha256(plain).digest()) | new
+class Monitor:
+    """Measures the monitor, and again when files changed; somebody watches them, and tells of each that did.
+
+    Of files that nobody told of the digest is remembered: reading all of them takes longer than a gate may stay open.
+    """
+
+    def __init__(self, configuration: object) -> None:
+        self._configuration = configuration
+        self._known: dict[Path, bytes] = {}
+
+    def changed(self, what: object) -> None:
+        """A file may have changed; all of them, if this is none of them, as when events were lost."""
+        if isinstance(what, Path) and what in self._known:
+            del self._known[what]
+        else:
+            self._known.clear()
+
+    def measure(self, measure: Callable[[str, bytes], bool]) -> bool:
+        """Measure package, objects and configuration; whether anything was new. Raises what ``measure`` raises."""
+        new = measure("package", package_digest(self._known))
+        for name, path in objects().items():
+            new |= measure(name, _file_digest(path, self._known))
+        plain = msgspec.json.encode(self._configuration, order="sorted", enc_hook=str)
+        return measure("config:datapath", hashlib.sha256(plain).digest()) | new
 
 
-def _file_digest(path: Path) -> bytes:
+def _file_digest(path: Path, known: MutableMapping[Path, bytes]) -> bytes:
+    if path in known:
+        return known[path]
     try:
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
+            return known.setdefault(path, hashlib.file_digest(file, "sha256").digest())
     except OSError as error:
         raise DatapathError(f"a part of the monitor cannot be read: {error.strerror}", subject=str(path)) from error

@@ -24,6 +24,8 @@ from hostward.policy import SliceDelta
 CHANNEL_VERSION = 4
 # A slice of 100,000 peers is some 4 MB; anything far beyond is not a slice.
 MESSAGE_LIMIT_BYTES = 64 * 1024 * 1024
+# With this code a controller closes a connection of a host that may have none (RFC 6455, 7.4.2).
+REFUSED = 4001
 # Of an endpoint's peers so many are told of (invariant 3: no message per flow).
 TALKERS_LIMIT = 3
 # Of the addresses that fill a downlink so many are told of, at most every ``ARRIVALS_PERIOD_S``.

@@ -28,10 +28,13 @@ class Watch(Protocol):
 
 
 class Proving:
-    """Runs until cancelled. ``measure`` measures the monitor anew, and says whether anything was new; it blocks."""
+    """Runs until cancelled.
+
+    ``measure`` measures the monitor anew, told what changed, and says whether anything was new; it blocks.
+    """
 
     def __init__(
-        self, attesting: Attesting, proof: Proof, measure: Callable[[], bool], watch: Watch | None = None
+        self, attesting: Attesting, proof: Proof, measure: Callable[[object], bool], watch: Watch | None = None
     ) -> None:
         self.attesting = attesting
         self._proof, self._measure, self._watch = proof, measure, watch
@@ -55,7 +58,7 @@ class Proving:
     async def _look_at_files(self, watch: Watch) -> None:
         async for changed in watch.changes():
             try:
-                new = await asyncio.to_thread(self._measure)
+                new = await asyncio.to_thread(self._measure, changed)
             except HostwardError as error:
                 log.error("the monitor cannot be measured: %s", error)
                 continue

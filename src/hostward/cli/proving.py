@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hostward.agent.attestation import Attesting
 from hostward.agent.identity import HostIdentity
-from hostward.agent.measured import files, measure_monitor
+from hostward.agent.measured import Monitor, files
 from hostward.agent.proof import Proof
 from hostward.agent.proving import Proving
 from hostward.cli.configuration import AgentConfig
@@ -39,13 +39,19 @@ def measured_first(config: AgentConfig, identity: HostIdentity) -> Callable[[Cal
     )
     configuration = (config.datapath, config.hook, config.tcp_pickup, config.uplink)
     watch = FileWatch(files())  # before it is measured: what is written in between is told of
-    measure_monitor(attester.measure, configuration)
+    monitor = Monitor(configuration)
+    monitor.measure(attester.measure)
 
     def proving(revision: Callable[[], int]) -> Proving:
         reader = AttachedReader(Path(config.pins), by_number=settings.by_number)
         sentinel = None if settings.sentinel is None else SentinelClient(settings.sentinel)
         proof = Proof(attester, reader.read, revision, sentinel, settings.boot_id)
+
+        def measure_again(changed: object) -> bool:
+            monitor.changed(changed)
+            return monitor.measure(proof.measure_now)
+
         attesting = Attesting(config.controller, config.state, identity, proof)
-        return Proving(attesting, proof, lambda: measure_monitor(proof.measure_now, configuration), watch)
+        return Proving(attesting, proof, measure_again, watch)
 
     return proving

@@ -7,6 +7,7 @@ import logging
 from websockets.asyncio.server import ServerConnection
 
 from hostward.agent.attestation_messages import ATTESTATION_PATH
+from hostward.agent.messages import REFUSED
 from hostward.controller.attestation.desk import AttestationDesk
 from hostward.controller.authority import peer_of
 from hostward.controller.fleet import Fleet
@@ -30,7 +31,7 @@ class ChannelDesk:
         """One agent's channel, or its attestation. The host's name is the certificate's, whatever the agent may say."""
         if connection.request is not None and connection.request.path == ATTESTATION_PATH:
             if self._attestation is None:
-                await connection.close(4001, "this controller attests no hosts")
+                await connection.close(REFUSED, "this controller attests no hosts")
             else:
                 await self._attestation.serve(connection)
             return
@@ -45,7 +46,7 @@ class ChannelDesk:
             self._fleet.enter(session)
         except HostwardError as error:
             log.warning("channel: refused %s: %s", peer, str(error).splitlines()[0])
-            await connection.close(4001, error.what[:100])
+            await connection.close(REFUSED, error.what[:100])
             return
         log.info("channel: host %s connected from %s", host, peer)
         try:

@@ -118,6 +118,43 @@ def test_good_evidence_brings_a_host_back_without_an_operator(tmp_path: Path) ->
     asyncio.run(run())
 
 
+def test_a_host_that_was_refused_earns_another_certificate_when_it_is_good_again(tmp_path: Path) -> None:
+    async def run() -> None:
+        tpm = SoftwareTpm()
+        async with site(tmp_path, tpm) as here, here.host("h1", tpm) as h1:
+            async with asyncio.timeout(LIMIT_S):
+                before = await h1.attesting.identity()
+            forge_signature(tpm)
+            h1.attesting.changed()
+            await here.until(lambda: state_of(here, "h1") is HostState.UNTRUSTED)
+            tpm.spoil = lambda evidence: evidence
+            h1.attesting.changed()
+            await here.until(lambda: state_of(here, "h1") is HostState.ADMITTED)
+            # Control: what it had earned before is worth nothing now.
+            assert await h1.attesting.identity() == before
+            assert "no good evidence" in await channel_answer(here, h1.attesting.folder)
+            h1.attesting.refused()
+            h1.attesting.changed()
+            async with asyncio.timeout(LIMIT_S):
+                assert await h1.attesting.identity() != before
+            assert await channel_answer(here, h1.attesting.folder) == ""
+
+    asyncio.run(run())
+
+
+def test_in_audit_mode_a_host_that_never_was_good_has_its_channel(tmp_path: Path) -> None:
+    async def run() -> None:
+        tpm = SoftwareTpm()
+        async with site(tmp_path, tpm, mode=AttestationMode.AUDIT) as here:
+            run_unknown_file(tpm)
+            async with here.host("h1", tpm) as h1, asyncio.timeout(LIMIT_S):
+                await h1.attesting.identity()
+                assert here.runner.attestation.standing("h1").against
+                assert await channel_answer(here, h1.attesting.folder) == ""
+
+    asyncio.run(run())
+
+
 def test_in_audit_mode_bad_evidence_is_told_of_and_takes_nothing(tmp_path: Path) -> None:
     async def run() -> None:
         tpm = SoftwareTpm()

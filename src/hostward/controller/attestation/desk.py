@@ -9,6 +9,7 @@ import msgspec
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
+from hostward.agent.messages import REFUSED
 from hostward.controller.attestation.conversation import Conversation
 from hostward.controller.attestation.service import Attestation
 from hostward.controller.authority import peer_of
@@ -60,6 +61,6 @@ class AttestationDesk:
             log.warning("attestation: refused %s (%s): %s", host or "a host", peer, what)
             if host:
                 self._attestation.refuse(host, what)
-            await connection.close(4001, what.encode()[:120].decode(errors="ignore"))
+            await connection.close(REFUSED, what.encode()[:120].decode(errors="ignore"))
         except ConnectionClosed:
             pass
