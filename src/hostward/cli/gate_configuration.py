@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,23 +13,53 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from hostward.cli.configuration import parse_address
 from hostward.datapath.kernel import DEFAULT_PINS
 from hostward.errors import UsageError
-from hostward.gate.daemon import GateSettings, PortDevices
+from hostward.gate.daemon import GateSettings
+from hostward.gate.drivers import PortDevices, SwitchDevices
 from hostward.gate.gate import Enforcement
 from hostward.gate.kernel import Hook, allowed
 from hostward.sentinel.daemon import SentinelSettings
 
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern="^[!-~]+$")]
 _Device = Annotated[str, msgspec.Meta(min_length=1, max_length=15)]
+_OptionalDevice = Annotated[str, msgspec.Meta(max_length=15)]
+# One host's own: neither a group's nor nobody's.
+_Address = Annotated[str, msgspec.Meta(pattern="^(?!00(:00){5}$)[0-9a-f][02468ace](:[0-9a-f]{2}){5}$")]
 _PROTOCOLS = {"": 0, "icmp": 1, "tcp": 6, "udp": 17, "icmpv6": 58, "sctp": 132}
 
 
+class GateDriver(Enum):
+    """What opens and closes the ports; docs/reference/gate-drivers.md compares them."""
+
+    EBPF = "ebpf"
+    SWITCH_PORT = "switch-port"
+
+
 class GatePortConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One of ``[[ports]]``."""
+    """One of ``[[ports]]``; which of the fields it has to have depends on the driver."""
 
     name: _Name
     host: _Device
-    fabric: _Device
+    fabric: _OptionalDevice = ""
+    bridge: _OptionalDevice = ""
+    addresses: list[_Address] = []
     netns: str = ""
+
+    def devices(self, path: Path) -> PortDevices:
+        """The port of a gate by eBPF. Raises UsageError."""
+        if not self.fabric or self.bridge or self.addresses:
+            raise UsageError(
+                f"port {self.name} needs host and fabric, and nothing of a switch's port",
+                subject=str(path),
+                hint='driver = "switch-port" takes bridge and addresses',
+            )
+        return PortDevices(self.name, self.host, self.fabric, self.netns)
+
+    def switched(self, path: Path) -> SwitchDevices:
+        """The port of a switch. Raises UsageError."""
+        if not self.bridge or not self.addresses or self.fabric:
+            raise UsageError(f"port {self.name} of a switch needs host, bridge and addresses alone", subject=str(path))
+        addresses = tuple(bytes.fromhex(address.replace(":", "")) for address in self.addresses)
+        return SwitchDevices(self.name, self.host, self.bridge, addresses, self.netns)
 
 
 class AllowConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -49,6 +80,7 @@ class GateConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     controller_keys: list[Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]] = []
     state: Path = Path("/var/lib/hostward/gate")
     pins: Path = Path("/sys/fs/bpf/hostward-gate")
+    driver: GateDriver = GateDriver.EBPF
     hook: Hook = Hook.XDP
     mode: Enforcement = Enforcement.ENFORCE
     allow: list[AllowConfig] = []
@@ -61,6 +93,12 @@ class GateConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 subject=str(path),
                 hint='controller_keys = ["…"], in hexadecimal',
             )
+        if self.driver is GateDriver.SWITCH_PORT and self.allow:
+            raise UsageError(
+                "a switch's port has no quarantine profile",
+                subject=str(path),
+                hint="leave [[allow]] out: attestation and pulses need another way, docs/reference/gate-drivers.md",
+            )
         doors = {name: parse_address(name, getattr(self, name), path) for name in ("listen", "pulses")}
         for name, (host, _) in doors.items():
             try:
@@ -72,7 +110,9 @@ class GateConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             self.state,
             self.pins,
             self.hook,
-            tuple(PortDevices(port.name, port.host, port.fabric, port.netns) for port in self.ports),
+            tuple(port.switched(path) for port in self.ports)
+            if self.driver is GateDriver.SWITCH_PORT
+            else tuple(port.devices(path) for port in self.ports),
             tuple(Ed25519PublicKey.from_public_bytes(bytes.fromhex(key)) for key in self.controller_keys),
             doors["listen"],
             doors["pulses"],

@@ -1,0 +1,98 @@
+"""Every driver of the gate over one pair of namespaces: how the conformance suite makes it, here and in another process."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from hostward.gate.driver import Driver
+from hostward.gate.kernel import Allowed, GatePort, Hook, KernelDriver
+from hostward.gate.switch_port import SwitchPort, SwitchPortDriver
+from tests.netns.pair import Pair
+
+MS = 1_000_000
+
+
+class Setting(Protocol):
+    """One driver and what it needs around it. What ``make`` made is taken away by ``remove``, however often it was."""
+
+    def make(self, *profile: Allowed) -> Driver: ...
+
+    def words(self) -> list[str]:
+        """By which ``setting`` makes the same in another process."""
+
+    def remove(self) -> None: ...
+
+
+class KernelSetting:
+    def __init__(self, pair: Pair, pins: Path, hook: Hook) -> None:
+        self._pair, self._pins, self._hook = pair, pins, hook
+        self._made: list[KernelDriver] = []
+
+    def make(self, *profile: Allowed) -> Driver:
+        port = GatePort("p", *(number(self._pair.device(name)) for name in "ab"))
+        self._made.append(KernelDriver(self._pins, [port], profile, self._hook))
+        return self._made[-1]
+
+    def words(self) -> list[str]:
+        return [self._hook.value, self._pair.tag, str(self._pins)]
+
+    def remove(self) -> None:
+        # The last one's pins are everybody's.
+        for made in self._made[-1:]:
+            made.remove()
+
+
+class SwitchPortSetting:
+    """The pair's bridge is the switch."""
+
+    def __init__(self, pair: Pair) -> None:
+        self._pair = pair
+        self._made: list[SwitchPortDriver] = []
+
+    def make(self, *profile: Allowed) -> Driver:
+        address = bytes.fromhex(self._pair.mac("a").replace(":", ""))
+        port = SwitchPort("p", number(self._pair.device("a")), number(self._pair.bridge), (address,))
+        self._made.append(SwitchPortDriver([port]))
+        return self._made[-1]
+
+    def words(self) -> list[str]:
+        return ["switch-port", self._pair.tag, ""]
+
+    def remove(self) -> None:
+        for made in self._made:
+            made.remove()
+
+
+def number(device: str) -> int:
+    return socket.if_nametoindex(device)
+
+
+def setting(kind: str, pair: Pair, pins: Path) -> Setting:
+    if kind == "switch-port":
+        return SwitchPortSetting(pair)
+    return KernelSetting(pair, pins, Hook(kind))
+
+
+@contextmanager
+def standing(kind: str, pair: Pair, pins: Path) -> Iterator[Setting]:
+    made = setting(kind, pair, pins)
+    pair.set_up()
+    try:
+        yield made
+    finally:
+        made.remove()
+
+
+def hold(kind: str, tag: str, pins: str, life_ms: str) -> None:
+    """In a process that is to be killed: open the port, say until when, and stay."""
+    gate = setting(kind, Pair(tag), Path(pins)).make()
+    deadline_ns = time.monotonic_ns() + int(life_ms) * MS
+    gate.open_until("p", deadline_ns)
+    print(deadline_ns, flush=True)
+    sys.stdin.read()
