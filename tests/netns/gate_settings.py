@@ -21,6 +21,8 @@ MS = 1_000_000
 class Setting(Protocol):
     """One driver and what it needs around it. What ``make`` made is taken away by ``remove``, however often it was."""
 
+    late_ms: int  # behind its deadline, with every process of the gate dead
+
     def make(self, *profile: Allowed) -> Driver: ...
 
     def words(self) -> list[str]:
@@ -30,6 +32,8 @@ class Setting(Protocol):
 
 
 class KernelSetting:
+    late_ms = 0
+
     def __init__(self, pair: Pair, pins: Path, hook: Hook) -> None:
         self._pair, self._pins, self._hook = pair, pins, hook
         self._made: list[KernelDriver] = []
@@ -50,6 +54,8 @@ class KernelSetting:
 
 class SwitchPortSetting:
     """The pair's bridge is the switch."""
+
+    late_ms = 100
 
     def __init__(self, pair: Pair) -> None:
         self._pair = pair

@@ -1,9 +1,10 @@
 """A gate by a switch's port: a *locked* port of a Linux bridge, as 802.1X authenticators use it (bridge(8), Linux 5.18).
 
 A locked port takes frames only from addresses that stand in the bridge's forwarding table for it. While the lease lasts
-the host's addresses stand there. They are *dynamic* entries, the port learns nothing, and the bridge's ageing time is what
-is left of the lease: so the kernel takes them away by itself if this process is dead. A thread of the driver is a little
-sooner. What else stands there for the port is forgotten, except the static entries that an operator made.
+the host's addresses stand there. They are *dynamic* entries, the port learns nothing, and the bridge's ageing time is
+seven eighths of what is left of the lease, since the kernel's timers may be an eighth late: so the kernel takes them away by
+itself if this process is dead. A thread of the driver renews them until the deadline. What else stands there for the port is
+forgotten, except the static entries that an operator made.
 
 What it cannot do:
 
@@ -165,7 +166,7 @@ class SwitchPortDriver:
         if not beside:
             return
         left_ns = min(self._deadlines[other.name] for other in beside) - _EARLY_NS - time.monotonic_ns()
-        left_ms = max(AGEING_STEP_MS if len(beside) == 1 else _SHARED_MS_MIN, left_ns // _MS)
+        left_ms = max(AGEING_STEP_MS if len(beside) == 1 else _SHARED_MS_MIN, left_ns * 7 // 8 // _MS)
         renewed = [
             message
             for other in beside
@@ -175,7 +176,7 @@ class SwitchPortDriver:
         self._carry_out(port, [*renewed, bridge_ageing(port.bridge, left_ms)])
 
     def _keep(self) -> None:
-        """Close what has come to its end, and meanwhile renew those that outlive their bridge's ageing time."""
+        """Close what has come to its end, and meanwhile renew what outlives the ageing time."""
         with self._changed:
             while not self._stopped:
                 self._changed.wait(self._pause_s())
@@ -191,7 +192,7 @@ class SwitchPortDriver:
         end_ns = self._deadlines[port.name]
         if port.name in self._open_still or (end_ns and end_ns - _EARLY_NS <= time.monotonic_ns()):
             self._shut(port)
-        elif len(self._beside(port)) > 1:
+        elif end_ns not in (0, FOREVER_NS):
             self._renew(port)
 
     def _pause_s(self) -> float | None:
@@ -204,7 +205,7 @@ class SwitchPortDriver:
         if not ends:
             return None
         until_s = max(0.0, (min(ends) - _EARLY_NS - time.monotonic_ns()) / 1e9)
-        return until_s if len(ends) == 1 else min(until_s, _SHARED_MS_MIN / 2e3)
+        return until_s if until_s < _AGAIN_S else until_s / 2
 
     def _beside(self, port: SwitchPort) -> list[SwitchPort]:
         """The ports with a lease on a port's bridge."""
