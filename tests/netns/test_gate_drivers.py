@@ -28,7 +28,7 @@ from tests.unit.gate.lab import Lab
 pytestmark = pytest.mark.netns
 
 on_every_driver = pytest.mark.parametrize(
-    "kind", [pytest.param("tcx", marks=needs_tcx), "clsact", "xdp", "switch-port"]
+    "kind", [pytest.param("tcx", marks=needs_tcx), "clsact", "xdp", "switch-port", "amt"]
 )
 WAYS = [("a", "b"), ("b", "a")]
 MS = 1_000_000

@@ -2,9 +2,9 @@
 
 A locked port takes frames only from addresses that stand in the bridge's forwarding table for it. While the lease lasts
 the host's addresses stand there. They are *dynamic* entries, the port learns nothing, and the bridge's ageing time is
-seven eighths of what is left of the lease, since the kernel's timers may be an eighth late: so the kernel takes them away by
-itself if this process is dead. A thread of the driver renews them until the deadline. What else stands there for the port is
-forgotten, except the static entries that an operator made.
+seven eighths of what is left of the lease, since the kernel's timers may be an eighth late: so the kernel takes them away
+by itself if this process is dead. A thread of the driver renews them until the deadline. What else stands there for the
+port is forgotten, except the static entries that an operator made.
 
 What it cannot do:
 
