@@ -14,14 +14,14 @@ from hostward.cli.configuration import parse_address
 from hostward.datapath.kernel import DEFAULT_PINS
 from hostward.errors import UsageError
 from hostward.gate.daemon import GateSettings
-from hostward.gate.drivers import PortDevices, SwitchDevices
+from hostward.gate.drivers import AmtMachine, Place, PortDevices, SwitchDevices
 from hostward.gate.gate import Enforcement
 from hostward.gate.kernel import Hook, allowed
 from hostward.sentinel.daemon import SentinelSettings
 
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern="^[!-~]+$")]
-_Device = Annotated[str, msgspec.Meta(min_length=1, max_length=15)]
-_OptionalDevice = Annotated[str, msgspec.Meta(max_length=15)]
+_Device = Annotated[str, msgspec.Meta(max_length=15)]
+_Url = Annotated[str, msgspec.Meta(pattern="^(https://[!-.0-~]+)?$")]
 # One host's own: neither a group's nor nobody's.
 _Address = Annotated[str, msgspec.Meta(pattern="^(?!00(:00){5}$)[0-9a-f][02468ace](:[0-9a-f]{2}){5}$")]
 _PROTOCOLS = {"": 0, "icmp": 1, "tcp": 6, "udp": 17, "icmpv6": 58, "sctp": 132}
@@ -32,32 +32,44 @@ class GateDriver(Enum):
 
     EBPF = "ebpf"
     SWITCH_PORT = "switch-port"
+    AMT = "amt"
+
+
+_NEEDED = {
+    GateDriver.EBPF: ("host", "fabric"),
+    GateDriver.SWITCH_PORT: ("host", "bridge", "addresses"),
+    GateDriver.AMT: ("amt", "password"),
+}
 
 
 class GatePortConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One of ``[[ports]]``; which of the fields it has to have depends on the driver."""
 
     name: _Name
-    host: _Device
-    fabric: _OptionalDevice = ""
-    bridge: _OptionalDevice = ""
-    addresses: list[_Address] = []
+    host: _Device = ""
+    fabric: _Device = ""
     netns: str = ""
+    bridge: _Device = ""
+    addresses: list[_Address] = []
+    amt: _Url = ""
+    user: str = "admin"
+    password: Path = Path()
+    authority: Path | None = None
+    watchdog_action: Literal[0, 1] = 1
 
-    def devices(self, path: Path) -> PortDevices:
-        """The port of a gate by eBPF. Raises UsageError."""
-        if not self.fabric or self.bridge or self.addresses:
+    def place(self, driver: GateDriver, path: Path) -> Place:
+        """Where the port is. Raises UsageError for a field that the driver needs and that is missing, or that is another's."""
+        needed = _NEEDED[driver]
+        others = {name for of, names in _NEEDED.items() if of is not driver for name in names} - set(needed)
+        given = {name for name in {*needed, *others} if getattr(self, name) not in ("", [], Path())}
+        if given != set(needed):
             raise UsageError(
-                f"port {self.name} needs host and fabric, and nothing of a switch's port",
-                subject=str(path),
-                hint='driver = "switch-port" takes bridge and addresses',
+                f"port {self.name} needs {', '.join(needed)}, and nothing of another driver", subject=str(path)
             )
-        return PortDevices(self.name, self.host, self.fabric, self.netns)
-
-    def switched(self, path: Path) -> SwitchDevices:
-        """The port of a switch. Raises UsageError."""
-        if not self.bridge or not self.addresses or self.fabric:
-            raise UsageError(f"port {self.name} of a switch needs host, bridge and addresses alone", subject=str(path))
+        if driver is GateDriver.AMT:
+            return AmtMachine(self.name, self.amt, self.user, self.password, self.authority, self.watchdog_action)
+        if driver is GateDriver.EBPF:
+            return PortDevices(self.name, self.host, self.fabric, self.netns)
         addresses = tuple(bytes.fromhex(address.replace(":", "")) for address in self.addresses)
         return SwitchDevices(self.name, self.host, self.bridge, addresses, self.netns)
 
@@ -110,9 +122,7 @@ class GateConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             self.state,
             self.pins,
             self.hook,
-            tuple(port.switched(path) for port in self.ports)
-            if self.driver is GateDriver.SWITCH_PORT
-            else tuple(port.devices(path) for port in self.ports),
+            tuple(port.place(self.driver, path) for port in self.ports),
             tuple(Ed25519PublicKey.from_public_bytes(bytes.fromhex(key)) for key in self.controller_keys),
             doors["listen"],
             doors["pulses"],

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from hostward.gate.allowance import BoundedLog
 from hostward.gate.channel import GateChannel
 from hostward.gate.channel_messages import MESSAGE_LIMIT_BYTES
-from hostward.gate.drivers import PortDevices, SwitchDevices, make_driver
+from hostward.gate.drivers import AmtMachine, Place, make_driver
 from hostward.gate.gate import Enforcement, Gate
 from hostward.gate.identity import server_context
 from hostward.gate.kernel import Allowed, Hook
@@ -43,7 +43,7 @@ class GateSettings:
     state: Path
     pins: Path
     hook: Hook
-    ports: Sequence[PortDevices] | Sequence[SwitchDevices]
+    ports: Sequence[Place]
     keys: Sequence[Ed25519PublicKey]
     listen: tuple[str, int]
     pulses: tuple[str, int]
@@ -65,7 +65,9 @@ class GateDaemon:
         settings = self._settings
         for name in _LOUD:
             logging.getLogger(name).addFilter(BoundedLog())
-        watched = [(port.name, port.netns, device_number(port.netns, port.host)) for port in settings.ports]
+        # A management engine has no device here: its link is not watched, and only leases close such a port.
+        devices = [port for port in settings.ports if not isinstance(port, AmtMachine)]
+        watched = [(port.name, port.netns, device_number(port.netns, port.host)) for port in devices]
         with ExitStack() as sockets:
             # Listening before anything may open: no link goes down unheard.
             listening = {netns: sockets.enter_context(open_link_socket(netns)) for _, netns, _ in watched}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hostward.errors import UsageError
 from hostward.gate.driver import Driver
 from hostward.gate.kernel import Allowed, GatePort, Hook, KernelDriver
 from hostward.gate.links import device_number
@@ -33,10 +35,29 @@ class SwitchDevices:
     netns: str = ""
 
 
-def make_driver(
-    ports: Sequence[PortDevices] | Sequence[SwitchDevices], pins: Path, hook: Hook, profile: Sequence[Allowed]
-) -> Driver:
-    """The driver for a gate's ports, all closed. Raises DeviceError, DatapathError or UsageError."""
+@dataclass(frozen=True, slots=True)
+class AmtMachine:
+    """A machine's management engine: ``url`` is `https://ADDRESS:16993`, ``authority`` signed its certificate (none: the system's).
+
+    ``watchdog_action`` is explained with ``AmtPort``.
+    """
+
+    name: str
+    url: str
+    user: str
+    password: Path
+    authority: Path | None = None
+    watchdog_action: int = 1
+
+
+Place = PortDevices | SwitchDevices | AmtMachine
+
+
+def make_driver(ports: Sequence[Place], pins: Path, hook: Hook, profile: Sequence[Allowed]) -> Driver:
+    """The driver for a gate's ports, which are of one kind, all closed. Raises DeviceError, DatapathError or UsageError."""
+    machines = [port for port in ports if isinstance(port, AmtMachine)]
+    if machines:
+        return _amt(machines, profile)
     switched = [_switched(port) for port in ports if isinstance(port, SwitchDevices)]
     if switched:
         return SwitchPortDriver(switched)
@@ -45,6 +66,24 @@ def make_driver(
 
 def _hooked(port: PortDevices) -> GatePort:
     return GatePort(port.name, device_number(port.netns, port.host), device_number(port.netns, port.fabric), port.netns)
+
+
+def _amt(machines: Sequence[AmtMachine], profile: Sequence[Allowed]) -> Driver:
+    try:
+        from hostward.gate.amt.driver import AmtDriver, AmtPort
+        from hostward.gate.amt.wsman import WsMan
+    except ImportError as error:
+        raise UsageError(f"the driver for AMT is not installed: {error}", hint="pip install 'hostward[amt]'") from error
+    ports = []
+    for machine in machines:
+        try:
+            password = machine.password.read_text(encoding="utf-8").strip()
+            tls = ssl.create_default_context(cafile=machine.authority)
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"password or authority cannot be read: {error}", subject=machine.name) from error
+        engine = WsMan(machine.url, machine.user, password, tls)
+        ports.append(AmtPort(machine.name, engine, machine.watchdog_action))
+    return AmtDriver(ports, profile)
 
 
 def _switched(port: SwitchDevices) -> SwitchPort:

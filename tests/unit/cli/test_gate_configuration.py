@@ -8,7 +8,7 @@ from hostward.cli.configuration import read_config
 from hostward.cli.gate_configuration import GateConfig
 from hostward.errors import UsageError
 from hostward.gate.daemon import GateSettings
-from hostward.gate.drivers import PortDevices, SwitchDevices
+from hostward.gate.drivers import AmtMachine, PortDevices, SwitchDevices
 
 HEAD = f"""
 name = "g"
@@ -35,17 +35,28 @@ def test_a_switchs_port_has_a_bridge_and_addresses(tmp_path: Path) -> None:
     assert port == SwitchDevices("p", "swp1", "br0", (bytes.fromhex("020000000001"),))
 
 
+AMT = 'driver = "amt"\n[[ports]]\nname = "p"\namt = "https://10.0.0.9:16993"\n'
+
+
+def test_a_machine_with_amt_has_an_address_and_a_password(tmp_path: Path) -> None:
+    (port,) = settings(tmp_path, AMT + 'password = "/p"').ports
+    assert port == AmtMachine("p", "https://10.0.0.9:16993", "admin", Path("/p"))
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ('[[ports]]\nname = "p"\nhost = "a"\n', "needs host and fabric"),
-        ('[[ports]]\nname = "p"\nhost = "a"\nfabric = "b"\nbridge = "c"\n', "needs host and fabric"),
-        (SWITCH + "[]", "needs host, bridge and addresses"),
-        (SWITCH + '["02:00:00:00:00:01"]\nfabric = "b"', "needs host, bridge and addresses"),
+        ('[[ports]]\nname = "p"\nhost = "a"\n', "needs host, fabric"),
+        ('[[ports]]\nname = "p"\nhost = "a"\nfabric = "b"\nbridge = "c"\n', "needs host, fabric"),
+        (SWITCH + "[]", "needs host, bridge, addresses"),
+        (SWITCH + '["02:00:00:00:00:01"]\nfabric = "b"', "needs host, bridge, addresses"),
         (SWITCH + '["03:00:00:00:00:01"]', "regex"),
         (SWITCH + '["00:00:00:00:00:00"]', "regex"),
         (SWITCH + '["02:00:00:00:00"]', "regex"),
         (SWITCH + '["02:00:00:00:00:01"]\n[[allow]]\nprefix = "10.0.0.0/8"', "no quarantine profile"),
+        (AMT, "needs amt, password"),
+        (AMT + 'password = "/p"\nhost = "a"', "needs amt, password"),
+        (AMT.replace("https", "http") + 'password = "/p"', "regex"),
         ('driver = "hope"\n[[ports]]\nname = "p"\nhost = "a"\nfabric = "b"\n', "hope"),
     ],
 )

@@ -4,7 +4,7 @@
 
 The default policy of the port is the quarantine. To open is to enable a policy that passes everything, for a limited time:
 the firmware falls back by itself, to a whole second. Behind that stands a watchdog (Agent Presence), which this process
-asserts: unasserted for as long, it enables the quarantine over the open policy. A thread of the driver closes at the deadline.
+asserts: unasserted for as long, it enables the quarantine over the open policy. A thread of the driver closes on time.
 AMT can be set over the network alone, not from the machine. Its timers rest while the machine sleeps, as the machine does.
 """
 

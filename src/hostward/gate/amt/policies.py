@@ -22,7 +22,7 @@ _PRECEDENCE = {OPEN: 10, QUARANTINE: 20, CUT: 30}
 ETHERNET_PORT = Reference("CIM_EthernetPort", {"DeviceID": "Intel(r) AMT Ethernet Port 0"})
 
 _TX, _RX = "0", "1"
-_LET_PASS = "3"
+_PASSING = "3"
 _ARP, _UDP, _ICMPV6 = 0x0806, 17, 58
 # FilterCreationHandles has 62 places, whatever the platform's 80 filters.
 _FILTERS_MAX = 62
@@ -127,7 +127,7 @@ class Policies:
 
     def _filter(self, number: int, wanted: Filter) -> str:
         unused = dict.fromkeys(("InstanceID", "CreationClassName", "SystemName", "SystemCreationClassName"), "0")
-        fields = unused | {"Name": f"hw-{number}", "FilterProfile": _LET_PASS, "ActionEventOnMatch": "false"}
+        fields = unused | {"Name": f"hw-{number}", "FilterProfile": _PASSING, "ActionEventOnMatch": "false"}
         return self._amt.create(wanted.kind, fields | wanted.fields)["InstanceID"]
 
     def _bind(self, association: str, name: str) -> None:
