@@ -11,6 +11,9 @@ TX, RX = "0", "1"
 _PASSING = ("0", "3")
 
 
+_HOOKS = {TX: "ingress", RX: "egress"}
+
+
 @dataclass(frozen=True, slots=True)
 class Rules:
     """A policy as it is in force: the defaults by direction, and the filters in their order, each with its class."""
@@ -23,27 +26,34 @@ class Packets:
     """``device`` is the host's, seen from the fabric: what the host transmits is what comes in by it."""
 
     def __init__(self, device: str) -> None:
-        self._device, self._table = device, f"amt_{device}"
+        self._table = f"amt_{device}"
+        chains = [
+            f'chain {hook} {{ type filter hook {hook} device "{device}" priority 0; policy accept; }}'
+            for hook in _HOOKS.values()
+        ]
+        _nft(f"table netdev {self._table} {{", *chains, "}")
 
     def enforce(self, rules: Rules | None) -> None:
-        """None: no policy is in force, and everything passes."""
-        lines = [f"table netdev {self._table}", f"delete table netdev {self._table}"]
-        if rules is not None:
-            lines.append(f"table netdev {self._table} {{")
-            for way, hook in ((TX, "ingress"), (RX, "egress")):
-                default = "drop" if rules.drops[way] else "accept"
-                lines.append(
-                    f'chain {hook} {{ type filter hook {hook} device "{self._device}" priority 0; policy {default};'
-                )
-                lines += [_rule(*each) for each in rules.filters if each[1]["FilterDirection"] == way]
-                lines.append("}")
-            lines.append("}")
-        subprocess.run(
-            ["nft", "-f", "-"], input="\n".join(lines), text=True, check=True, capture_output=True, timeout=20
-        )
+        """None: no policy is in force, and everything passes.
+
+        The chains stay and their rules are exchanged: a packet sees the old rules or the new ones. Where a chain with a
+        hook is exchanged, a packet of a few thousand was seen to pass between two that both drop it.
+        """
+        lines = []
+        for way, hook in _HOOKS.items():
+            lines.append(f"flush chain netdev {self._table} {hook}")
+            if rules is not None:
+                wanted = [_rule(*each) for each in rules.filters if each[1]["FilterDirection"] == way]
+                wanted.append("drop" if rules.drops[way] else "accept")
+                lines += [f"add rule netdev {self._table} {hook} {rule}" for rule in wanted]
+        _nft(*lines)
 
     def remove(self) -> None:
         subprocess.run(["nft", "delete", "table", "netdev", self._table], check=False, capture_output=True)
+
+
+def _nft(*lines: str) -> None:
+    subprocess.run(["nft", "-f", "-"], input="\n".join(lines), text=True, check=True, capture_output=True, timeout=20)
 
 
 def _rule(kind: str, fields: Mapping[str, str]) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from xml.etree.ElementTree import Element
 from xml.sax.saxutils import escape
 
@@ -44,11 +46,22 @@ class Engine(ThreadingHTTPServer):
         self.firmware = firmware
         self.nonce = secrets.token_hex(16)
         self.requests: list[str] = []  # the actions, as they came
+        self.scheme = "http"
         self.broken = b""  # answered instead of everything, if not empty
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
+        return f"{self.scheme}://127.0.0.1:{self.server_address[1]}"
+
+    def secure(self, chain: Path) -> None:
+        """From now on by TLS; the handshake is each connection's own thread's."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(chain)
+        self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
+        self.scheme = "https"
+
+    def handle_error(self, *_: object) -> None:
+        """Clients that hang up are part of the tests."""
 
 
 @contextmanager

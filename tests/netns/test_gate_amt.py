@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from hostward.errors import DatapathError, UsageError
 from hostward.gate.amt.driver import AmtDriver, AmtPort
-from hostward.gate.amt.policies import profile_filters
+from hostward.gate.amt.policies import Policies, profile_filters
 from hostward.gate.amt.wsman import WsMan
 from hostward.gate.driver import FOREVER_NS
-from hostward.gate.kernel import allowed
+from hostward.gate.drivers import AmtMachine, make_driver
+from hostward.gate.kernel import Hook, allowed
 from tests.amt.firmware import EXPIRED
 from tests.amt.server import PASSWORD, USER, Engine, engine
-from tests.netns.gate_settings import MS
+from tests.netns.gate_line import MS, Line
 from tests.netns.pair import Pair
-from tests.netns.test_gate_drivers import Line
 
 pytestmark = pytest.mark.netns
 
@@ -78,6 +86,38 @@ def test_without_either_timer_it_stays_open(pair: Pair) -> None:
         assert max(line.arrived()) > deadline + 1_000 * MS
 
 
+def test_without_the_cut_first_a_gate_that_comes_back_would_pass_something(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The negative control of the next one."""
+    with machine(pair) as at, ExitStack() as stack:
+        line = Line(pair, stack, ("a", "b"))
+        first = AmtDriver([AmtPort("p", client(at))])
+        first.open_until("p", time.monotonic_ns() + 60_000 * MS)
+        line.await_one()
+        first.close("p", profile=True)
+        line.arrived()
+        monkeypatch.setattr(Policies, "enable", lambda *_: None)
+        sent_meanwhile(line, lambda: AmtDriver([AmtPort("p", client(at))]))
+        assert line.arrived()
+
+
+def sent_meanwhile(line: Line, work: Callable[[], AmtDriver]) -> AmtDriver:
+    done = threading.Event()
+
+    def send() -> None:
+        while not done.is_set():
+            line.send()
+
+    sending = threading.Thread(target=send)
+    sending.start()
+    try:
+        return work()
+    finally:
+        done.set()
+        sending.join()
+
+
 def test_a_gate_that_comes_back_passes_nothing_while_it_makes_its_policies_anew(pair: Pair) -> None:
     with machine(pair) as at, ExitStack() as stack:
         line = Line(pair, stack, ("a", "b"))
@@ -86,19 +126,7 @@ def test_a_gate_that_comes_back_passes_nothing_while_it_makes_its_policies_anew(
         line.await_one()
         first.close("p", profile=True)
         line.arrived()
-        done = threading.Event()
-
-        def send() -> None:
-            while not done.is_set():
-                line.send()
-
-        sending = threading.Thread(target=send)
-        sending.start()
-        try:
-            second = AmtDriver([AmtPort("p", client(at))])
-        finally:
-            done.set()
-            sending.join()
+        second = sent_meanwhile(line, lambda: AmtDriver([AmtPort("p", client(at))]))
         assert line.arrived() == []
         second.open_until("p", time.monotonic_ns() + 60_000 * MS)
         line.await_one()
@@ -138,6 +166,39 @@ def test_a_wrong_password_and_an_absent_engine_are_errors_that_name_the_machine(
     with pytest.raises(DatapathError) as caught:
         AmtDriver([AmtPort("p", WsMan(url, USER, PASSWORD, None))])
     assert caught.value.subject == url
+
+
+def certificate(folder: Path) -> Path:
+    """Certificate and key of 127.0.0.1, in one file."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "amt")])
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, now - timedelta(hours=1), now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path = folder / "amt.pem"
+    path.write_bytes(made.public_bytes(Encoding.PEM) + secret)
+    return path
+
+
+def test_a_gate_makes_this_driver_over_tls_and_knows_the_machine_by_its_authority(pair: Pair, tmp_path: Path) -> None:
+    chain, password = certificate(tmp_path), tmp_path / "password"
+    password.write_text(PASSWORD + "\n")
+    with machine(pair) as at, ExitStack() as stack:
+        at.secure(chain)
+        place = AmtMachine("p", at.url, USER, password, chain)
+        gate = make_driver([place], tmp_path, Hook.XDP, ())
+        assert isinstance(gate, AmtDriver)
+        stack.callback(gate.remove)
+        gate.open_until("p", time.monotonic_ns() + 60_000 * MS)
+        Line(pair, stack, ("a", "b")).await_one()
+        with pytest.raises(DatapathError, match="CERTIFICATE"):
+            make_driver([replace(place, authority=None)], tmp_path, Hook.XDP, ())
+        with pytest.raises(UsageError):
+            make_driver([replace(place, password=tmp_path / "none")], tmp_path, Hook.XDP, ())
 
 
 @pytest.mark.parametrize(

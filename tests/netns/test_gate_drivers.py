@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ import pytest
 from hostward.gate.driver import Driver
 from hostward.gate.gate import Gate
 from hostward.gate.kernel import Allowed, allowed
+from tests.netns.gate_line import MS, Line, streamed, tcp_reaches
 from tests.netns.gate_settings import standing
 from tests.netns.hooks import needs_tcx
 from tests.netns.pair import Pair
@@ -31,11 +32,8 @@ on_every_driver = pytest.mark.parametrize(
     "kind", [pytest.param("tcx", marks=needs_tcx), "clsact", "xdp", "switch-port", "amt"]
 )
 WAYS = [("a", "b"), ("b", "a")]
-MS = 1_000_000
-PORT = 5_555
 ROOT = Path(__file__).parents[2]
 _TCP = 6
-_SENT_AT_ONCE = 16
 
 
 @contextmanager
@@ -52,60 +50,6 @@ def behind(gate: Driver, deadline_ns: int) -> int:
 
 def life_ns(gate: Driver, least_ms: int) -> int:
     return max(least_ms, gate.capabilities().life_ms_min) * MS
-
-
-class Line:
-    """Datagrams from one side to the other, and what of them has arrived."""
-
-    def __init__(self, pair: Pair, stack: ExitStack, way: tuple[str, str], family: int = 4) -> None:
-        source, self._to = way[0], (pair.address(way[1], family), PORT)
-        self._sender = stack.enter_context(pair.socket(source, socket.SOCK_DGRAM, family))
-        self._sender.setblocking(False)
-        self._sink = stack.enter_context(pair.socket(way[1], socket.SOCK_DGRAM, family))
-        self._sink.bind(self._to)
-        self._sent, self._stamps = 0, list[int]()
-
-    def send(self) -> int:
-        now = time.monotonic_ns()
-        # Behind a gate without a profile no neighbour is found, and what waits for one fills the socket.
-        with suppress(OSError):
-            self._sender.sendto(now.to_bytes(8, "big"), self._to)
-        self._sent += 1
-        if self._sent % _SENT_AT_ONCE == 0:
-            self._take()
-        return now
-
-    def send_until(self, when_ns: int) -> None:
-        while time.monotonic_ns() < when_ns:
-            self.send()
-
-    def arrived(self) -> list[int]:
-        """Everything that came so far. The way is a chain of calls within ``sendto``, so nothing is still under way."""
-        self._take()
-        taken, self._stamps = self._stamps, []
-        return taken
-
-    def _take(self) -> None:
-        """Out of the socket before it is full: what is lost there would seem to have been stopped by the gate."""
-        self._sink.setblocking(False)
-        with suppress(BlockingIOError):
-            while True:
-                self._stamps.append(int.from_bytes(self._sink.recv(8), "big"))
-
-    def await_one(self) -> None:
-        """Sends until something arrives: neighbours may have to be found first."""
-        end = time.monotonic() + 30
-        while time.monotonic() < end:
-            self.send()
-            self._sink.settimeout(0.2)
-            try:
-                self._sink.recv(8)
-            except TimeoutError:
-                if not self._stamps:
-                    continue
-            self.arrived()
-            return
-        raise AssertionError("nothing arrives")
 
 
 @on_every_driver
@@ -195,22 +139,6 @@ def test_the_port_closes_at_its_deadline_with_every_process_of_the_gate_dead(pai
         made.make()
 
 
-def tcp_reaches(pair: Pair, source: str, destination: str, port: int, stack: ExitStack) -> bool:
-    listener = stack.enter_context(pair.socket(destination, socket.SOCK_STREAM))
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((pair.address(destination), port))
-    listener.listen()
-    client = stack.enter_context(pair.socket(source, socket.SOCK_STREAM))
-    client.settimeout(1.5)
-    try:
-        client.connect((pair.address(destination), port))
-    except TimeoutError:
-        return False
-    finally:
-        listener.close()
-    return True
-
-
 @on_every_driver
 def test_quarantine_lets_through_the_profile_alone_and_a_cut_not_even_that(pair: Pair, pins: Path, kind: str) -> None:
     controller = allowed(f"{pair.address('b')}/32", _TCP, 7_443)
@@ -263,33 +191,6 @@ def test_a_gate_over_the_driver_opens_by_grant_and_pulse_and_closes_by_their_end
         assert stamps
         assert max(stamps) < latest
         assert not lab.gate.state("p").open
-
-
-def streamed(pair: Pair, stack: ExitStack, seconds: float) -> float:
-    """Bytes a second of one TCP stream from the host to the fabric."""
-    listener = stack.enter_context(pair.socket("b", socket.SOCK_STREAM))
-    listener.bind((pair.address("b"), 9_000))
-    listener.listen()
-    client = stack.enter_context(pair.socket("a", socket.SOCK_STREAM))
-    client.settimeout(30)
-    client.connect((pair.address("b"), 9_000))
-    server = stack.enter_context(listener.accept()[0])
-    server.settimeout(30)
-    block, buffer, end = bytes(1 << 20), bytearray(1 << 20), time.monotonic() + seconds
-
-    def send() -> None:
-        while time.monotonic() < end:
-            client.sendall(block)
-        client.shutdown(socket.SHUT_WR)
-
-    sender = threading.Thread(target=send)
-    begun = time.monotonic()
-    sender.start()
-    taken = 0
-    while count := server.recv_into(buffer):
-        taken += count
-    sender.join()
-    return taken / (time.monotonic() - begun)
 
 
 @on_every_driver

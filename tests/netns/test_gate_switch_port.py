@@ -7,15 +7,18 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
 
 from hostward.errors import DatapathError, UsageError
 from hostward.gate.driver import FOREVER_NS
+from hostward.gate.drivers import SwitchDevices, make_driver
+from hostward.gate.kernel import Hook
 from hostward.gate.switch_port import SwitchPort, SwitchPortDriver
-from tests.netns.gate_settings import MS, number
+from tests.netns.gate_line import MS, Line
+from tests.netns.gate_settings import number
 from tests.netns.pair import Pair, inside_of, run
-from tests.netns.test_gate_drivers import Line
 
 pytestmark = pytest.mark.netns
 
@@ -110,6 +113,18 @@ def test_ports_of_one_bridge_end_each_at_its_own_time(trio: Pair) -> None:
         assert nothing(lines["a"])
         assert max(gaps) < 700 * MS, "never shut for as long as an address would have to be learnt anew"
         assert last > end + 900 * MS
+
+
+def test_a_gate_makes_this_driver_of_a_switchs_devices(trio: Pair, pins: Path) -> None:
+    address = bytes.fromhex(trio.mac("a").replace(":", ""))
+    gate = make_driver([SwitchDevices("a", trio.device("a"), trio.bridge, (address,))], pins, Hook.XDP, ())
+    assert isinstance(gate, SwitchPortDriver)
+    with ExitStack() as stack:
+        stack.callback(gate.remove)
+        line = Line(trio, stack, ("a", "c"))
+        assert nothing(line)
+        gate.open_until("a", soon(60_000))
+        line.await_one()
 
 
 def test_what_is_no_port_of_the_bridge_is_refused(trio: Pair) -> None:

@@ -58,7 +58,7 @@ class GatePortConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     watchdog_action: Literal[0, 1] = 1
 
     def place(self, driver: GateDriver, path: Path) -> Place:
-        """Where the port is. Raises UsageError for a field that the driver needs and that is missing, or that is another's."""
+        """Where the port is. Raises UsageError if a field of its driver's is missing, or one of another's is there."""
         needed = _NEEDED[driver]
         others = {name for of, names in _NEEDED.items() if of is not driver for name in names} - set(needed)
         given = {name for name in {*needed, *others} if getattr(self, name) not in ("", [], Path())}

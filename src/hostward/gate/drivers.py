@@ -37,9 +37,9 @@ class SwitchDevices:
 
 @dataclass(frozen=True, slots=True)
 class AmtMachine:
-    """A machine's management engine: ``url`` is `https://ADDRESS:16993`, ``authority`` signed its certificate (none: the system's).
+    """A machine's management engine, at ``url`` (`https://ADDRESS:16993`); ``password`` is a file.
 
-    ``watchdog_action`` is explained with ``AmtPort``.
+    ``authority`` is who signed its certificate (None: the system's), ``watchdog_action`` is explained with ``AmtPort``.
     """
 
     name: str
