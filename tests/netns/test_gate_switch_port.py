@@ -69,6 +69,11 @@ def test_an_address_that_is_not_the_hosts_is_kept_out_of_an_open_port(trio: Pair
         # The audit mode keeps nobody out, and what it opened can be closed.
         gate.open_until("a", FOREVER_NS)
         line.await_one()
+        # What it learnt meanwhile opens nothing: neither a port with a lease, nor one without.
+        gate.open_until("a", soon(60_000))
+        assert nothing(line)
+        gate.open_until("a", FOREVER_NS)
+        line.await_one()
         gate.close("a", profile=True)
         assert nothing(line)
 

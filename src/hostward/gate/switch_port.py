@@ -104,18 +104,18 @@ class SwitchPortDriver:
         with self._changed:
             was = self._deadlines[port]
             self._deadlines[port] = deadline_ns
-            if deadline_ns == FOREVER_NS:
-                self._carry_out(found, [port_flags(found.ifindex, locked=False, unknown=True, groups=True)])
-            elif deadline_ns - _EARLY_NS <= time.monotonic_ns():
+            if deadline_ns - _EARLY_NS <= time.monotonic_ns():
                 self._shut(found)
+            elif deadline_ns == FOREVER_NS:
+                self._carry_out(found, [port_flags(found.ifindex, locked=False, unknown=True, groups=True)])
+            elif was in (0, FOREVER_NS):
+                # In one batch with the ageing time: an address is never there with another's.
+                flags = port_flags(found.ifindex, locked=True, unknown=False, groups=True)
+                self._renew(found, [flags, forget_learnt(found.ifindex)])
             else:
-                # The addresses are there before the port is sent groups' frames; renewed by `_renew`, with the ageing time.
-                if was in (0, FOREVER_NS):
-                    opened = open_addresses(found.ifindex, found.addresses)
-                    self._carry_out(
-                        found, [*opened, port_flags(found.ifindex, locked=True, unknown=False, groups=True)]
-                    )
                 self._renew(found)
+            if self._deadlines[port]:
+                self._open_still.discard(port)
             self._changed.notify()
 
     def close(self, port: str, *, profile: bool) -> None:
@@ -157,10 +157,10 @@ class SwitchPortDriver:
         # Its lease may have been the shortest of the bridge.
         self._renew(port)
 
-    def _renew(self, port: SwitchPort) -> None:
+    def _renew(self, port: SwitchPort, first: Sequence[Message] = ()) -> None:
         """Let the open addresses of a port's bridge live as long as the shortest of its leases, counted from now.
 
-        In one batch: a shorter ageing time must find young entries, and young entries must not find a longer one.
+        In one batch, behind ``first``: a shorter ageing time must find young entries, and they must not find a longer one.
         """
         beside = self._beside(port)
         if not beside:
@@ -173,7 +173,7 @@ class SwitchPortDriver:
             for make in (open_addresses, renew_addresses)
             for message in make(other.ifindex, other.addresses)
         ]
-        self._carry_out(port, [*renewed, bridge_ageing(port.bridge, left_ms)])
+        self._carry_out(port, [*first, *renewed, bridge_ageing(port.bridge, left_ms)])
 
     def _keep(self) -> None:
         """Close what has come to its end, and meanwhile renew what outlives the ageing time."""
@@ -208,12 +208,13 @@ class SwitchPortDriver:
         return until_s if until_s < _AGAIN_S else until_s / 2
 
     def _beside(self, port: SwitchPort) -> list[SwitchPort]:
-        """The ports with a lease on a port's bridge."""
+        """The ports with a lease on a port's bridge; one whose time has come is not renewed again, however late we are."""
+        now_ns = time.monotonic_ns()
         return [
             other
             for other in self._ports.values()
             if (other.netns, other.bridge) == (port.netns, port.bridge)
-            and self._deadlines[other.name] not in (0, FOREVER_NS)
+            and now_ns + _EARLY_NS < self._deadlines[other.name] < FOREVER_NS
         ]
 
     def _carry_out(self, port: SwitchPort, messages: Sequence[Message]) -> None:

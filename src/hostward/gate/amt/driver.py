@@ -90,6 +90,7 @@ class AmtDriver:
                 found.policies.limit_open(left_s)
             if found.policies.enabled() != OPEN:
                 found.policies.enable(OPEN)
+            self._open_still.discard(port)
             self._changed.notify()
 
     def close(self, port: str, *, profile: bool) -> None:
