@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import attest, compiler, cut, environment, network, report, revocation, rollout
+from bench import attest, compiler, cut, environment, gate, network, report, revocation, rollout
 from hostward.errors import HostwardError
 
 RESULTS = Path(__file__).parent / "results"
@@ -85,13 +85,18 @@ def _measure(options: argparse.Namespace) -> dict[str, object]:
         cut_off = cut.run(options.rounds, _say)
         result["cut"] = cut.as_json(cut_off)
         print("\n".join(cut.table(cut_off)))
+    if options.only in (None, "gate"):
+        _say(f"gate: {options.rounds} rounds, {options.seconds:g} s of each hook in each")
+        gated = gate.run(options.rounds, options.seconds, _say)
+        result["gate"] = gate.as_json(gated)
+        print("\n".join(gate.table(gated)))
     facts["load_after"] = environment.load()
     return result
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parts = ("network", "datapath", "rollout", "revocation", "compiler", "attest", "cut")
+    parts = ("network", "datapath", "rollout", "revocation", "compiler", "attest", "cut", "gate")
     parser.add_argument("--only", choices=parts, help="leave the others out")
     parser.add_argument("--rounds", type=_rounds, default=11, help="alternating rounds (default 11)")
     parser.add_argument("--seconds", type=_seconds, default=1.0, help="a round's period of each case (default 1)")

@@ -19,9 +19,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from hostward.gate.allowance import BoundedLog
 from hostward.gate.channel import GateChannel
 from hostward.gate.channel_messages import MESSAGE_LIMIT_BYTES
+from hostward.gate.drivers import AmtMachine, Place, make_driver
 from hostward.gate.gate import Enforcement, Gate
 from hostward.gate.identity import server_context
-from hostward.gate.kernel import Allowed, GatePort, Hook, KernelDriver
+from hostward.gate.kernel import Allowed, Hook
 from hostward.gate.links import LinkWatch, device_number, open_link_socket
 from hostward.gate.live import LiveGate
 from hostward.gate.pulses import PulseDoor
@@ -35,16 +36,6 @@ _LOUD = ("hostward.listener", "hostward.gate.channel", "hostward.gate.pulses")
 
 
 @dataclass(frozen=True, slots=True)
-class PortDevices:
-    """A port: its devices towards the host and towards the fabric, in one network namespace (empty: the gate's own)."""
-
-    name: str
-    host: str
-    fabric: str
-    netns: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class GateSettings:
     """What a gate needs. ``listen`` is the controllers' door and ``pulses`` the hosts', as address and port."""
 
@@ -52,7 +43,7 @@ class GateSettings:
     state: Path
     pins: Path
     hook: Hook
-    ports: Sequence[PortDevices]
+    ports: Sequence[Place]
     keys: Sequence[Ed25519PublicKey]
     listen: tuple[str, int]
     pulses: tuple[str, int]
@@ -74,16 +65,18 @@ class GateDaemon:
         settings = self._settings
         for name in _LOUD:
             logging.getLogger(name).addFilter(BoundedLog())
-        ports = [_numbered(port) for port in settings.ports]
+        # A management engine has no device here: its link is not watched, and only leases close such a port.
+        devices = [port for port in settings.ports if not isinstance(port, AmtMachine)]
+        watched = [(port.name, port.netns, device_number(port.netns, port.host)) for port in devices]
         with ExitStack() as sockets:
             # Listening before anything may open: no link goes down unheard.
-            listening = {port.netns: sockets.enter_context(open_link_socket(port.netns)) for port in ports}
-            driver = KernelDriver(settings.pins, ports, _profile(settings), settings.hook)
+            listening = {netns: sockets.enter_context(open_link_socket(netns)) for _, netns, _ in watched}
+            driver = make_driver(settings.ports, settings.pins, settings.hook, _profile(settings))
             gate = Gate(settings.name, driver, settings.keys, time.monotonic_ns, settings.enforcement)
             live = LiveGate(gate)
             async with asyncio.TaskGroup() as tasks:
                 for netns, link_socket in listening.items():
-                    hosts = {port.host_ifindex: port.name for port in ports if port.netns == netns}
+                    hosts = {number: name for name, where, number in watched if where == netns}
                     tasks.create_task(LinkWatch(link_socket, hosts, live.link_down).run(), name=f"links {netns}")
                 tasks.create_task(live.run(), name="deadlines")
                 tasks.create_task(self._serve(live), name="doors")
@@ -110,10 +103,6 @@ class GateDaemon:
                 transport.close()
         finally:
             await channel.close()
-
-
-def _numbered(port: PortDevices) -> GatePort:
-    return GatePort(port.name, device_number(port.netns, port.host), device_number(port.netns, port.fabric), port.netns)
 
 
 def _profile(settings: GateSettings) -> list[Allowed]:

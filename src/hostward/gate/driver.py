@@ -19,6 +19,7 @@ class Capabilities:
     life_ms_max: int
     both_directions: bool  # also what is sent to the host stops
     counts: bool  # what was dropped is counted
+    has_profile: bool = True  # a closed port lets the quarantine profile through
 
 
 @dataclass(frozen=True, slots=True)
