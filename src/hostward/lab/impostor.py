@@ -32,7 +32,7 @@ from hostward.agent.attestation_messages import (
     decode_from_verifier,
 )
 from hostward.agent.identity import SERVER_NAME, client_context, load_identity, make_key, make_request
-from hostward.agent.measured import measure_monitor
+from hostward.agent.measured import Monitor
 from hostward.agent.messages import encode
 from hostward.attest.binding import Binding
 from hostward.attester import Attester, AttesterSettings
@@ -58,7 +58,7 @@ class Impostor:
         identity = load_identity(self._state)
         assert identity is not None
         if self._kind == "rollback":
-            measure_monitor(self._attester.measure, "rollback")
+            Monitor("rollback").measure(self._attester.measure)
             self._attester.measure("object:endpoint.bpf.o", hashlib.sha256(b"an older object").digest())
         tpm = self._attester.identity()
         context = client_context(self._state, identity.authority)
