@@ -1,0 +1,271 @@
+"""Attestation at size: one controller process on one processor, and ten thousand simulated hosts on the other.
+
+Everything is real but the hosts' TPMs, which are software keys, and the gates, which lie in the controller's process: TLS 1.3
+with certificates on both sides, ECDSA quotes, a boot log and an IMA list of 1,000 entries, the durable record of each boot,
+signed grants that each gate verifies. With fewer hosts than 10,000 each is asked more often, so that evidence comes at the
+rate of 10,000 hosts. The controller's cost is its own processor time: hosts share the machine, not its processor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median, quantiles
+
+import uvloop
+
+from bench.fleet_hosts import Crowd, babble, flatten, forge, forge_and_leave, stall
+from bench.fleet_site import SimulatedHost, make_site
+from hostward.controller.authority import open_authority
+from hostward.controller.ledger import utc_now
+from hostward.errors import HostwardError
+
+LARGE = 10_000  # hosts; targets are for so many
+EVIDENCE_S = 30.0
+RETURN_TARGET_S = 60.0
+SLOWED_TARGET = 2.0
+PUSH_TARGET_MS = 100.0
+_MISCREANTS = 50  # of each kind
+_TRAITORS = 20
+_LIMIT_S = 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """From a question to its verdict, at the good hosts, in milliseconds."""
+
+    count: int
+    median_ms: float
+    p99_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class FleetFigures:
+    """What was measured; processor times are the controller's."""
+
+    hosts: int
+    returned_s: float  # until the last host's good verdict
+    granted_s: float  # until the last gate was open and every host admitted
+    returned_cpu_ms: float  # a host
+    revisions: int  # that admitting them all made
+    evidence_per_s: float
+    evidence_cpu_ms: float
+    calm: Waits
+    lapsed: int  # gates that were closed at the end of the calm
+    flooded: Waits
+    forged_per_s: float
+    peak_mib: int
+    quarantined_ms: tuple[float, ...]
+    closed_ms: tuple[float, ...]
+
+
+class _Process:
+    """The controller's process, asked for figures."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    async def figures(self) -> dict[str, object]:
+        assert self._process.stdin is not None
+        self._process.stdin.write(b"\n")
+        return await self.read()
+
+    async def read(self) -> dict[str, object]:
+        assert self._process.stdout is not None
+        line = await self._process.stdout.readline()
+        if not line:
+            raise HostwardError("the controller that is measured has ended")
+        found: dict[str, object] = json.loads(line)
+        return found
+
+
+def run(hosts: int, seconds: float, say: Callable[[str], None]) -> FleetFigures:
+    """Measure with so many hosts, each state for so long. Raises HostwardError; no process is left behind."""
+    cores = sorted(os.sched_getaffinity(0))
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if most < hosts + 1_000:
+        raise HostwardError(f"{hosts} hosts need more than the {most} descriptors that a process may have here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    os.sched_setaffinity(0, set(cores[1:]) or {cores[0]})
+    try:
+        with tempfile.TemporaryDirectory() as folder, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            say(f"fleet: making {hosts} hosts")
+            made = make_site(Path(folder), hosts + 5 * _MISCREANTS + _TRAITORS)
+            return runner.run(_measure(Path(folder), made, hosts, seconds, cores[0], say))
+    finally:
+        os.sched_setaffinity(0, set(cores))
+
+
+@contextlib.asynccontextmanager
+async def _controller(folder: Path, hosts: int, evidence_s: float, core: int) -> AsyncIterator[_Process]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "bench.fleet_controller",
+        str(folder),
+        str(hosts),
+        str(evidence_s),
+        str(core),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        limit=1 << 22,
+    )
+    try:
+        yield _Process(process)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+async def _measure(
+    folder: Path, made: list[SimulatedHost], hosts: int, seconds: float, core: int, say: Callable[[str], None]
+) -> FleetFigures:
+    evidence_s = EVIDENCE_S * hosts / LARGE
+    good, rest = made[:hosts], made[hosts:]
+    authority = open_authority(folder / "controller", utc_now()).pem
+    async with _controller(folder, len(made), evidence_s, core) as process, asyncio.timeout(_LIMIT_S):
+        before = await process.read()
+        crowd = Crowd(str(before["address"]), authority)
+        say(f"fleet: {hosts} hosts come back at once")
+        start_s = time.monotonic()
+        tasks = [asyncio.create_task(crowd.attest(each)) for each in good]
+        try:
+            while len(crowd.answered.good_at_s) < hosts:
+                await asyncio.sleep(0.2)
+            returned_s = max(crowd.answered.good_at_s.values()) - start_s
+            while _least(after := await process.figures(), "admitted", "granted") < hosts:
+                await asyncio.sleep(0.2)
+            granted_s = time.monotonic() - start_s
+            cpu_ms = (_number(after, "cpu_s") - _number(before, "cpu_s")) * 1e3 / hosts
+            say(f"fleet: all were back after {returned_s:.1f} s, {cpu_ms:.2f} ms each; now evidence for {seconds:g} s")
+            await asyncio.sleep(min(evidence_s, 10.0))
+            rate, evidence_cpu_ms, calm, lapsed = await _calm(process, crowd, hosts, seconds)
+            say(f"fleet: {rate:.0f} evidences/s, {evidence_cpu_ms:.2f} ms each; now a flood for {seconds:g} s")
+            forged_per_s, flooded = await _flood(process, crowd, rest[_TRAITORS:], seconds)
+            say("fleet: bad evidence until the gate has closed")
+            await asyncio.sleep(3.0)
+            quarantined, closed = [], []
+            for traitor in rest[:_TRAITORS]:
+                sent_at_s, closed_at_s = await crowd.betray(traitor)
+                told = (await process.figures())["quarantined_at_s"]
+                assert isinstance(told, dict)
+                quarantined.append((told[traitor.name] - sent_at_s) * 1e3)
+                closed.append((closed_at_s - sent_at_s) * 1e3)
+            last = await process.figures()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+    return FleetFigures(
+        hosts,
+        returned_s,
+        granted_s,
+        cpu_ms,
+        int(_number(after, "revision") - _number(before, "revision")),
+        rate,
+        evidence_cpu_ms,
+        calm,
+        lapsed,
+        flooded,
+        forged_per_s,
+        int(_number(last, "peak_mib")),
+        tuple(quarantined),
+        tuple(closed),
+    )
+
+
+async def _calm(process: _Process, crowd: Crowd, hosts: int, seconds: float) -> tuple[float, float, Waits, int]:
+    """Evidence's rate, its cost in the controller, the hosts' waits, and how many gates had closed."""
+    crowd.answered.waits_s.clear()
+    before, start_s = await process.figures(), time.monotonic()
+    await asyncio.sleep(seconds)
+    after, took_s = await process.figures(), time.monotonic() - start_s
+    count = _number(after, "judged") - _number(before, "judged")
+    cpu_ms = (_number(after, "cpu_s") - _number(before, "cpu_s")) * 1e3 / max(count, 1)
+    return count / took_s, cpu_ms, _waits(crowd), hosts - int(_number(after, "granted"))
+
+
+async def _flood(
+    process: _Process, crowd: Crowd, miscreants: list[SimulatedHost], seconds: float
+) -> tuple[float, Waits]:
+    """Every kind of misbehaviour at once: bad evidence a second, and the good hosts' waits."""
+    kinds = (forge, forge_and_leave, stall, babble, flatten)
+    tasks = [
+        asyncio.create_task(crowd.misbehave(host, kinds[number % len(kinds)]))
+        for number, host in enumerate(miscreants)
+    ]
+    try:
+        await asyncio.sleep(2.0)
+        crowd.answered.waits_s.clear()
+        before, start_s = await process.figures(), time.monotonic()
+        await asyncio.sleep(seconds)
+        after, took_s = await process.figures(), time.monotonic() - start_s
+        return (_number(after, "refused") - _number(before, "refused")) / took_s, _waits(crowd)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _waits(crowd: Crowd) -> Waits:
+    found = [value * 1e3 for value in crowd.answered.waits_s] or [0.0, 0.0]
+    return Waits(len(found), median(found), quantiles(found, n=100, method="inclusive")[98])
+
+
+def _number(figures: Mapping[str, object], name: str) -> float:
+    found = figures[name]
+    assert isinstance(found, int | float)
+    return float(found)
+
+
+def _least(figures: Mapping[str, object], *names: str) -> float:
+    return min(_number(figures, name) for name in names)
+
+
+def as_json(figures: FleetFigures) -> dict[str, object]:
+    """For the result file."""
+    return {"tpm": "software keys, simulated hosts", **asdict(figures)}
+
+
+def table(figures: FleetFigures) -> list[str]:
+    """For people."""
+    scale = LARGE / figures.hosts
+    slowed = figures.flooded.median_ms / figures.calm.median_ms, figures.flooded.p99_ms / figures.calm.p99_ms
+    share = figures.evidence_cpu_ms * LARGE / EVIDENCE_S / 10
+    returned_s = figures.returned_cpu_ms * LARGE / 1e3
+    pushed, closed = median(figures.quarantined_ms), median(figures.closed_ms)
+    worst = max(figures.quarantined_ms), max(figures.closed_ms)
+    calm, flooded = figures.calm, figures.flooded
+    return [
+        f"fleet: {figures.hosts} simulated hosts with software keys, one controller on one core",
+        f"  back after a power failure   last verdict {figures.returned_s:.1f} s, last gate {figures.granted_s:.1f} s, "
+        f"{figures.revisions} revisions, {figures.returned_cpu_ms:.2f} ms of the core a host",
+        f"    10,000 hosts               {returned_s:.0f} s of the core, target {RETURN_TARGET_S:g} s: "
+        + _met(max(returned_s, figures.granted_s * max(scale, 1)) <= RETURN_TARGET_S),
+        f"  evidence                     {figures.evidence_per_s:.0f}/s, {figures.evidence_cpu_ms:.2f} ms of the core each, "
+        f"{figures.lapsed} gates lapsed",
+        f"    10,000 hosts, each 30 s    {share:.0f} % of the core, target 100 %: "
+        + _met(share <= 100 and not figures.lapsed),
+        f"  question to verdict          median {calm.median_ms:.1f} ms, p99 {calm.p99_ms:.1f} ms",
+        f"    under a flood              median {flooded.median_ms:.1f} ms, p99 {flooded.p99_ms:.1f} ms "
+        f"({slowed[0]:.2f}, {slowed[1]:.2f} times), {figures.forged_per_s:.0f} refusals/s, target under "
+        f"{SLOWED_TARGET:g} times: " + _met(max(slowed) < SLOWED_TARGET),
+        f"  controller's memory, peak    {figures.peak_mib} MiB",
+        f"  bad evidence to quarantine   median {pushed:.1f} ms, worst {worst[0]:.1f} ms, target {PUSH_TARGET_MS:g} ms: "
+        + _met(worst[0] <= PUSH_TARGET_MS),
+        f"    to the channel's end       median {closed:.1f} ms, worst {worst[1]:.1f} ms",
+    ]
+
+
+def _met(met: bool) -> str:
+    return "met" if met else "MISSED"
