@@ -199,7 +199,7 @@ async def _flood(
     process: _Process, crowd: Crowd, miscreants: list[SimulatedHost], seconds: float
 ) -> tuple[float, Waits]:
     """Every kind of misbehaviour at once: bad evidence a second, and the good hosts' waits."""
-    kinds = (forge, forge_and_leave, stall, babble, flatten)
+    kinds = (forge, forge_and_leave, stall, babble)
     tasks = [
         asyncio.create_task(crowd.misbehave(host, kinds[number % len(kinds)]))
         for number, host in enumerate(miscreants)

@@ -59,6 +59,7 @@ class Crowd:
             max_size=1 << 20,
             open_timeout=60.0,
             ping_interval=None,
+            local_addr=(_address_of(host), 0),
         )
 
     async def attest(self, host: SimulatedHost) -> None:
@@ -134,6 +135,12 @@ class Crowd:
             message = decode_from_verifier(await connection.recv(decode=False))
             if isinstance(message, kind):
                 return message
+
+
+def _address_of(host: SimulatedHost) -> str:
+    """Each host has an address of its own."""
+    number = int(host.name[1:]) + 1
+    return f"127.1.{number // 250}.{number % 250 + 1}"
 
 
 async def forge(connection: ClientConnection, host: SimulatedHost) -> None:

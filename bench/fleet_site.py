@@ -124,8 +124,7 @@ def make_site(folder: Path, count: int) -> list[SimulatedHost]:
         hosts.append(made)
     store = SqliteStore(state / DATABASE_FILE)
     store.commit(0, Change(now, "bench", f"{count} hosts joined", hosts=records))
-    for name, record in proven.items():
-        store.put_attestation(name, record)
+    store.put_attestations(proven)
     store.close()
     return hosts
 

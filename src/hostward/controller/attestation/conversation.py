@@ -14,9 +14,13 @@ from typing import TypeVar
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import CloseCode
 
 from hostward.agent.attestation_messages import (
     ATTESTATION_VERSION,
+    EVIDENCE_LIMIT_BYTES,
+    PRESENT_LIMIT_BYTES,
     Activate,
     Activated,
     Ask,
@@ -37,10 +41,13 @@ from hostward.controller.attestation.service import Attestation
 from hostward.controller.attestation.standing import Standing
 from hostward.controller.membership import Membership
 from hostward.errors import ChannelError, EnrolmentError
+from hostward.listener import allow_messages
 
 _ANSWER_LIMIT_S = 30.0  # a TPM signs in half a second, a slow one in several
-# Between two questions, whatever a host says of changes; longer after a bad answer.
-_PAUSE_S, _PAUSE_BAD_S = 0.2, 2.0
+# Between two questions, whatever a host says of changes: longer each time that it says so again, and after a bad answer.
+_PAUSE_S, _PAUSE_CAP_S, _PAUSE_BAD_S = 0.2, 5.0, 2.0
+# After bad evidence a host rests for so many times what judging it took: no host has more than a fiftieth of the verifier.
+_REST_SHARE = 50.0
 
 _Kind = TypeVar("_Kind", Present, Activated, Tell, Changed)
 
@@ -61,6 +68,7 @@ class Conversation:
         self.again = asyncio.Event()
         self._connection, self._serial = connection, serial
         self._attestation, self._membership = attestation, membership
+        self._hurried = 0  # questions in a row that the host's own word brought about
 
     async def run(self) -> None:
         """Until the host leaves (raises ConnectionClosed) or is refused (EnrolmentError, EvidenceError, ChannelError)."""
@@ -76,6 +84,8 @@ class Conversation:
         if standing.record is None or standing.record.ak_name != ak.name.hex():
             await self._activate(ek, ak)
         while True:
+            # Also at the start: a new connection is no way around it.
+            await asyncio.sleep(max(0.0, standing.rests_until_s - asyncio.get_running_loop().time()))
             self.again.clear()
             standing = await self._ask(present, ak)
             await self._until_due(standing)
@@ -94,7 +104,7 @@ class Conversation:
         attestation = self._attestation
         nonce, generation = secrets.token_bytes(32), attestation.generation
         await self._send(Ask(nonce, attestation.standing(self.host).checkpoint.offset))
-        tell = await self._receive(Tell)
+        tell = await self._told(attestation.standing(self.host))
         if generation != attestation.generation:
             # What is trusted was read anew meanwhile, and has to see everything from the start.
             return await self._ask(present, ak)
@@ -118,6 +128,10 @@ class Conversation:
             binding=binding,
         )
         standing = await attestation.judge(self.host, evidence, nonce, ak.name)
+        pause_s = min(_PAUSE_CAP_S, _PAUSE_S * 2**self._hurried)
+        if not standing.good:
+            pause_s = max(_PAUSE_BAD_S, _REST_SHARE * standing.took_s)
+        standing.rests_until_s = asyncio.get_running_loop().time() + pause_s
         record = standing.record
         await self._send(
             Verdict(
@@ -130,6 +144,21 @@ class Conversation:
             )
         )
         return standing
+
+    async def _told(self, standing: Standing) -> Tell:
+        """The answer. Whose did not fit the last time may say more, when it is its turn: few do at once."""
+        if standing.large:
+            async with self._attestation.large:
+                allow_messages(self._connection, EVIDENCE_LIMIT_BYTES)
+                try:
+                    return await self._receive(Tell)
+                finally:
+                    allow_messages(self._connection, PRESENT_LIMIT_BYTES)
+        try:
+            return await self._receive(Tell)
+        except ConnectionClosed as error:
+            standing.large = error.sent is not None and error.sent.code == CloseCode.MESSAGE_TOO_BIG
+            raise
 
     def _certificate(self, standing: Standing, tell: Tell) -> bytes:
         """A certificate for the channel, over the key that the quote is bound to and no other. Raises EnrolmentError."""
@@ -148,13 +177,17 @@ class Conversation:
 
     async def _until_due(self, standing: Standing) -> None:
         """Wait for the time, for the host's word that something changed, or for somebody here who wants to know."""
-        await asyncio.sleep(_PAUSE_S if standing.good else _PAUSE_BAD_S)
+        rests_s = standing.rests_until_s - asyncio.get_running_loop().time()
+        await asyncio.sleep(max(0.0, rests_s))
         wanted = asyncio.ensure_future(self.again.wait())
         told = asyncio.ensure_future(self._receive(Changed, self._attestation.settings.evidence_s))
         try:
             await asyncio.wait({wanted, told}, return_when=asyncio.FIRST_COMPLETED)
             if told.done() and not isinstance(told.exception(), TimeoutError):
                 told.result()
+                self._hurried = min(self._hurried + 1, 8)
+            else:
+                self._hurried = 0
         finally:
             wanted.cancel()
             told.cancel()

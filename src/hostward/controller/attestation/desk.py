@@ -36,8 +36,8 @@ class AttestationDesk:
         for conversation in self._present.values():
             conversation.again.set()
 
-    async def serve(self, connection: ServerConnection) -> None:
-        """One host, until it leaves or is refused."""
+    async def serve(self, connection: ServerConnection) -> bool:
+        """One host, until it leaves or is refused. Returns whether its evidence was good at the end."""
         peer = peer_text(connection.remote_address)
         certificate = connection.transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
         host = ""
@@ -61,5 +61,7 @@ class AttestationDesk:
             if host:
                 self._attestation.refuse(host, what)
             await connection.close(4001, what.encode()[:120].decode(errors="ignore"))
+            return False
         except ConnectionClosed:
             pass
+        return bool(host) and self._attestation.standing(host).good

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -30,8 +31,10 @@ from hostward.store.records import AttestationRecord, HostState
 
 log = logging.getLogger(__name__)
 
-# Moves a host to a state: by whom, and why.
-Move = Callable[[str, HostState, str, str], Awaitable[object]]
+# Moves a host to a state, and why.
+Move = Callable[[str, HostState, str], Awaitable[None]]
+# So many hosts at once may send evidence of the greatest length.
+_MOST_LARGE = 2
 
 
 class Attestation:
@@ -46,6 +49,8 @@ class Attestation:
         self._memory = VerifierMemory()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="appraise")
         self._standings: dict[str, Standing] = {}
+        self._hosts_of = {record.ek: host for host, record in ledger.state.attestations.items()}
+        self.large = asyncio.Semaphore(_MOST_LARGE)
         self.brake = Brake(settings.brake_share)
         self.granter: Granter | None = None
         self.judged = self.refused = 0
@@ -62,6 +67,7 @@ class Attestation:
     async def forget(self, host: str) -> None:
         """It joined by a token of its own: the operator meant a new beginning, with whatever TPM it has now."""
         await self._ledger.put_attestation(host, None)
+        self._hosts_of = {ek: owner for ek, owner in self._hosts_of.items() if owner != host}
         known = self._standings.pop(host, None)
         if known is not None and known.record is not None:
             # Gates count its boots on.
@@ -78,15 +84,16 @@ class Attestation:
 
     def check_tpm(self, host: str, ek: str) -> None:
         """Whether a host may come with this endorsement key. Raises EnrolmentError."""
-        for name, known in self._ledger.state.attestations.items():
-            if name == host and known.ek != ek:
-                raise EnrolmentError(
-                    f"its TPM is {ek[:16]}…, and {host} was enrolled with {known.ek[:16]}…",
-                    subject=host,
-                    hint=f"if its TPM was replaced, let it join again: hostward host token {host}",
-                )
-            if name != host and known.ek == ek:
-                raise EnrolmentError(f"its TPM is host {name}'s", subject=host)
+        known = self._ledger.state.attestations.get(host)
+        if known is not None and known.ek != ek:
+            raise EnrolmentError(
+                f"its TPM is {ek[:16]}…, and {host} was enrolled with {known.ek[:16]}…",
+                subject=host,
+                hint=f"if its TPM was replaced, let it join again: hostward host token {host}",
+            )
+        owner = self._hosts_of.get(ek, host)
+        if owner != host:
+            raise EnrolmentError(f"its TPM is host {owner}'s", subject=host)
 
     def refuse(self, host: str, why: str) -> None:
         """A connection was refused. What the host earned stands until it ends: anybody may fail in its name."""
@@ -116,7 +123,9 @@ class Attestation:
         generation = self.generation
         now = self._clock()
         loop = asyncio.get_running_loop()
-        result = await loop.run_in_executor(self._thread, lambda: appraise(evidence, trust, nonce, now, self._memory))
+        result, standing.took_s = await loop.run_in_executor(
+            self._thread, _timed, lambda: appraise(evidence, trust, nonce, now, self._memory)
+        )
         self.judged += 1
         standing.at, standing.at_s = now, loop.time()
         standing.appraisal, standing.evidence, standing.nonce, standing.refused = result, evidence, nonce, ""
@@ -145,6 +154,9 @@ class Attestation:
             standing.programs, standing.policies = binding.programs, binding.policies
 
     async def _write(self, standing: Standing, record: AttestationRecord) -> None:
+        # Claimed before it is written: two hosts that show one TPM at the same moment are not both believed.
+        self.check_tpm(standing.host, record.ek)
+        self._hosts_of[record.ek] = standing.host
         # Before anything is done with it: a boot that was seen is never forgotten again.
         await self._ledger.put_attestation(standing.host, record)
         standing.record = record
@@ -174,9 +186,9 @@ class Attestation:
         if not standing.good:
             standing.serials = ()
             if known.state is HostState.ADMITTED:
-                await self._move(host, HostState.UNTRUSTED, "attestation", "; ".join(standing.against)[:400])
+                await self._move(host, HostState.UNTRUSTED, "; ".join(standing.against)[:400])
         elif known.state is HostState.UNTRUSTED:
-            await self._move(host, HostState.ADMITTED, "attestation", "its evidence is good")
+            await self._move(host, HostState.ADMITTED, "its evidence is good")
 
     def tell_gates(self, standing: Standing) -> None:
         """What the gates are to hold of a host from now on."""
@@ -216,6 +228,12 @@ class Attestation:
     def close(self) -> None:
         """Let go of the thread."""
         self._thread.shutdown()
+
+
+def _timed(work: Callable[[], Appraisal]) -> tuple[Appraisal, float]:
+    """The result, and the seconds of the processor that it took."""
+    start_s = time.thread_time()
+    return work(), time.thread_time() - start_s
 
 
 def _digest_of(standing: Standing) -> bytes:

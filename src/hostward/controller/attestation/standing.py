@@ -30,6 +30,7 @@ class Standing:
     braked: bool = False
     at: datetime | None = None  # of the last appraisal
     at_s: float = 0.0  # the same on the event loop's clock
+    took_s: float = 0.0  # of the verifier's processor
     appraisal: Appraisal | None = None
     first: Appraisal | None = None  # of this boot: the one that read the logs from the start
     evidence: Evidence | None = None
@@ -39,6 +40,9 @@ class Standing:
     serials: tuple[str, ...] = ()
     programs: Mapping[str, bytes] = field(default_factory=dict)
     policies: Mapping[str, bytes] = field(default_factory=dict)
+    # Its evidence did not fit into an ordinary message: the next may be as long as there is.
+    large: bool = False
+    rests_until_s: float = 0.0  # on the event loop's clock: it is not asked before, on whatever connection
     refused: str = ""  # why it could not even be judged
 
     def remember_serial(self, serial: str) -> None:
