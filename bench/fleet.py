@@ -23,7 +23,8 @@ from statistics import median, quantiles
 
 import uvloop
 
-from bench.fleet_hosts import Crowd, babble, flatten, forge, forge_and_leave, stall
+from bench.fleet_flood import Flood
+from bench.fleet_hosts import Crowd
 from bench.fleet_site import SimulatedHost, make_site
 from hostward.controller.authority import open_authority
 from hostward.controller.ledger import utc_now
@@ -36,6 +37,7 @@ SLOWED_TARGET = 2.0
 PUSH_TARGET_MS = 100.0
 _MISCREANTS = 50  # of each kind
 _TRAITORS = 20
+_SETTLING_S = 3.0  # until those who offended are known
 _LIMIT_S = 900.0
 
 
@@ -100,7 +102,12 @@ def run(hosts: int, seconds: float, say: Callable[[str], None]) -> FleetFigures:
         with tempfile.TemporaryDirectory() as folder, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             say(f"fleet: making {hosts} hosts")
             made = make_site(Path(folder), hosts + 5 * _MISCREANTS + _TRAITORS)
-            return runner.run(_measure(Path(folder), made, hosts, seconds, cores[0], say))
+            authority = open_authority(Path(folder) / "controller", utc_now()).pem
+            flood = Flood(made[hosts + _TRAITORS :], authority)
+            try:
+                return runner.run(_measure(Path(folder), made, hosts, seconds, cores[0], flood, authority, say))
+            finally:
+                flood.end()
     finally:
         os.sched_setaffinity(0, set(cores))
 
@@ -128,11 +135,17 @@ async def _controller(folder: Path, hosts: int, evidence_s: float, core: int) ->
 
 
 async def _measure(
-    folder: Path, made: list[SimulatedHost], hosts: int, seconds: float, core: int, say: Callable[[str], None]
+    folder: Path,
+    made: list[SimulatedHost],
+    hosts: int,
+    seconds: float,
+    core: int,
+    flood: Flood,
+    authority: bytes,
+    say: Callable[[str], None],
 ) -> FleetFigures:
     evidence_s = EVIDENCE_S * hosts / LARGE
     good, rest = made[:hosts], made[hosts:]
-    authority = open_authority(folder / "controller", utc_now()).pem
     async with _controller(folder, len(made), evidence_s, core) as process, asyncio.timeout(_LIMIT_S):
         before = await process.read()
         crowd = Crowd(str(before["address"]), authority)
@@ -151,7 +164,7 @@ async def _measure(
             await asyncio.sleep(min(evidence_s, 10.0))
             rate, evidence_cpu_ms, calm, lapsed = await _calm(process, crowd, hosts, seconds)
             say(f"fleet: {rate:.0f} evidences/s, {evidence_cpu_ms:.2f} ms each; now a flood for {seconds:g} s")
-            forged_per_s, flooded = await _flood(process, crowd, rest[_TRAITORS:], seconds)
+            forged_per_s, flooded = await _flooded(process, crowd, flood, seconds)
             say("fleet: bad evidence until the gate has closed")
             await asyncio.sleep(3.0)
             quarantined, closed = [], []
@@ -195,26 +208,18 @@ async def _calm(process: _Process, crowd: Crowd, hosts: int, seconds: float) -> 
     return count / took_s, cpu_ms, _waits(crowd), hosts - int(_number(after, "granted"))
 
 
-async def _flood(
-    process: _Process, crowd: Crowd, miscreants: list[SimulatedHost], seconds: float
-) -> tuple[float, Waits]:
-    """Every kind of misbehaviour at once: bad evidence a second, and the good hosts' waits."""
-    kinds = (forge, forge_and_leave, stall, babble)
-    tasks = [
-        asyncio.create_task(crowd.misbehave(host, kinds[number % len(kinds)]))
-        for number, host in enumerate(miscreants)
-    ]
+async def _flooded(process: _Process, crowd: Crowd, flood: Flood, seconds: float) -> tuple[float, Waits]:
+    """Refusals a second while every kind of misbehaviour goes on, and the good hosts' waits meanwhile."""
+    flood.begin(crowd.address)
     try:
-        await asyncio.sleep(2.0)
+        await asyncio.sleep(_SETTLING_S)
         crowd.answered.waits_s.clear()
         before, start_s = await process.figures(), time.monotonic()
         await asyncio.sleep(seconds)
         after, took_s = await process.figures(), time.monotonic() - start_s
         return (_number(after, "refused") - _number(before, "refused")) / took_s, _waits(crowd)
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        flood.end()
 
 
 def _waits(crowd: Crowd) -> Waits:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
@@ -13,7 +14,6 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 from bench.fleet_site import SimulatedHost
 from hostward.agent.attestation_messages import (
     ATTESTATION_PATH,
-    EVIDENCE_LIMIT_BYTES,
     Ask,
     Changed,
     Verdict,
@@ -47,12 +47,16 @@ class Crowd:
         self.address, self._authority = address, authority
         self.answered = Answered()
         self._knocking = asyncio.Semaphore(_KNOCKING)
+        self._contexts: dict[Path, ssl.SSLContext] = {}
 
     def open(self, host: SimulatedHost, path: str = ATTESTATION_PATH, folder: str = "") -> connect:
         """A connection to be had, on what the host joined by, or on what lies in a folder below its own."""
+        place = host.folder / folder
+        if place not in self._contexts:
+            self._contexts[place] = client_context(place, self._authority)
         return connect(
             f"wss://{self.address}{path}",
-            ssl=client_context(host.folder / folder, self._authority),
+            ssl=self._contexts[place],
             server_hostname=SERVER_NAME,
             compression=None,
             proxy=None,
@@ -96,15 +100,6 @@ class Crowd:
                 else:
                     self.answered.bad += 1
 
-    async def misbehave(self, host: SimulatedHost, deed: Callable[[ClientConnection, SimulatedHost], Awaitable[None]]) -> None:
-        """Do it on a new connection each time the last one ends, until cancelled."""
-        while True:
-            try:
-                async with self.open(host) as connection:
-                    await deed(connection, host)
-            except (ConnectionClosed, WebSocketException, OSError, TimeoutError):
-                await asyncio.sleep(0.01)
-
     async def betray(self, host: SimulatedHost) -> tuple[float, float]:
         """Attest well, open the agent's channel, then answer badly.
 
@@ -141,45 +136,3 @@ def _address_of(host: SimulatedHost) -> str:
     """Each host has an address of its own."""
     number = int(host.name[1:]) + 1
     return f"127.1.{number // 250}.{number % 250 + 1}"
-
-
-async def forge(connection: ClientConnection, host: SimulatedHost) -> None:
-    """Answer every question by a bad signature, and ask to be asked again at once."""
-    await connection.send(encode(host.present()))
-    while True:
-        message = decode_from_verifier(await connection.recv(decode=False))
-        if isinstance(message, Ask):
-            await connection.send(encode(host.tell(message, forged=True)))
-            await connection.send(encode(Changed()))
-
-
-async def forge_and_leave(connection: ClientConnection, host: SimulatedHost) -> None:
-    """One bad answer, and away: the next connection is not asked to wait."""
-    await connection.send(encode(host.present()))
-    while True:
-        message = decode_from_verifier(await connection.recv(decode=False))
-        if isinstance(message, Ask):
-            await connection.send(encode(host.tell(message, forged=True)))
-        elif isinstance(message, Verdict):
-            return
-
-
-async def stall(connection: ClientConnection, host: SimulatedHost) -> None:
-    """Present, and never answer."""
-    await connection.send(encode(host.present()))
-    await connection.wait_closed()
-
-
-async def babble(connection: ClientConnection, host: SimulatedHost) -> None:
-    """A frame of nonsense."""
-    del host
-    await connection.send(b"\xc1" * 1000)
-    await connection.wait_closed()
-
-
-async def flatten(connection: ClientConnection, host: SimulatedHost) -> None:
-    """As many of the largest messages as there is room for, asked for or not."""
-    await connection.send(encode(host.present()))
-    junk = bytes(EVIDENCE_LIMIT_BYTES)
-    while True:
-        await connection.send(junk)
