@@ -13,8 +13,10 @@ import os
 import resource
 import sys
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 
 import uvloop
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -28,6 +30,7 @@ from hostward.gate.port import PortState
 from hostward.store.records import HostState
 
 GRACE_S = 60.0
+_PROBE_S = 0.01
 
 
 class MemoryLink:
@@ -85,10 +88,21 @@ async def serve(folder: Path, hosts: int, evidence_s: float) -> None:
             "admitted": sum(host.state is HostState.ADMITTED for host in state.hosts.values()),
             "granted": sum(each.gate.state("p").grant_left_ms > 0 for each in links.values()),
             "quarantined_at_s": {name: each.quarantined_at_s for name, each in links.items() if each.quarantined_at_s},
+            "lag_ms": _lag_ms(lags_s),
             "revision": state.revision,
             "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         }
 
+    lags_s: deque[float] = deque(maxlen=100_000)
+
+    async def probe() -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due_s = loop.time() + _PROBE_S
+            await asyncio.sleep(_PROBE_S)
+            lags_s.append(loop.time() - due_s)
+
+    probing = asyncio.create_task(probe(), name="probe")
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     print(json.dumps(figures()), flush=True)
@@ -96,7 +110,15 @@ async def serve(folder: Path, hosts: int, evidence_s: float) -> None:
         while await reader.readline():
             print(json.dumps(figures()), flush=True)
     finally:
+        probing.cancel()
         await server.stop()
+
+
+def _lag_ms(lags_s: deque[float]) -> list[float]:
+    """Median and p99 of how late the event loop was since this was asked last."""
+    found = [value * 1e3 for value in lags_s] or [0.0]
+    lags_s.clear()
+    return [median(found), sorted(found)[len(found) * 99 // 100]]
 
 
 def main() -> None:

@@ -42,6 +42,18 @@ class Flood:
         """Let it loose on a controller."""
         self._ours.send(address)
 
+    def pause(self) -> None:
+        """Stand still; what was begun stays as it is."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Go on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process.pid is not None and self._process.is_alive():
+            os.kill(self._process.pid, number)
+
     def end(self) -> None:
         """It has no say in it."""
         self._process.kill()
@@ -49,7 +61,7 @@ class Flood:
 
 
 def _flood(told: Connection, hosts: Sequence[SimulatedHost], authority: bytes) -> None:
-    os.nice(_LEAST_NICE)
+    os.setpriority(os.PRIO_PROCESS, 0, _LEAST_NICE)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     address = told.recv()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -7,6 +7,7 @@ import ssl
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
@@ -28,6 +29,9 @@ _KNOCKING = 128
 # A certificate of five minutes is renewed after two thirds of its life.
 _RENEW_S = 200.0
 _RETRY_S = 0.5
+
+
+_Kind = TypeVar("_Kind", Ask, Verdict)
 
 
 @dataclass(slots=True)
@@ -125,7 +129,7 @@ class Crowd:
                     await channel.wait_closed()
                 return sent_at_s, time.monotonic()
 
-    async def _next(self, connection: ClientConnection, kind: type) -> object:
+    async def _next(self, connection: ClientConnection, kind: type[_Kind]) -> _Kind:
         while True:
             message = decode_from_verifier(await connection.recv(decode=False))
             if isinstance(message, kind):

@@ -38,6 +38,8 @@ _MOST_QUEUED = 2
 # A host that vanished without a word frees its name after at most the sum.
 PING_EVERY_S = 5.0
 PING_ANSWER_S = 10.0
+# Whoever does not answer the closing of a connection, or goes on sending, is cut off.
+_CLOSE_S = 1.0
 
 
 class Listener:
@@ -150,6 +152,7 @@ class Listener:
             cast(Server, self),
             ping_interval=PING_EVERY_S,
             ping_timeout=PING_ANSWER_S,
+            close_timeout=_CLOSE_S,
             max_queue=_MOST_QUEUED,
         )
 

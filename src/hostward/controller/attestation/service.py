@@ -128,7 +128,9 @@ class Attestation:
         )
         self.judged += 1
         standing.at, standing.at_s = now, loop.time()
-        standing.appraisal, standing.evidence, standing.nonce, standing.refused = result, evidence, nonce, ""
+        standing.appraisal, standing.nonce, standing.refused = result, nonce, ""
+        # Not the evidence itself: of ten thousand hosts it would fill the memory.
+        standing.quote = hashlib.sha256(evidence.quote).digest()
         if not trust.checkpoint.entries:
             standing.first = result
         await self._remember(standing, result, evidence)
@@ -209,7 +211,7 @@ class Attestation:
                 record.boots,
                 standing.pulse_key,
                 _digest_of(standing),
-                hashlib.sha256(standing.evidence.quote).digest() if standing.evidence else b"",
+                standing.quote,
                 standing.at_s + self.settings.evidence_life_s,
             )
         self.granter.want(standing.host, wanted)

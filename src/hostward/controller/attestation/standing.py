@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from hostward.attest.appraisal import Appraisal, Evidence
+from hostward.attest.appraisal import Appraisal
 from hostward.attest.epoch import Epoch
 from hostward.attest.ima import Checkpoint
 from hostward.attest.quote import Clock
@@ -33,7 +33,7 @@ class Standing:
     took_s: float = 0.0  # of the verifier's processor
     appraisal: Appraisal | None = None
     first: Appraisal | None = None  # of this boot: the one that read the logs from the start
-    evidence: Evidence | None = None
+    quote: bytes = b""  # SHA-256 of the last
     nonce: bytes = b""
     pulse_key: bytes = b""
     tls_key: bytes = b""
