@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import attest, compiler, environment, fleet, network, report, revocation, rollout
+from bench import attest, compiler, environment, fleet, fleet_report, network, report, revocation, rollout
 from hostward.errors import HostwardError
 
 RESULTS = Path(__file__).parent / "results"
@@ -83,8 +83,8 @@ def _measure(options: argparse.Namespace) -> dict[str, object]:
     if options.only in (None, "fleet"):
         _say(f"fleet: {options.hosts} hosts")
         kept = fleet.run(options.hosts, options.fleet_seconds, _say)
-        result["fleet"] = fleet.as_json(kept)
-        print("\n".join(fleet.table(kept)))
+        result["fleet"] = fleet_report.as_json(kept)
+        print("\n".join(fleet_report.table(kept)))
     facts["load_after"] = environment.load()
     return result
 
@@ -97,7 +97,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=_seconds, default=1.0, help="a round's period of each case (default 1)")
     parser.add_argument("--changes", type=_rounds, default=300, help="of policy, for the rollout (default 300)")
     parser.add_argument("--cuts", type=_rounds, default=5, help="of 10,000 streams, for the revocation (default 5)")
-    parser.add_argument("--hosts", type=_hosts, default=fleet.LARGE, help="that attest, for the fleet (default 10000)")
+    parser.add_argument(
+        "--hosts", type=_hosts, default=fleet_report.LARGE, help="that attest, for the fleet (default 10000)"
+    )
     parser.add_argument(
         "--fleet-seconds", type=_fleet_seconds, default=60.0, help="of calm and of flood, for the fleet (default 60)"
     )
@@ -119,8 +121,8 @@ def _rounds(text: str) -> int:
 
 
 def _hosts(text: str) -> int:
-    if not text.isdecimal() or not 100 <= int(text) <= fleet.LARGE:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number between 100 and {fleet.LARGE}")
+    if not text.isdecimal() or not 100 <= int(text) <= fleet_report.LARGE:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number between 100 and {fleet_report.LARGE}")
     return int(text)
 
 

@@ -1,4 +1,4 @@
-"""A site on disk for the fleet benchmark: hosts that joined and whose TPMs are known, before a power failure ended them all.
+"""A site on disk for the fleet benchmark: hosts that joined, whose TPMs are known, before a power failure ended them all.
 
 Every host has an attestation key, an endorsement key with its certificate, and the certificate of its joining, of its own.
 Boot log and IMA list are the same for all, as on machines of one kind; the key behind the TLS certificates is shared, which

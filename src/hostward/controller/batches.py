@@ -1,7 +1,7 @@
 """Many who ask for the same kind of write at one moment share it: one commit, one wait for the disk.
 
-A write begins at once when none was under way lately, and takes all that came during the last one. Writes whose cost grows with
-what there is, not with what they write, rest in between, so that a mass of them does not take the processor.
+A write begins at once when none was under way lately, and takes all that came during the last one. Writes whose cost grows
+with what there is, not with what they write, rest in between, so that a mass of them does not take the processor.
 """
 
 from __future__ import annotations

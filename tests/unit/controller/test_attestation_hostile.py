@@ -121,10 +121,10 @@ DECEITS: dict[str, tuple[str, str, Answer]] = {
         "no prefix",
         lambda h, a: log_of(h, lambda log: flipped(log, log.rindex(b"Exit Boot") - 10), a),
     ),
-    "bit of a boot event's data": (
-        "boot.data-genuine",
+    "bit of what is logged of Secure Boot": (
+        "boot.secure-boot",
         "",
-        lambda h, a: log_of(h, lambda log: flipped(log, log.index(b"line=7") + 5), a),
+        lambda h, a: log_of(h, lambda log: flipped(log, log.index("SecureBoot".encode("utf-16-le")) + 20), a),
     ),
     "files left out": ("log.explains-quote", "no prefix", lambda h, a: ima_of(h, lambda paths: paths[:-1], a)),
     "files in another order": ("log.explains-quote", "no prefix", lambda h, a: ima_of(h, lambda p: p[::-1], a)),

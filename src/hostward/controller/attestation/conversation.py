@@ -7,6 +7,7 @@ is time, when it says that something changed, and when somebody here wants to kn
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import secrets
 from typing import TypeVar
@@ -84,8 +85,7 @@ class Conversation:
         if standing.record is None or standing.record.ak_name != ak.name.hex():
             await self._activate(ek, ak)
         while True:
-            # Also at the start: a new connection is no way around it.
-            await asyncio.sleep(max(0.0, standing.rests_until_s - asyncio.get_running_loop().time()))
+            await self._rest(standing)  # also at the start: a new connection is no way around it
             self.again.clear()
             standing = await self._ask(present, ak)
             await self._until_due(standing)
@@ -175,10 +175,16 @@ class Conversation:
         standing.remember_serial(issued.serial)
         return issued.pem
 
+    async def _rest(self, standing: Standing) -> None:
+        """Until the host may be asked again, or has left."""
+        rests_s = standing.rests_until_s - asyncio.get_running_loop().time()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, rests_s)):
+                await self._connection.wait_closed()
+
     async def _until_due(self, standing: Standing) -> None:
         """Wait for the time, for the host's word that something changed, or for somebody here who wants to know."""
-        rests_s = standing.rests_until_s - asyncio.get_running_loop().time()
-        await asyncio.sleep(max(0.0, rests_s))
+        await self._rest(standing)
         wanted = asyncio.ensure_future(self.again.wait())
         told = asyncio.ensure_future(self._receive(Changed, self._attestation.settings.evidence_s))
         try:
