@@ -2,8 +2,8 @@
 
 Everything is real but the hosts' TPMs, which are software keys, and the gates, which lie in the controller's process: TLS
 1.3 with certificates on both sides, ECDSA quotes, a boot log and an IMA list of 1,000 entries, the durable record of each
-boot, signed grants that each gate verifies. With fewer hosts than 10,000 each is asked more often, so that evidence comes at
-the rate of 10,000 hosts. The controller's cost is its own processor time: hosts share the machine, not its processor.
+boot, signed grants that each gate verifies. With fewer hosts than 10,000 each is asked more often, so that evidence comes
+at the rate of 10,000 hosts. The controller's cost is its own processor time: hosts share the machine, not its processor.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from hostward.attest.ima import Checkpoint
 from hostward.attest.memory import VerifierMemory
 from hostward.controller.attestation.brake import Brake, is_mismatch
 from hostward.controller.attestation.grants import Granter, Wanted
+from hostward.controller.attestation.kept_entries import KeptEntries
 from hostward.controller.attestation.settings import AttestationMode, AttestationSettings
 from hostward.controller.attestation.standing import Standing, record_of, standing_of
 from hostward.controller.attestation.trust_files import TrustFolder
@@ -127,6 +128,7 @@ class Attestation:
             self._thread, _timed, lambda: appraise(evidence, trust, nonce, now, self._memory)
         )
         self.judged += 1
+        result.entries = KeptEntries(result.entries)
         standing.at, standing.at_s = now, loop.time()
         standing.appraisal, standing.nonce, standing.refused = result, nonce, ""
         # Not the evidence itself: of ten thousand hosts it would fill the memory.
