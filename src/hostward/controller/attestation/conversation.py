@@ -69,6 +69,7 @@ class Conversation:
         self.again = asyncio.Event()
         self._connection, self._serial = connection, serial
         self._attestation, self._membership = attestation, membership
+        self._renewed = False
         self._hurried = 0  # questions in a row that the host's own word brought about
 
     async def run(self) -> None:
@@ -103,8 +104,7 @@ class Conversation:
         """Ask, judge and answer once."""
         attestation = self._attestation
         nonce, generation = secrets.token_bytes(32), attestation.generation
-        await self._send(Ask(nonce, attestation.standing(self.host).checkpoint.offset))
-        tell = await self._told(attestation.standing(self.host))
+        tell = await self._told(nonce, attestation.standing(self.host))
         if generation != attestation.generation:
             # What is trusted was read anew meanwhile, and has to see everything from the start.
             return await self._ask(present, ak)
@@ -145,19 +145,23 @@ class Conversation:
         )
         return standing
 
-    async def _told(self, standing: Standing) -> Tell:
-        """The answer. Whose did not fit the last time may say more, when it is its turn: few do at once."""
-        if standing.large:
+    async def _told(self, nonce: bytes, standing: Standing) -> Tell:
+        """Ask, and the answer. Whose did not fit the last time may say more, when it is its turn: few do at once."""
+        ask = Ask(nonce, standing.checkpoint.offset)
+        if standing.large and not standing.checkpoint.entries:
             async with self._attestation.large:
                 allow_messages(self._connection, EVIDENCE_LIMIT_BYTES)
                 try:
+                    await self._send(ask)
                     return await self._receive(Tell)
                 finally:
                     allow_messages(self._connection, PRESENT_LIMIT_BYTES)
+        await self._send(ask)
         try:
             return await self._receive(Tell)
         except ConnectionClosed as error:
-            standing.large = error.sent is not None and error.sent.code == CloseCode.MESSAGE_TOO_BIG
+            if error.sent is not None and error.sent.code == CloseCode.MESSAGE_TOO_BIG:
+                standing.large = True
             raise
 
     def _certificate(self, standing: Standing, tell: Tell) -> bytes:
@@ -210,6 +214,9 @@ class Conversation:
                 if isinstance(message, kind):
                     return message
                 if isinstance(message, Renew):
+                    if self._renewed:  # each is a signature and a write to the disk
+                        raise ChannelError("the certificate was renewed on this connection already")
+                    self._renewed = True
                     await self._send(Renewed(await self._membership.renew(self.host, self._serial, message.request)))
                 elif not isinstance(message, Changed):
                     raise ChannelError(f"{type(message).__name__} in place of {kind.__name__}")
