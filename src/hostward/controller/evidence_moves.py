@@ -19,7 +19,7 @@ from hostward.store.records import HostRecord, HostState
 # Evidence moves a host between these two and no others: what an operator said of it stands.
 _FROM = {HostState.UNTRUSTED: HostState.ADMITTED, HostState.ADMITTED: HostState.UNTRUSTED}
 # A revision costs what all hosts cost: in a mass of moves they are given a fifth of the time.
-_REST, _REST_CAP_S = 4.0, 2.0
+_REST, _REST_CAP_S = 4.0, 10.0
 _MOST_NAMED = 3
 _MOST_SUMMARY = 480
 

@@ -43,7 +43,7 @@ class Ledger:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._state = store.load()
-        self._attestations: Batches[str, AttestationRecord | None] = Batches(self._put_attestations)
+        self._attestations: Batches[str, AttestationRecord | None] = Batches(self._put_attestations, 2.0, 0.1)
         self._access_tokens = {token.name: token for token in store.access_tokens()}
         # Held by whoever plans and commits, from the reading of the head to the commit: two plans never interleave.
         self.changing = asyncio.Lock()
