@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import attest, compiler, cut, environment, gate, network, report, revocation, rollout
+from bench import attest, compiler, cut, environment, fleet, fleet_report, gate, network, report, revocation, rollout
 from hostward.errors import HostwardError
 
 RESULTS = Path(__file__).parent / "results"
@@ -90,18 +90,29 @@ def _measure(options: argparse.Namespace) -> dict[str, object]:
         gated = gate.run(options.rounds, options.seconds, _say)
         result["gate"] = gate.as_json(gated)
         print("\n".join(gate.table(gated)))
+    if options.only in (None, "fleet"):
+        _say(f"fleet: {options.hosts} hosts")
+        kept = fleet.run(options.hosts, options.fleet_seconds, _say)
+        result["fleet"] = fleet_report.as_json(kept)
+        print("\n".join(fleet_report.table(kept)))
     facts["load_after"] = environment.load()
     return result
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parts = ("network", "datapath", "rollout", "revocation", "compiler", "attest", "cut", "gate")
+    parts = ("network", "datapath", "rollout", "revocation", "compiler", "attest", "cut", "gate", "fleet")
     parser.add_argument("--only", choices=parts, help="leave the others out")
     parser.add_argument("--rounds", type=_rounds, default=11, help="alternating rounds (default 11)")
     parser.add_argument("--seconds", type=_seconds, default=1.0, help="a round's period of each case (default 1)")
     parser.add_argument("--changes", type=_rounds, default=300, help="of policy, for the rollout (default 300)")
     parser.add_argument("--cuts", type=_rounds, default=5, help="of 10,000 streams, for the revocation (default 5)")
+    parser.add_argument(
+        "--hosts", type=_hosts, default=fleet_report.LARGE, help="that attest, for the fleet (default 10000)"
+    )
+    parser.add_argument(
+        "--fleet-seconds", type=_fleet_seconds, default=60.0, help="of calm and of flood, for the fleet (default 60)"
+    )
     parser.add_argument("--name", type=_result_name, default="latest", help="of the result file (default latest)")
     return parser
 
@@ -117,6 +128,19 @@ def _rounds(text: str) -> int:
     if not text.isdecimal() or int(text) < _LEAST_ROUNDS:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least {_LEAST_ROUNDS}")
     return int(text)
+
+
+def _hosts(text: str) -> int:
+    if not text.isdecimal() or not 100 <= int(text) <= fleet_report.LARGE:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number between 100 and {fleet_report.LARGE}")
+    return int(text)
+
+
+def _fleet_seconds(text: str) -> float:
+    seconds = float(text)
+    if not 5 <= seconds <= 600:
+        raise argparse.ArgumentTypeError(f"{text} is not between 5 and 600")
+    return seconds
 
 
 def _result_name(text: str) -> str:

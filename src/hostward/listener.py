@@ -11,7 +11,9 @@ import asyncio
 import logging
 import socket
 import ssl
+from collections import Counter
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import cast
 
 from websockets.asyncio.server import Server, ServerConnection
@@ -19,16 +21,25 @@ from websockets.exceptions import ConnectionClosed
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
+from hostward.turnstile import Turnstile, source_of
+
 log = logging.getLogger(__name__)
 
-Handler = Callable[[ServerConnection], Awaitable[None]]
+# Whether the connection was worth its handshake: False makes its source wait the next time (``turnstile``).
+Handler = Callable[[ServerConnection], Awaitable[bool | None]]
 
 HANDSHAKE_LIMIT_S = 10.0
 # Handshakes are the only work that a stranger can ask for; more than this many at a time wait in the backlog.
 PENDING_HANDSHAKES = 256
+# While half of them are taken, one source has so many at most: who begins and does not go on holds up nobody else.
+_PENDING_OF_ONE = 8
+# Messages that wait for the handler before nothing more is read; each may be as long as the limit.
+_MOST_QUEUED = 2
 # A host that vanished without a word frees its name after at most the sum.
 PING_EVERY_S = 5.0
 PING_ANSWER_S = 10.0
+# Whoever does not answer the closing of a connection, or goes on sending, is cut off.
+_CLOSE_S = 1.0
 
 
 class Listener:
@@ -40,6 +51,8 @@ class Listener:
         self._name = name
         self._message_limit_bytes = message_limit_bytes
         self._pending = asyncio.Semaphore(PENDING_HANDSHAKES)
+        self._pending_of: Counter[str] = Counter()
+        self._turnstile = Turnstile()
         self._socket: socket.socket | None = None
         self._accepting: asyncio.Task[None] | None = None
         self._handshakes: set[asyncio.Task[None]] = set()
@@ -94,23 +107,44 @@ class Listener:
             except BaseException:
                 self._pending.release()
                 raise
-            task = asyncio.create_task(self._shake_hands(client, peer_text(address)))
+            source = source_of(address)
+            if not self._has_room(source):
+                self._pending.release()
+                client.close()
+                continue
+            self._pending_of[source] += 1
+            task = asyncio.create_task(self._shake_hands(client, source, peer_text(address)))
             self._handshakes.add(task)
-            task.add_done_callback(self._handshake_over)
+            task.add_done_callback(partial(self._handshake_over, source))
 
-    def _handshake_over(self, task: asyncio.Task[None]) -> None:
+    def _has_room(self, source: str) -> bool:
+        """Whether one more handshake may begin; refusing it costs nothing, and an agent comes again."""
+        if self._turnstile.suspects(source) and self._turnstile.full(source):
+            return False
+        return len(self._handshakes) < PENDING_HANDSHAKES // 2 or self._pending_of[source] < _PENDING_OF_ONE
+
+    def _handshake_over(self, source: str, task: asyncio.Task[None]) -> None:
         self._handshakes.discard(task)
         self._pending.release()
+        self._pending_of[source] -= 1
+        if not self._pending_of[source]:
+            del self._pending_of[source]
 
-    async def _shake_hands(self, client: socket.socket, peer: str) -> None:
+    async def _shake_hands(self, client: socket.socket, source: str, peer: str) -> None:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
+            if self._turnstile.suspects(source):
+                await self._turnstile.wait(source)
             await asyncio.get_running_loop().connect_accepted_socket(
                 self._connection, client, ssl=self._context, ssl_handshake_timeout=HANDSHAKE_LIMIT_S
             )
         except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
+            self._turnstile.offended(source)
             log.warning("%s: refused %s: TLS: %s", self._name, peer, tls_reason(error))
             client.close()
+        except asyncio.CancelledError:
+            client.close()
+            raise
 
     def _connection(self) -> ServerConnection:
         return ServerConnection(
@@ -118,22 +152,25 @@ class Listener:
             cast(Server, self),
             ping_interval=PING_EVERY_S,
             ping_timeout=PING_ANSWER_S,
-            max_queue=16,
+            close_timeout=_CLOSE_S,
+            max_queue=_MOST_QUEUED,
         )
 
     async def handler(self, connection: ServerConnection) -> None:
         """The life of one connection; called by ``ServerConnection`` once TLS stands."""
-        peer = peer_text(connection.remote_address)
+        peer, source = peer_text(connection.remote_address), source_of(connection.remote_address)
         try:
             async with asyncio.timeout(HANDSHAKE_LIMIT_S):
                 await connection.handshake()
             if connection.protocol.state is not OPEN:
+                self._turnstile.offended(source)
                 log.warning("%s: refused %s: not a WebSocket", self._name, peer)
                 return
             self._connections.add(connection)
             connection.start_keepalive()
             async with connection:
-                await self._serve(connection)
+                if await self._serve(connection) is False:
+                    self._turnstile.offended(source)
         except ConnectionClosed:
             pass  # the handler's own affair; it has logged what there was to say
         except (OSError, TimeoutError) as error:
@@ -146,6 +183,11 @@ class Listener:
             task = asyncio.current_task()
             if task is not None:
                 self.handler_tasks.discard(task)
+
+
+def allow_messages(connection: ServerConnection, limit_bytes: int) -> None:
+    """From now on take messages of so many bytes: who has shown who it is may say more than a stranger."""
+    connection.protocol.max_message_size = limit_bytes
 
 
 def peer_text(address: object) -> str:

@@ -19,6 +19,8 @@ ATTESTATION_VERSION = 1
 ATTESTATION_PATH = "/attest"
 # A boot log and an IMA list are far from it; what is larger is sent in parts, by checkpoints.
 EVIDENCE_LIMIT_BYTES = 48 << 20
+# Until a host has sent more: its keys and certificates, a boot log and some 8,000 IMA entries.
+PRESENT_LIMIT_BYTES = 1 << 20
 
 Key = Annotated[bytes, msgspec.Meta(max_length=4096)]
 Digest = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]

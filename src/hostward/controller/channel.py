@@ -7,14 +7,14 @@ import logging
 from websockets.asyncio.server import ServerConnection
 
 from hostward.agent.attestation_messages import ATTESTATION_PATH
-from hostward.agent.messages import REFUSED
+from hostward.agent.messages import MESSAGE_LIMIT_BYTES, REFUSED
 from hostward.controller.attestation.desk import AttestationDesk
 from hostward.controller.authority import peer_of
 from hostward.controller.fleet import Fleet
 from hostward.controller.membership import Membership
 from hostward.controller.session import Session
 from hostward.errors import HostwardError
-from hostward.listener import peer_text
+from hostward.listener import allow_messages, peer_text
 
 log = logging.getLogger(__name__)
 
@@ -27,14 +27,16 @@ class ChannelDesk:
         self._fleet = fleet
         self._attestation = attestation
 
-    async def serve(self, connection: ServerConnection) -> None:
-        """One agent's channel, or its attestation. The host's name is the certificate's, whatever the agent may say."""
+    async def serve(self, connection: ServerConnection) -> bool:
+        """One agent's channel, or its attestation. The host's name is the certificate's, whatever the agent may say.
+
+        Returns False if it was refused.
+        """
         if connection.request is not None and connection.request.path == ATTESTATION_PATH:
             if self._attestation is None:
                 await connection.close(REFUSED, "this controller attests no hosts")
-            else:
-                await self._attestation.serve(connection)
-            return
+                return False
+            return await self._attestation.serve(connection)
         peer = peer_text(connection.remote_address)
         certificate = connection.transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
         try:
@@ -47,10 +49,12 @@ class ChannelDesk:
         except HostwardError as error:
             log.warning("channel: refused %s: %s", peer, str(error).splitlines()[0])
             await connection.close(REFUSED, error.what[:100])
-            return
+            return False
+        allow_messages(connection, MESSAGE_LIMIT_BYTES)
         log.info("channel: host %s connected from %s", host, peer)
         try:
             await session.run(until)
         finally:
             self._fleet.leave(session)
             log.info("channel: host %s (%s) is gone", host, peer)
+        return True

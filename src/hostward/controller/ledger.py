@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from hostward.controller.batches import Batches
 from hostward.store.audit import AuditRecord, Verified, verify
 from hostward.store.protocol import Store
 from hostward.store.records import (
@@ -23,7 +24,7 @@ from hostward.store.records import (
     State,
     TokenRecord,
     successor,
-    with_attestation,
+    with_attestations,
 )
 
 Clock = Callable[[], datetime]
@@ -42,6 +43,7 @@ class Ledger:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._state = store.load()
+        self._attestations: Batches[str, AttestationRecord | None] = Batches(self._put_attestations, 2.0, 0.1)
         self._access_tokens = {token.name: token for token in store.access_tokens()}
         # Held by whoever plans and commits, from the reading of the head to the commit: two plans never interleave.
         self.changing = asyncio.Lock()
@@ -65,9 +67,20 @@ class Ledger:
         self._state = replace(self._state, hosts={**self._state.hosts, host.name: host})
 
     async def put_attestation(self, host: str, record: AttestationRecord | None) -> None:
-        """Write what is to be remembered of a host's attestation, or forget it, without a revision."""
-        await asyncio.to_thread(self._store.put_attestation, host, record)
-        self._state = replace(self._state, attestations=with_attestation(self._state.attestations, host, record))
+        """Write what is to be remembered of a host's attestation, or forget it, without a revision.
+
+        After a power failure all hosts come with a new boot: what comes during one write shares the next.
+        """
+        await self._attestations.put(host, record)
+
+    async def _put_attestations(self, records: Mapping[str, AttestationRecord | None]) -> Mapping[str, Exception]:
+        await asyncio.to_thread(self._store.put_attestations, records)
+        self._state = replace(self._state, attestations=with_attestations(self._state.attestations, records))
+        return {}
+
+    async def drain(self) -> None:
+        """Wait for what is being written."""
+        await self._attestations.drain()
 
     async def put_numbers(self, numbers: bytes) -> None:
         """Write the compiler's memory without a revision."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from hostward.agent.messages import MESSAGE_LIMIT_BYTES
+from hostward.agent.attestation_messages import PRESENT_LIMIT_BYTES
 from hostward.controller.access.devices import DeviceGrants
 from hostward.controller.attestation.runner import AttestationRunner, RunningLink
 from hostward.controller.attestation.service import Attestation
@@ -80,7 +80,7 @@ class ControllerServer:
         runner = await self._attestation(ledger, membership)
         serve = ChannelDesk(membership, fleet, runner.desk if runner else None).serve
         channel = Listener(
-            channel_context(server_file, authority), serve, name="channel", message_limit_bytes=MESSAGE_LIMIT_BYTES
+            channel_context(server_file, authority), serve, name="channel", message_limit_bytes=PRESENT_LIMIT_BYTES
         )
         enrolment = Listener(
             enrolment_context(server_file),
@@ -102,7 +102,7 @@ class ControllerServer:
         trust = await asyncio.to_thread(read_trust_folder, settings.trust)
         key = await asyncio.to_thread(open_grant_key, self._settings.state)
         results = private_pem(await asyncio.to_thread(open_grant_key, self._settings.state, RESULT_KEY_FILE))
-        attestation = Attestation(settings, trust, ledger, membership.clock, self.controller.set_host_state)
+        attestation = Attestation(settings, trust, ledger, membership.clock, self.controller.evidence_moves.move)
         ports = {(gate.name, port): host for gate in self._settings.gates for port, host in gate.ports.items()}
 
         def on_event(gate: str, event: Event) -> None:
@@ -130,4 +130,6 @@ class ControllerServer:
         await self.controller.stop()
         for listener in self._listeners:
             await listener.close()
+        await self.controller.evidence_moves.drain()
+        await self.controller.ledger.drain()
         self.controller.ledger.close()

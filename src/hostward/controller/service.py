@@ -18,6 +18,7 @@ from hostward.controller.attachments import Attachments
 from hostward.controller.attestation.runner import AttestationRunner
 from hostward.controller.confirmation import Confirmation
 from hostward.controller.containment import Containment
+from hostward.controller.evidence_moves import EvidenceMoves
 from hostward.controller.fleet import Fleet
 from hostward.controller.flow_impact import FlowImpact, Sightings, flow_impact, refuse_breaking
 from hostward.controller.flows import Flows
@@ -63,6 +64,7 @@ class Controller:
         self._publisher.on_alerts = self._containment.take
         fleet.on_statuses = self._containment.look
         self.attachments = Attachments(ledger, membership, fleet, self._publisher)
+        self.evidence_moves = EvidenceMoves(ledger, membership, self._publisher, fleet)
         self._confirmation = Confirmation(ledger, membership.clock, self._return_to)
         # Where hosts are attested (``attestation.runner``).
         self.attestation: AttestationRunner | None = None
@@ -250,9 +252,9 @@ class Controller:
             state = HostState.UNTRUSTED
         return await self._publisher.rollout(await self.set_host_state(host, state, author))
 
-    async def set_host_state(self, host: str, state: HostState, author: str, why: str = "") -> int:
+    async def set_host_state(self, host: str, state: HostState, author: str) -> int:
         """The same without waiting for the other hosts; returns the revision."""
-        summary = f"{host}: {state.value}{f' ({why})' if why else ''}"
+        summary = f"{host}: {state.value}"
         async with self.ledger.changing:
             record = self.membership.moved(host, state)
             revision = await self._publisher.commit(Plan(author, summary, hosts={host: record}))

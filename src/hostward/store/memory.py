@@ -20,7 +20,7 @@ from hostward.store.records import (
     State,
     TokenRecord,
     successor,
-    with_attestation,
+    with_attestations,
 )
 from hostward.store.token_rules import check_redeemable
 
@@ -80,10 +80,10 @@ class MemoryStore:
         with self._lock:
             self._state = replace(self._state, hosts={**self._state.hosts, host.name: host})
 
-    def put_attestation(self, host: str, record: AttestationRecord | None) -> None:
-        """See ``Store.put_attestation``."""
+    def put_attestations(self, records: Mapping[str, AttestationRecord | None]) -> None:
+        """See ``Store.put_attestations``."""
         with self._lock:
-            self._state = replace(self._state, attestations=with_attestation(self._state.attestations, host, record))
+            self._state = replace(self._state, attestations=with_attestations(self._state.attestations, records))
 
     def put_numbers(self, numbers: bytes) -> None:
         """See ``Store.put_numbers``."""

@@ -49,8 +49,8 @@ class Store(Protocol):
         """Write a host's record without making a revision (its certificate changed, not what is enforced)."""
         ...
 
-    def put_attestation(self, host: str, record: AttestationRecord | None) -> None:
-        """Write what is to be remembered of a host's attestation, or forget it, without making a revision."""
+    def put_attestations(self, records: Mapping[str, AttestationRecord | None]) -> None:
+        """Write what is to be remembered of hosts' attestations, or forget it, all at once, without making a revision."""
         ...
 
     def put_numbers(self, numbers: bytes) -> None:

@@ -212,11 +212,11 @@ def successor(state: State, change: Change) -> State:
     )
 
 
-def with_attestation(
-    present: Mapping[str, AttestationRecord], host: str, record: AttestationRecord | None
+def with_attestations(
+    present: Mapping[str, AttestationRecord], records: Mapping[str, AttestationRecord | None]
 ) -> Mapping[str, AttestationRecord]:
-    """The same with one host's record written or forgotten."""
-    return _merged(present, {host: record})
+    """The same with hosts' records written or forgotten."""
+    return _merged(present, records)
 
 
 _R = TypeVar("_R")

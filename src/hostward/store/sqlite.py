@@ -182,13 +182,10 @@ class SqliteStore:
         with self._transaction() as db:
             db.execute("INSERT OR REPLACE INTO hosts VALUES (?, ?)", (host.name, msgspec.json.encode(host)))
 
-    def put_attestation(self, host: str, record: AttestationRecord | None) -> None:
-        """See ``Store.put_attestation``."""
+    def put_attestations(self, records: Mapping[str, AttestationRecord | None]) -> None:
+        """See ``Store.put_attestations``."""
         with self._transaction() as db:
-            if record is None:
-                db.execute("DELETE FROM attestations WHERE host = ?", (host,))
-            else:
-                db.execute("INSERT OR REPLACE INTO attestations VALUES (?, ?)", (host, msgspec.json.encode(record)))
+            _write_records(db, "attestations", "host", records)
 
     def put_numbers(self, numbers: bytes) -> None:
         """See ``Store.put_numbers``."""
@@ -318,7 +315,10 @@ def _write_records(
     db: sqlite3.Connection,
     table: str,
     key: str,
-    changes: Mapping[str, Endpoint | None] | Mapping[str, HostRecord | None] | Mapping[str, RetiredAddress | None],
+    changes: Mapping[str, Endpoint | None]
+    | Mapping[str, HostRecord | None]
+    | Mapping[str, RetiredAddress | None]
+    | Mapping[str, AttestationRecord | None],
 ) -> None:
     gone = [(name,) for name, record in changes.items() if record is None]
     kept = [(name, msgspec.json.encode(record)) for name, record in changes.items() if record is not None]

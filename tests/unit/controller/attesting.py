@@ -171,19 +171,21 @@ class Site:
     """The controller, and what a test needs of it."""
 
     def __init__(self, server: ControllerServer, runner: AttestationRunner, link: LocalLink, folder: Path) -> None:
-        self.server, self.runner, self.link, self._folder = server, runner, link, folder
+        self.server, self.runner, self.link, self.folder = server, runner, link, folder
         self.controller = server.controller
 
     @contextlib.asynccontextmanager
     async def host(self, name: str, tpm: SoftwareTpm) -> AsyncIterator[AttestedHost]:
         """A host that attests, and joins first if it has not before."""
-        folder = self._folder / name
-        identity = load_identity(folder)
-        if identity is None:
-            token = await self.controller.membership.make_token(name)
-            identity = await join("{}:{}".format(*self.server.enrolment_address), token, name, folder)
+        folder = self.folder / name
+        identity = load_identity(folder) or await self.enrol(name)
         async with attesting_to(self.server, folder, identity, tpm) as host:
             yield host
+
+    async def enrol(self, name: str) -> HostIdentity:
+        """Let a host join."""
+        token = await self.controller.membership.make_token(name)
+        return await join("{}:{}".format(*self.server.enrolment_address), token, name, self.folder / name)
 
     async def until(self, holds: Callable[[], bool]) -> None:
         """Wait until something holds; what hosts are judged by has no event, so it is looked at again and again."""

@@ -158,10 +158,10 @@ def test_what_waits_to_be_confirmed_outlives_other_commits(store):
 def test_what_is_known_of_a_tpm_is_kept_whatever_is_committed_of_its_host(store):
     seen = AttestationRecord("ab" * 32, "000b" + "cd" * 32, 3, 60_000, 7, 0, "boot", 12)
     store.commit(0, change(hosts={"alpha": ALPHA}))
-    store.put_attestation("alpha", seen)
+    store.put_attestations({"alpha": seen, "beta": seen})
     store.commit(1, change(hosts={"alpha": replace(ALPHA, state=HostState.UNTRUSTED)}))
-    assert store.load().attestations == {"alpha": seen}
-    store.put_attestation("alpha", replace(seen, boots=4))
+    assert store.load().attestations == {"alpha": seen, "beta": seen}
+    store.put_attestations({"alpha": replace(seen, boots=4), "beta": None})
     assert store.load().attestations["alpha"].boots == 4
-    store.put_attestation("alpha", None)
+    store.put_attestations({"alpha": None})
     assert store.load().attestations == {}

@@ -7,6 +7,7 @@ is time, when it says that something changed, and when somebody here wants to kn
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import secrets
 from typing import TypeVar
@@ -14,9 +15,13 @@ from typing import TypeVar
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import CloseCode
 
 from hostward.agent.attestation_messages import (
     ATTESTATION_VERSION,
+    EVIDENCE_LIMIT_BYTES,
+    PRESENT_LIMIT_BYTES,
     Activate,
     Activated,
     Ask,
@@ -38,10 +43,13 @@ from hostward.controller.attestation.settings import AttestationMode
 from hostward.controller.attestation.standing import Standing
 from hostward.controller.membership import Membership
 from hostward.errors import ChannelError, EnrolmentError
+from hostward.listener import allow_messages
 
 _ANSWER_LIMIT_S = 30.0  # a TPM signs in half a second, a slow one in several
-# Between two questions, whatever a host says of changes; longer after a bad answer.
-_PAUSE_S, _PAUSE_BAD_S = 0.2, 2.0
+# Between two questions, whatever a host says of changes: longer each time that it says so again, and after a bad answer.
+_PAUSE_S, _PAUSE_CAP_S, _PAUSE_BAD_S = 0.2, 5.0, 2.0
+# After bad evidence a host rests for so many times what judging it took: no host has more than a fiftieth of the verifier.
+_REST_SHARE = 50.0
 
 _Kind = TypeVar("_Kind", Present, Activated, Tell, Changed)
 
@@ -62,6 +70,8 @@ class Conversation:
         self.again = asyncio.Event()
         self._connection, self._serial = connection, serial
         self._attestation, self._membership = attestation, membership
+        self._renewed = False
+        self._hurried = 0  # questions in a row that the host's own word brought about
 
     async def run(self) -> None:
         """Until the host leaves (raises ConnectionClosed) or is refused (EnrolmentError, EvidenceError, ChannelError)."""
@@ -77,6 +87,7 @@ class Conversation:
         if standing.record is None or standing.record.ak_name != ak.name.hex():
             await self._activate(ek, ak)
         while True:
+            await self._rest(standing)  # also at the start: a new connection is no way around it
             self.again.clear()
             standing = await self._ask(present, ak)
             await self._until_due(standing)
@@ -94,8 +105,7 @@ class Conversation:
         """Ask, judge and answer once."""
         attestation = self._attestation
         nonce, generation = secrets.token_bytes(32), attestation.generation
-        await self._send(Ask(nonce, attestation.standing(self.host).checkpoint.offset))
-        tell = await self._receive(Tell)
+        tell = await self._told(nonce, attestation.standing(self.host))
         if generation != attestation.generation:
             # What is trusted was read anew meanwhile, and has to see everything from the start.
             return await self._ask(present, ak)
@@ -119,6 +129,10 @@ class Conversation:
             binding=binding,
         )
         standing = await attestation.judge(self.host, evidence, nonce, ak.name)
+        pause_s = min(_PAUSE_CAP_S, _PAUSE_S * 2**self._hurried)
+        if not standing.good:
+            pause_s = max(_PAUSE_BAD_S, _REST_SHARE * standing.took_s)
+        standing.rests_until_s = asyncio.get_running_loop().time() + pause_s
         record = standing.record
         await self._send(
             Verdict(
@@ -131,6 +145,25 @@ class Conversation:
             )
         )
         return standing
+
+    async def _told(self, nonce: bytes, standing: Standing) -> Tell:
+        """Ask, and the answer. Whose did not fit the last time may say more, when it is its turn: few do at once."""
+        ask = Ask(nonce, standing.checkpoint.offset)
+        if standing.large and not standing.checkpoint.entries:
+            async with self._attestation.large:
+                allow_messages(self._connection, EVIDENCE_LIMIT_BYTES)
+                try:
+                    await self._send(ask)
+                    return await self._receive(Tell)
+                finally:
+                    allow_messages(self._connection, PRESENT_LIMIT_BYTES)
+        await self._send(ask)
+        try:
+            return await self._receive(Tell)
+        except ConnectionClosed as error:
+            if error.sent is not None and error.sent.code == CloseCode.MESSAGE_TOO_BIG:
+                standing.large = True
+            raise
 
     def _certificate(self, standing: Standing, tell: Tell) -> bytes:
         """A certificate for the channel, over the key that the quote is bound to and no other. Raises EnrolmentError."""
@@ -148,15 +181,25 @@ class Conversation:
         standing.remember_serial(issued.serial)
         return issued.pem
 
+    async def _rest(self, standing: Standing) -> None:
+        """Until the host may be asked again, or has left."""
+        rests_s = standing.rests_until_s - asyncio.get_running_loop().time()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, rests_s)):
+                await self._connection.wait_closed()
+
     async def _until_due(self, standing: Standing) -> None:
         """Wait for the time, for the host's word that something changed, or for somebody here who wants to know."""
-        await asyncio.sleep(_PAUSE_S if standing.good else _PAUSE_BAD_S)
+        await self._rest(standing)
         wanted = asyncio.ensure_future(self.again.wait())
         told = asyncio.ensure_future(self._receive(Changed, self._attestation.settings.evidence_s))
         try:
             await asyncio.wait({wanted, told}, return_when=asyncio.FIRST_COMPLETED)
             if told.done() and not isinstance(told.exception(), TimeoutError):
                 told.result()
+                self._hurried = min(self._hurried + 1, 8)
+            else:
+                self._hurried = 0
         finally:
             wanted.cancel()
             told.cancel()
@@ -173,6 +216,9 @@ class Conversation:
                 if isinstance(message, kind):
                     return message
                 if isinstance(message, Renew):
+                    if self._renewed:  # each is a signature and a write to the disk
+                        raise ChannelError("the certificate was renewed on this connection already")
+                    self._renewed = True
                     await self._send(Renewed(await self._membership.renew(self.host, self._serial, message.request)))
                 elif not isinstance(message, Changed):
                     raise ChannelError(f"{type(message).__name__} in place of {kind.__name__}")

@@ -17,6 +17,9 @@ from hostward.controller.membership import Membership
 from hostward.errors import ConflictError, HostwardError
 from hostward.listener import peer_text
 
+# Evidence comes more often than its loss has to be noticed; of ten thousand hosts pings would take a fifth of a core.
+_PING_EVERY_S = 15.0
+
 log = logging.getLogger(__name__)
 
 
@@ -37,8 +40,8 @@ class AttestationDesk:
         for conversation in self._present.values():
             conversation.again.set()
 
-    async def serve(self, connection: ServerConnection) -> None:
-        """One host, until it leaves or is refused."""
+    async def serve(self, connection: ServerConnection) -> bool:
+        """One host, until it leaves or is refused. Returns whether its evidence was good at the end."""
         peer = peer_text(connection.remote_address)
         certificate = connection.transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
         host = ""
@@ -48,6 +51,7 @@ class AttestationDesk:
             present = self._present.get(host)
             if present is not None:
                 raise ConflictError(f"host {host} attests already, from {present.peer}")
+            connection.ping_interval = _PING_EVERY_S
             conversation = Conversation(connection, peer, host, serial, self._attestation, self._membership)
             self._present[host] = conversation
             try:
@@ -62,5 +66,7 @@ class AttestationDesk:
             if host:
                 self._attestation.refuse(host, what)
             await connection.close(REFUSED, what.encode()[:120].decode(errors="ignore"))
+            return False
         except ConnectionClosed:
             pass
+        return bool(host) and self._attestation.standing(host).good

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -20,6 +21,7 @@ from hostward.attest.ima import Checkpoint
 from hostward.attest.memory import VerifierMemory
 from hostward.controller.attestation.brake import Brake, is_mismatch
 from hostward.controller.attestation.grants import Granter, Wanted
+from hostward.controller.attestation.kept_entries import KeptEntries
 from hostward.controller.attestation.settings import AttestationMode, AttestationSettings
 from hostward.controller.attestation.standing import Standing, record_of, standing_of
 from hostward.controller.attestation.trust_files import TrustFolder
@@ -31,8 +33,10 @@ from hostward.store.records import AttestationRecord, HostState
 
 log = logging.getLogger(__name__)
 
-# Moves a host to a state: by whom, and why.
-Move = Callable[[str, HostState, str, str], Awaitable[object]]
+# Moves a host to a state, and why.
+Move = Callable[[str, HostState, str], Awaitable[None]]
+# So many hosts at once may send evidence of the greatest length.
+_MOST_LARGE = 2
 
 
 class Attestation:
@@ -47,6 +51,8 @@ class Attestation:
         self._memory = VerifierMemory()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="appraise")
         self._standings: dict[str, Standing] = {}
+        self._hosts_of = {record.ek: host for host, record in ledger.state.attestations.items()}
+        self.large = asyncio.Semaphore(_MOST_LARGE)
         self.brake = Brake(settings.brake_share)
         self.granter: Granter | None = None
         self.webhooks = Webhooks(settings.webhooks)
@@ -64,6 +70,7 @@ class Attestation:
     async def forget(self, host: str) -> None:
         """It joined by a token of its own: the operator meant a new beginning, with whatever TPM it has now."""
         await self._ledger.put_attestation(host, None)
+        self._hosts_of = {ek: owner for ek, owner in self._hosts_of.items() if owner != host}
         known = self._standings.pop(host, None)
         if known is not None and known.record is not None:
             # Gates count its boots on.
@@ -80,15 +87,16 @@ class Attestation:
 
     def check_tpm(self, host: str, ek: str) -> None:
         """Whether a host may come with this endorsement key. Raises EnrolmentError."""
-        for name, known in self._ledger.state.attestations.items():
-            if name == host and known.ek != ek:
-                raise EnrolmentError(
-                    f"its TPM is {ek[:16]}…, and {host} was enrolled with {known.ek[:16]}…",
-                    subject=host,
-                    hint=f"if its TPM was replaced, let it join again: hostward host token {host}",
-                )
-            if name != host and known.ek == ek:
-                raise EnrolmentError(f"its TPM is host {name}'s", subject=host)
+        known = self._ledger.state.attestations.get(host)
+        if known is not None and known.ek != ek:
+            raise EnrolmentError(
+                f"its TPM is {ek[:16]}…, and {host} was enrolled with {known.ek[:16]}…",
+                subject=host,
+                hint=f"if its TPM was replaced, let it join again: hostward host token {host}",
+            )
+        owner = self._hosts_of.get(ek, host)
+        if owner != host:
+            raise EnrolmentError(f"its TPM is host {owner}'s", subject=host)
 
     def refuse(self, host: str, why: str) -> None:
         """A connection was refused. What the host earned stands until it ends: anybody may fail in its name."""
@@ -118,10 +126,15 @@ class Attestation:
         generation = self.generation
         now = self._clock()
         loop = asyncio.get_running_loop()
-        result = await loop.run_in_executor(self._thread, lambda: appraise(evidence, trust, nonce, now, self._memory))
+        result, standing.took_s = await loop.run_in_executor(
+            self._thread, _timed, lambda: appraise(evidence, trust, nonce, now, self._memory)
+        )
         self.judged += 1
+        result.entries = KeptEntries(result.entries)
         standing.at, standing.at_s = now, loop.time()
-        standing.appraisal, standing.evidence, standing.nonce, standing.refused = result, evidence, nonce, ""
+        standing.appraisal, standing.nonce, standing.refused = result, nonce, ""
+        # Not the evidence itself: of ten thousand hosts it would fill the memory.
+        standing.quote = hashlib.sha256(evidence.quote).digest()
         if not trust.checkpoint.entries:
             standing.first = result
         await self._remember(standing, result, evidence)
@@ -147,6 +160,9 @@ class Attestation:
             standing.programs, standing.policies = binding.programs, binding.policies
 
     async def _write(self, standing: Standing, record: AttestationRecord) -> None:
+        # Claimed before it is written: two hosts that show one TPM at the same moment are not both believed.
+        self.check_tpm(standing.host, record.ek)
+        self._hosts_of[record.ek] = standing.host
         # Before anything is done with it: a boot that was seen is never forgotten again.
         await self._ledger.put_attestation(standing.host, record)
         standing.record = record
@@ -181,9 +197,9 @@ class Attestation:
         if not standing.good:
             standing.serials = ()
             if known.state is HostState.ADMITTED:
-                await self._move(host, HostState.UNTRUSTED, "attestation", "; ".join(standing.against)[:400])
+                await self._move(host, HostState.UNTRUSTED, "; ".join(standing.against)[:400])
         elif known.state is HostState.UNTRUSTED:
-            await self._move(host, HostState.ADMITTED, "attestation", "its evidence is good")
+            await self._move(host, HostState.ADMITTED, "its evidence is good")
 
     def tell_gates(self, standing: Standing) -> None:
         """What the gates are to hold of a host from now on."""
@@ -204,7 +220,7 @@ class Attestation:
                 record.boots,
                 standing.pulse_key,
                 _digest_of(standing),
-                hashlib.sha256(standing.evidence.quote).digest() if standing.evidence else b"",
+                standing.quote,
                 standing.at_s + self.settings.evidence_life_s,
             )
         self.granter.want(standing.host, wanted)
@@ -223,6 +239,12 @@ class Attestation:
     def close(self) -> None:
         """Let go of the thread."""
         self._thread.shutdown()
+
+
+def _timed(work: Callable[[], Appraisal]) -> tuple[Appraisal, float]:
+    """The result, and the seconds of the processor that it took."""
+    start_s = time.thread_time()
+    return work(), time.thread_time() - start_s
 
 
 def _digest_of(standing: Standing) -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from hostward.attest.appraisal import Appraisal, Evidence
+from hostward.attest.appraisal import Appraisal
 from hostward.attest.epoch import Epoch
 from hostward.attest.ima import Checkpoint
 from hostward.attest.quote import Clock
@@ -31,15 +31,19 @@ class Standing:
     told: bool = False  # whether anybody was told how it stands since the controller started
     at: datetime | None = None  # of the last appraisal
     at_s: float = 0.0  # the same on the event loop's clock
+    took_s: float = 0.0  # of the verifier's processor
     appraisal: Appraisal | None = None
     first: Appraisal | None = None  # of this boot: the one that read the logs from the start
-    evidence: Evidence | None = None
+    quote: bytes = b""  # SHA-256 of the last
     nonce: bytes = b""
     pulse_key: bytes = b""
     tls_key: bytes = b""
     serials: tuple[str, ...] = ()
     programs: Mapping[str, bytes] = field(default_factory=dict)
     policies: Mapping[str, bytes] = field(default_factory=dict)
+    # Its evidence did not fit into an ordinary message: the next may be as long as there is.
+    large: bool = False
+    rests_until_s: float = 0.0  # on the event loop's clock: it is not asked before, on whatever connection
     refused: str = ""  # why it could not even be judged
 
     def remember_serial(self, serial: str) -> None:
