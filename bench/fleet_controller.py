@@ -61,12 +61,16 @@ class MemoryLink:
         """See ``Link``."""
         return [self.gate.state(port) for port in self.ports]
 
+    async def release(self, port: str) -> PortState:
+        """See ``RunningLink``."""
+        return self.gate.release(port)
+
 
 async def serve(folder: Path, hosts: int, evidence_s: float) -> None:
     """Until the input ends."""
     links: dict[str, MemoryLink] = {}
 
-    def link(gate: GateAddress, key: Ed25519PrivateKey) -> MemoryLink:
+    def link(gate: GateAddress, key: Ed25519PrivateKey, _on_event: object) -> MemoryLink:
         return links.setdefault(gate.name, MemoryLink(gate.name, gate.ports, key))
 
     gates = tuple(GateAddress(f"h{number}", "", "", {"p": f"h{number}"}) for number in range(hosts))
