@@ -46,7 +46,7 @@ pub struct Attached {
 /// What a process may see of programs and maps that only have numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sight {
-    /// It has CAP_SYS_ADMIN: what they hold. Not to be allowed to look is an error.
+    /// It has `CAP_SYS_ADMIN`: what they hold. Not to be allowed to look is an error.
     Content,
     /// It has not: their numbers, which the kernel never gives to another. What is written into such a map stays unseen.
     Numbers,
