@@ -107,9 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=_seconds, default=1.0, help="a round's period of each case (default 1)")
     parser.add_argument("--changes", type=_rounds, default=300, help="of policy, for the rollout (default 300)")
     parser.add_argument("--cuts", type=_rounds, default=5, help="of 10,000 streams, for the revocation (default 5)")
-    parser.add_argument(
-        "--hosts", type=_hosts, default=fleet_report.LARGE, help="that attest, for the fleet (default 10000)"
-    )
+    parser.add_argument("--hosts", type=_hosts, default=2_000, help="that attest, for the fleet (default 2000)")
     parser.add_argument(
         "--fleet-seconds", type=_fleet_seconds, default=60.0, help="of calm and of flood, for the fleet (default 60)"
     )
