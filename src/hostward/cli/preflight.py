@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import platform
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 from hostward.datapath.kernel import default_hook
 
 _NET = Path("/sys/class/net")
 _MOUNTS = Path("/proc/self/mountinfo")
+_SECURITY = Path("/sys/kernel/security")
 _UNPRIVILEGED_BPF = Path("/proc/sys/kernel/unprivileged_bpf_disabled")
 _NEEDED_CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_BPF": 39, "CAP_PERFMON": 38}
 
@@ -51,7 +53,6 @@ def _kernel() -> list[dict[str, object]]:
 def _bpf() -> list[dict[str, object]]:
     btf = Path("/sys/kernel/btf/vmlinux").exists()
     mounted = Path("/sys/fs/bpf").is_mount()
-    tpm = Path("/dev/tpmrm0").exists()
     return [
         _finding(
             "btf", "good" if btf else "warning", "/sys/kernel/btf/vmlinux", "" if btf else "CONFIG_DEBUG_INFO_BTF"
@@ -62,8 +63,29 @@ def _bpf() -> list[dict[str, object]]:
             "/sys/fs/bpf",
             "" if mounted else "mount -t bpf bpf /sys/fs/bpf",
         ),
-        _finding("tpm", "good" if tpm else "warning", "/dev/tpmrm0", "" if tpm else "attestation will need one"),
+        *_attestation(),
     ]
+
+
+def _attestation() -> list[dict[str, object]]:
+    """What a host needs to attest (docs/howto/attest-hosts.md); it enforces without."""
+    needed = (
+        ("tpm", Path("/dev/tpmrm0"), "to attest it takes a TPM 2.0, and the kernel's resource manager"),
+        (
+            "boot log",
+            _SECURITY / "tpm0" / "binary_bios_measurements",
+            "to attest: UEFI firmware, and securityfs mounted",
+        ),
+        ("ima", _SECURITY / "ima" / "binary_runtime_measurements", "to attest: boot with ima_policy=tcb"),
+    )
+    found = [
+        _finding(name, "good" if path.exists() else "warning", str(path), "" if path.exists() else todo)
+        for name, path, todo in needed
+    ]
+    library = find_spec("tpm2_pytss") is not None
+    todo = "" if library else "to attest: pip install 'hostward[tpm]'"
+    found.append(_finding("tpm library", "good" if library else "warning", "tpm2-pytss", todo))
+    return found
 
 
 def _processes() -> list[dict[str, object]]:

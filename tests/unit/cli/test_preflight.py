@@ -19,6 +19,15 @@ def test_every_finding_is_complete_and_what_is_not_good_says_what_to_do() -> Non
         assert bool(finding["todo"]) == (finding["state"] != "good"), finding
 
 
+def test_what_attesting_takes_is_told(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(preflight, "_SECURITY", tmp_path)
+    (tmp_path / "ima").mkdir()
+    (tmp_path / "ima" / "binary_runtime_measurements").touch()
+    found = {finding["name"]: finding["state"] for finding in preflight.examine()}
+    assert (found["ima"], found["boot log"]) == ("good", "warning")
+    assert "tpm library" in found
+
+
 def test_a_device_that_bypasses_the_datapath_is_named(tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "ens1" / "device").mkdir(parents=True)
     (tmp_path / "ens1" / "device" / "sriov_numvfs").write_text("4\n")
