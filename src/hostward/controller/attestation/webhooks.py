@@ -10,8 +10,10 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-import httpx2
+if TYPE_CHECKING:
+    import httpx2
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +40,11 @@ class Webhooks:
                 self._lose(url)
 
     async def run(self) -> None:
-        """Deliver, until cancelled."""
+        """Deliver, until cancelled; at once over if nobody is to be told."""
+        if not self._queues:
+            return
+        import httpx2  # most controllers tell nobody
+
         async with httpx2.AsyncClient(timeout=_ANSWER_LIMIT_S) as client, asyncio.TaskGroup() as tasks:
             for url, queue in self._queues.items():
                 tasks.create_task(self._deliver_all(client, url, queue), name=f"webhook {url}")
@@ -50,6 +56,8 @@ class Webhooks:
                 self._lose(url)
 
     async def _deliver(self, client: httpx2.AsyncClient, url: str, body: bytes) -> bool:
+        import httpx2
+
         wait_s, spent_s = _RETRY_FIRST_S, 0.0
         headers: Mapping[str, str] = {"Content-Type": "application/json"}
         while spent_s < _GIVE_UP_S:
