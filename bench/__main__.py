@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from bench import attest, compiler, cut, environment, fleet, fleet_report, gate, network, report, revocation, rollout
 from hostward.errors import HostwardError
@@ -60,41 +61,37 @@ def _measure(options: argparse.Namespace) -> dict[str, object]:
         measured = network.run(options.rounds, options.seconds, _say)
         result["network"] = report.as_json(measured)
         print("\n".join([*report.table(measured), report.verdict(measured)]))
-    if options.only in (None, "rollout"):
-        _say(f"rollout: {options.changes} changes on three hosts")
-        times = rollout.run(options.changes, _say)
-        result["rollout"] = rollout.as_json(times)
-        print("\n".join(rollout.table(times)))
-    if options.only in (None, "revocation"):
-        _say(f"revocation: {options.cuts} times {revocation.STREAMS:,} live streams")
-        cuts = revocation.run(options.cuts, _say)
-        result["revocation"] = revocation.as_json(cuts)
-        print("\n".join(revocation.table(cuts)))
-    if options.only in (None, "compiler"):
-        _say(f"compiler: {options.rounds} rounds of two sizes")
-        compiled = compiler.run(options.rounds, _say)
-        result["compiler"] = compiler.as_json(compiled)
-        print("\n".join(compiler.table(compiled)))
-    if options.only in (None, "attest"):
-        _say(f"attest: {options.rounds} rounds")
-        verified = attest.run(options.rounds, _say)
-        result["attest"] = attest.as_json(verified)
-        print("\n".join(attest.table(verified)))
-    if options.only in (None, "cut"):
-        _say(f"cut: {options.rounds} rounds in a lab whose hosts attest")
-        cut_off = cut.run(options.rounds, _say)
-        result["cut"] = cut.as_json(cut_off)
-        print("\n".join(cut.table(cut_off)))
-    if options.only in (None, "gate"):
-        _say(f"gate: {options.rounds} rounds, {options.seconds:g} s of each hook in each")
-        gated = gate.run(options.rounds, options.seconds, _say)
-        result["gate"] = gate.as_json(gated)
-        print("\n".join(gate.table(gated)))
-    if options.only in (None, "fleet"):
-        _say(f"fleet: {options.hosts} hosts")
-        kept = fleet.run(options.hosts, options.fleet_seconds, _say)
-        result["fleet"] = fleet_report.as_json(kept)
-        print("\n".join(fleet_report.table(kept)))
+    rounds = f"{options.rounds} rounds"
+    for name, about, part, run in (
+        ("rollout", f"{options.changes} changes on three hosts", rollout, lambda: rollout.run(options.changes, _say)),
+        (
+            "revocation",
+            f"{options.cuts} times {revocation.STREAMS:,} live streams",
+            revocation,
+            lambda: revocation.run(options.cuts, _say),
+        ),
+        ("compiler", f"{rounds} of two sizes", compiler, lambda: compiler.run(options.rounds, _say)),
+        ("attest", rounds, attest, lambda: attest.run(options.rounds, _say)),
+        ("cut", f"{rounds} in a lab whose hosts attest", cut, lambda: cut.run(options.rounds, _say)),
+        (
+            "gate",
+            f"{rounds}, {options.seconds:g} s of each hook in each",
+            gate,
+            lambda: gate.run(options.rounds, options.seconds, _say),
+        ),
+        (
+            "fleet",
+            f"{options.hosts} hosts",
+            fleet_report,
+            lambda: fleet.run(options.hosts, options.fleet_seconds, _say),
+        ),
+    ):
+        if options.only in (None, name):
+            _say(f"{name}: {about}")
+            found: Any = run()
+            shown: Any = part
+            result[name] = shown.as_json(found)
+            print("\n".join(shown.table(found)))
     facts["load_after"] = environment.load()
     return result
 

@@ -73,11 +73,6 @@ class Monitor:
         return measure("config:datapath", hashlib.sha256(plain).digest()) | new
 
 
-def measure_monitor(measure: Callable[[str, bytes], bool], configuration: object) -> bool:
-    """The same once, for who measures no second time."""
-    return Monitor(configuration).measure(measure)
-
-
 def _file_digest(path: Path, known: MutableMapping[Path, bytes]) -> bytes:
     if path in known:
         return known[path]

@@ -11,46 +11,23 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from hostward.datapath.attached import Attached
 from hostward.errors import ChannelError, HostwardError
+
+if TYPE_CHECKING:
+    from hostward.attester import Collected, TpmIdentity
 
 log = logging.getLogger(__name__)
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
-class Tpm(Protocol):
-    """The keys that a host shows (``attester.TpmIdentity``)."""
-
-    @property
-    def ek(self) -> bytes: ...  # noqa: D102
-    @property
-    def ek_certificate(self) -> bytes | None: ...  # noqa: D102
-    @property
-    def intermediates(self) -> tuple[bytes, ...]: ...  # noqa: D102
-    @property
-    def ak(self) -> bytes: ...  # noqa: D102
-
-
-class Found(Protocol):
-    """A quote and the logs that explain it (``attester.Collected``)."""
-
-    @property
-    def quote(self) -> bytes: ...  # noqa: D102
-    @property
-    def signature(self) -> bytes: ...  # noqa: D102
-    @property
-    def event_log(self) -> bytes: ...  # noqa: D102
-    @property
-    def ima(self) -> bytes: ...  # noqa: D102
-
-
 class Prover(Protocol):
     """A TPM in use (``attester.Attester``). Its calls block, and come one at a time."""
 
-    def identity(self) -> Tpm:
+    def identity(self) -> TpmIdentity:
         """Its keys."""
         ...
 
@@ -62,7 +39,7 @@ class Prover(Protocol):
         """Extend the monitor's PCR, and tell it in the log."""
         ...
 
-    def collect(self, qualifying: bytes, ima_offset: int) -> Found:
+    def collect(self, qualifying: bytes, ima_offset: int) -> Collected:
         """A quote, and the logs."""
         ...
 
@@ -113,7 +90,7 @@ class Proof:
         self._pulse_key = b""  # of the sentinel that was shown last
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="tpm")
 
-    async def identity(self) -> Tpm:
+    async def identity(self) -> TpmIdentity:
         """The TPM's keys. Raises TpmError."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._prover.identity)
 
@@ -141,7 +118,7 @@ class Proof:
         boot_id = self._boot_id.read_text().strip().encode()
         return Shown(pulse_key, boot_id, self._revision(), attached)
 
-    async def collect(self, qualifying: bytes, ima_offset: int) -> Found:
+    async def collect(self, qualifying: bytes, ima_offset: int) -> Collected:
         """A quote over this, and the logs. Raises TpmError."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, self._prover.collect, qualifying, ima_offset)

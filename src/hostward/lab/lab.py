@@ -108,7 +108,7 @@ class Lab:
                 f'enrolment = "{network.CONTROLLER_ADDRESS}:{ENROLMENT_PORT}"\n'
                 'token_file = "/var/lib/hostward/token"\n'
                 'state = "/var/lib/hostward/agent"\n'
-                'pins = "/sys/fs/bpf/hostward"\n' + (self.trust.agent_settings(host) if attested else "")
+                'pins = "/sys/fs/bpf/hostward"\n' + (self.trust.agent_settings() if attested else "")
             )
         self.start_agents(self.topology.hosts)
         for host in self.topology.hosts:

@@ -10,7 +10,9 @@ import shutil
 import sys
 import time
 import uuid
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -145,9 +147,8 @@ class LabTrust:
         state.save()
         return started
 
-    def agent_settings(self, host: str) -> str:
-        """What an agent's file says of attestation, in TOML."""
-        del host  # all alike: each in its own namespaces
+    def agent_settings(self) -> str:
+        """What each agent's file says of attestation, in TOML: all alike, as each is in its own namespaces."""
         return (
             f'[attestation]\ntcti = "{tcti_of(TPM_PORT)}"\nboot_log = "{_INSIDE}/boot/{BOOT_LOG}"\n'
             f'ima_log = "{_INSIDE}/boot/{IMA_LOG}"\nboot_id = "{_INSIDE}/boot/boot_id"\n'
@@ -169,9 +170,10 @@ class LabTrust:
         operator.call("POST", "/v1/attestation/reload")
         self.await_evidence(operator, lambda row: row["reference"] and row["evidence"] in ("good", "warning"))
 
-    def await_evidence(self, operator: Operator, holds: object, limit_s: float = _LEARN_LIMIT_S) -> None:
+    def await_evidence(
+        self, operator: Operator, holds: Callable[[Mapping[str, Any]], object], limit_s: float = _LEARN_LIMIT_S
+    ) -> None:
         """Return once something holds of every host's evidence. Raises HostwardError naming one of which it does not."""
-        assert callable(holds)
         deadline_s = time.monotonic() + limit_s
         while True:
             rows = operator.call("GET", "/v1/attestation")

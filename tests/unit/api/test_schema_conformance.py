@@ -284,3 +284,10 @@ def test_an_answer_that_is_not_as_described_is_noticed(site: Site, label: str, s
     described["required"] = [key for key in described["required"] if key != field]
     with pytest.raises(FailureGroup):
         site.ask(operations(site.schema())[label].Case(**parts), ANSWERS)
+
+
+def test_nobody_orders_a_host_untrusted(site: Site) -> None:
+    """Its evidence alone makes it so."""
+    move = operations(site.schema())["POST /v1/hosts/{name}/{state}"]
+    for state, status in (("untrusted", 400), ("quarantined", 200)):
+        assert site.ask(move.Case(path_parameters={"name": "h1", "state": state}), ANSWERS).status_code == status

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from datetime import timedelta
 from enum import Enum
 from typing import Annotated
@@ -109,7 +108,6 @@ def add_attestation(app: FastAPI, controller: Controller) -> None:
         standing = judged(host)
         assert standing.appraisal is not None
         assert standing.at is not None
-        nonce = standing.nonce or secrets.token_bytes(32)
-        build = f"hostward {hostward.__version__}"
-        claims = ear_claims(standing.appraisal, nonce, standing.at, _RESULT_LIFE, build, standing.appraisal.policy)
+        build, policy = f"hostward {hostward.__version__}", standing.appraisal.policy
+        claims = ear_claims(standing.appraisal, standing.nonce, standing.at, _RESULT_LIFE, build, policy)
         return ResultToken(token=sign_ear(claims, runner().result_key))

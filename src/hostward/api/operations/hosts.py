@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from enum import Enum
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import Depends, FastAPI
 
@@ -36,7 +36,9 @@ def add_hosts(app: FastAPI, controller: Controller) -> None:
         responses=refusals(404, 409, 422),
     )
     async def move_host(
-        name: str, state: HostState, scope: Annotated[Scope, Depends(Asks(Action.MOVE_HOST))]
+        name: str,
+        state: Literal["admitted", "quarantined", "evicted"],
+        scope: Annotated[Scope, Depends(Asks(Action.MOVE_HOST))],
     ) -> RolloutAnswer:
-        rollout = await controller.move_host(name, state, scope.principal.id)
+        rollout = await controller.move_host(name, HostState(state), scope.principal.id)
         return visibility.rollout(controller, rollout, scope.tenants)

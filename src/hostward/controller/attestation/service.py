@@ -156,7 +156,7 @@ class Attestation:
             await self._write(standing, record_of(result.endorsement.ek, epoch, boots))
         binding = evidence.binding
         if binding is not None:
-            standing.pulse_key, standing.tls_key = binding.pulse_key, binding.tls_key
+            standing.pulse_key = binding.pulse_key
             standing.programs, standing.policies = binding.programs, binding.policies
 
     async def _write(self, standing: Standing, record: AttestationRecord) -> None:

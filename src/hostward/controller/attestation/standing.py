@@ -37,7 +37,6 @@ class Standing:
     quote: bytes = b""  # SHA-256 of the last
     nonce: bytes = b""
     pulse_key: bytes = b""
-    tls_key: bytes = b""
     serials: tuple[str, ...] = ()
     programs: Mapping[str, bytes] = field(default_factory=dict)
     policies: Mapping[str, bytes] = field(default_factory=dict)
