@@ -1,0 +1,1 @@
+//! Joins the parts: a frame goes in, events come out.
