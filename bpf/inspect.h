@@ -47,24 +47,32 @@ static __always_inline __u32 room_for(__u32 len_bytes)
 }
 
 /* The frame behind the record's header; the record is gone afterwards. */
+static __always_inline int fill_record(struct __sk_buff *skb, const struct hw_packet *p, struct hw_inspected *record,
+				       const struct hw_inspected *header, const __u32 room)
+{
+	__u32 len = p->len_bytes;
+
+	if (!record)
+		return 0;
+	__builtin_memcpy(record, header, sizeof(*record));
+	/* The compiler would test both bounds in one, and Linux 6.1 learns nothing from "not 0". */
+	asm volatile("" : "+r"(len));
+	if (len < HW_ETH_LEN)
+		goto discard;
+	asm volatile("" : "+r"(len));
+	if (len > room - sizeof(*record))
+		goto discard;
+	if (bpf_skb_load_bytes(skb, 0, record + 1, len))
+		goto discard;
+	bpf_ringbuf_submit(record, 0);
+	return 1;
+discard:
+	bpf_ringbuf_discard(record, 0);
+	return 0;
+}
+
 #define HW_FILL_RECORD(skb, p, room, header)                                                                           \
-	({                                                                                                             \
-		struct hw_inspected *record = bpf_ringbuf_reserve(&hw_inspect, room, 0);                               \
-		__u32 len = (p)->len_bytes;                                                                            \
-		int sent = 0;                                                                                          \
-                                                                                                                       \
-		if (record) {                                                                                          \
-			asm volatile("" : "+r"(len));                                                                  \
-			__builtin_memcpy(record, header, sizeof(*record));                                             \
-			if (len && len <= (room) - sizeof(*record) && !bpf_skb_load_bytes(skb, 0, record + 1, len)) {  \
-				bpf_ringbuf_submit(record, 0);                                                         \
-				sent = 1;                                                                              \
-			} else {                                                                                       \
-				bpf_ringbuf_discard(record, 0);                                                        \
-			}                                                                                              \
-		}                                                                                                      \
-		sent;                                                                                                  \
-	})
+	fill_record(skb, p, bpf_ringbuf_reserve(&hw_inspect, room, 0), header, room)
 
 static __always_inline int send_record(struct __sk_buff *skb, const struct hw_packet *p, __u32 room,
 				       const struct hw_inspected *header)
