@@ -157,6 +157,7 @@ struct hw_abi {
 	enum hw_order_kind order_kind;
 	enum hw_place_use place_use;
 	enum hw_flow_mark flow_mark;
+	enum hw_inspect inspect;
 };
 
 const volatile struct hw_abi *const hw_abi_types = 0;

@@ -114,6 +114,7 @@ __noinline int inspect_packet(struct __sk_buff *skb, struct hw_packet *p, __u32 
 	struct hw_inspected *header;
 	struct hw_decision *rule;
 	struct hw_policy *policy;
+	__u8 how;
 
 	if (!p)
 		return HW_REASON_INTERNAL;
@@ -123,7 +124,8 @@ __noinline int inspect_packet(struct __sk_buff *skb, struct hw_packet *p, __u32 
 	header = bpf_map_lookup_elem(&new_inspected, &zero);
 	if (!rule || !usage || !header)
 		return HW_REASON_INTERNAL;
-	if (!(rule->flags & HW_DECISION_INSPECT))
+	how = p->opener == HW_EGRESS ? rule->inspect[HW_CHOICE_OPENER] : rule->inspect[HW_CHOICE_ACCEPTOR];
+	if (!how)
 		return HW_REASON_NONE;
 	room = room_for(p->len_bytes);
 	header->time_ns = bpf_ktime_get_ns();
@@ -138,7 +140,7 @@ __noinline int inspect_packet(struct __sk_buff *skb, struct hw_packet *p, __u32 
 	header->room_bytes = room;
 	header->direction = p->direction;
 	header->opener = p->opener;
-	header->profile = rule->profile;
+	header->profile = how & HW_INSPECT_PROFILE;
 	header->process = p->process;
 	if (take_room(usage, slot, room)) {
 		if (send_record(skb, p, room, header)) {
@@ -147,7 +149,7 @@ __noinline int inspect_packet(struct __sk_buff *skb, struct hw_packet *p, __u32 
 		}
 		__sync_fetch_and_sub(&usage->room_bytes, room);
 	}
-	if (rule->flags & HW_DECISION_FAIL_CLOSED) {
+	if (how & HW_INSPECT_FAIL_CLOSED) {
 		__sync_fetch_and_add(&usage->refused_packets, 1);
 		return HW_REASON_UNINSPECTED;
 	}
