@@ -5,6 +5,7 @@
 //! matcher and the output know no protocol, and a protocol knows no signature.
 
 pub mod buffer;
+pub mod recognise;
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -255,4 +256,11 @@ impl Transaction {
     pub fn complete(&self) -> bool {
         (0..2).all(|way| !self.directions[way] || self.progress[way] == Stage::Complete)
     }
+}
+
+/// A parser for one flow of a protocol.
+#[must_use]
+pub fn parser_for(protocol: Protocol, limits: &Limits) -> Option<Box<dyn Parser>> {
+    let _ = (protocol, limits);
+    None
 }
