@@ -5,6 +5,7 @@
 //! matcher and the output know no protocol, and a protocol knows no signature.
 
 pub mod buffer;
+pub mod file_writer;
 pub mod recognise;
 
 use std::borrow::Cow;
