@@ -6,7 +6,12 @@
 
 pub mod buffer;
 pub mod file_writer;
+pub mod lines;
+pub mod queue;
 pub mod recognise;
+pub mod smtp;
+#[cfg(test)]
+mod testing;
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
