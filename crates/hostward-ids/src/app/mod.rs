@@ -5,6 +5,8 @@
 //! matcher and the output know no protocol, and a protocol knows no signature.
 
 pub mod buffer;
+pub mod dns;
+pub mod recognise;
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -224,6 +226,27 @@ pub struct Expected {
     pub direction: Direction,
     pub file_name: Option<Vec<u8>>,
     pub command: Vec<u8>,
+}
+
+/// What carries a flow's payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Carrier {
+    /// A reassembled byte stream: TCP.
+    Stream,
+    /// Datagrams that keep their boundaries: UDP.
+    Datagram,
+}
+
+/// The parser of a protocol, or `None` where this build has none.
+#[must_use]
+pub fn parser_for(protocol: Protocol, carrier: Carrier, limits: &Limits) -> Option<Box<dyn Parser>> {
+    Some(match protocol {
+        Protocol::Dns => match carrier {
+            Carrier::Stream => Box::new(dns::over_stream(limits)),
+            Carrier::Datagram => Box::new(dns::over_datagrams(limits)),
+        },
+        _ => return None,
+    })
 }
 
 impl Transaction {
