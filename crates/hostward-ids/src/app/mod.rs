@@ -6,6 +6,7 @@
 
 pub mod buffer;
 pub mod dns;
+pub mod file_writer;
 pub mod recognise;
 
 use std::borrow::Cow;
@@ -228,27 +229,6 @@ pub struct Expected {
     pub command: Vec<u8>,
 }
 
-/// What carries a flow's payload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Carrier {
-    /// A reassembled byte stream: TCP.
-    Stream,
-    /// Datagrams that keep their boundaries: UDP.
-    Datagram,
-}
-
-/// The parser of a protocol, or `None` where this build has none.
-#[must_use]
-pub fn parser_for(protocol: Protocol, carrier: Carrier, limits: &Limits) -> Option<Box<dyn Parser>> {
-    Some(match protocol {
-        Protocol::Dns => match carrier {
-            Carrier::Stream => Box::new(dns::over_stream(limits)),
-            Carrier::Datagram => Box::new(dns::over_datagrams(limits)),
-        },
-        _ => return None,
-    })
-}
-
 impl Transaction {
     /// An empty one.
     #[must_use]
@@ -278,4 +258,15 @@ impl Transaction {
     pub fn complete(&self) -> bool {
         (0..2).all(|way| !self.directions[way] || self.progress[way] == Stage::Complete)
     }
+}
+
+/// A parser for one flow of a protocol, or `None` where there is none; `transport` is the IP protocol, as for
+/// [`recognise::recognise`].
+#[must_use]
+pub fn parser_for(protocol: Protocol, transport: u8, limits: &Limits) -> Option<Box<dyn Parser>> {
+    Some(match protocol {
+        Protocol::Dns if transport == recognise::UDP => Box::new(dns::over_datagrams(limits)),
+        Protocol::Dns => Box::new(dns::over_stream(limits)),
+        _ => return None,
+    })
 }

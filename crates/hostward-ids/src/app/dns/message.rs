@@ -64,6 +64,7 @@ pub(super) enum Data {
 }
 
 /// What was odd about a message.
+#[allow(clippy::struct_excessive_bools)] // Any of them can be, independently.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Oddities {
     pub(super) malformed: bool,

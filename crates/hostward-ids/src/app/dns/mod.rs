@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use smallvec::SmallVec;
 
 use super::buffer::{Buffer, Integer};
-use super::{Carrier, Fatal, Limits, Parser, Protocol, Stage, Transaction};
+use super::{Fatal, Limits, Parser, Protocol, Stage, Transaction};
 use crate::{Direction, EventName};
 use message::{Data, Message, Record};
 
@@ -29,6 +29,13 @@ pub fn over_stream(limits: &Limits) -> Dns {
 #[must_use]
 pub fn over_datagrams(limits: &Limits) -> Dns {
     Dns::new(Carrier::Datagram, limits)
+}
+
+/// How messages are told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Carrier {
+    Stream,
+    Datagram,
 }
 
 /// See [`over_stream`] and [`over_datagrams`].
@@ -68,16 +75,12 @@ impl Dns {
         while !data.is_empty() {
             if pending.is_empty() {
                 // The usual case: nothing is copied.
-                match whole_message(data) {
-                    Some((message, rest)) => {
-                        self.framed(direction, message);
-                        data = rest;
-                    }
-                    None => {
-                        pending.extend_from_slice(data);
-                        break;
-                    }
-                }
+                let Some((message, rest)) = whole_message(data) else {
+                    pending.extend_from_slice(data);
+                    break;
+                };
+                self.framed(direction, message);
+                data = rest;
             } else {
                 let missing = match pending.as_slice() {
                     [high, low, message @ ..] => {

@@ -1,6 +1,6 @@
 //! Protocols that begin with a binary header.
 
-use super::{Ports, Recognition};
+use super::Recognition;
 use crate::Direction::{self, ToClient, ToServer};
 use crate::app::Protocol;
 
@@ -11,16 +11,16 @@ fn u16_at(data: &[u8], at: usize) -> Option<u16> {
 /// Whether the bytes that are there fit: each test gets one, in order.
 fn fits(data: &[u8], tests: &[fn(u8) -> bool], protocol: Protocol) -> Recognition {
     if !data.iter().zip(tests).all(|(&byte, test)| test(byte)) {
-        Recognition::No
+        Recognition::Unknown
     } else if data.len() >= tests.len() {
         Recognition::Found(protocol)
     } else {
-        Recognition::NeedMore
+        Recognition::More
     }
 }
 
 /// TLS: a handshake or alert record (RFC 8446 section 5.1), or a hello in SSL 2.0's format (RFC 6101 appendix E).
-pub(super) fn tls(direction: Direction, data: &[u8], _: Ports) -> Recognition {
+pub(super) fn tls(direction: Direction, data: &[u8], _: u16) -> Recognition {
     let hello: fn(u8) -> bool = match direction {
         ToServer => |byte| byte == 1,
         ToClient => |byte| matches!(byte, 0 | 2 | 11),
@@ -38,14 +38,14 @@ pub(super) fn tls(direction: Direction, data: &[u8], _: Ports) -> Recognition {
             Protocol::Tls,
         )
     } else {
-        Recognition::No
+        Recognition::Unknown
     };
-    [record, alert, old].into_iter().find(|answer| *answer != Recognition::No).unwrap_or(Recognition::No)
+    [record, alert, old].into_iter().find(|answer| *answer != Recognition::Unknown).unwrap_or(Recognition::Unknown)
 }
 
-/// SMB over NetBIOS session service (RFC 1002 section 4.3.1) or direct TCP.
-pub(super) fn smb(_: Direction, data: &[u8], ports: Ports) -> Recognition {
-    let netbios = ports.has(139) || ports.has(445);
+/// SMB over the `NetBIOS` session service (RFC 1002 section 4.3.1) or direct TCP.
+pub(super) fn smb(_: Direction, data: &[u8], server_port: u16) -> Recognition {
+    let netbios = server_port == 139 || server_port == 445;
     match data.first() {
         Some(0x81 | 0x82 | 0x85) if netbios => fits(data, &[|_| true, |b| b <= 1, |_| true, |_| true], Protocol::Smb),
         Some(0) => fits(
@@ -62,12 +62,12 @@ pub(super) fn smb(_: Direction, data: &[u8], ports: Ports) -> Recognition {
             ],
             Protocol::Smb,
         ),
-        _ => Recognition::No,
+        _ => Recognition::Unknown,
     }
 }
 
 /// DCE/RPC, connection-oriented: version 5.0 or 5.1, a known PDU type, data representation (C706 chapter 12.6.3).
-pub(super) fn dcerpc(_: Direction, data: &[u8], _: Ports) -> Recognition {
+pub(super) fn dcerpc(_: Direction, data: &[u8], _: u16) -> Recognition {
     fits(
         data,
         &[
@@ -87,9 +87,9 @@ pub(super) fn dcerpc(_: Direction, data: &[u8], _: Ports) -> Recognition {
 }
 
 /// DCE/RPC, connectionless: version 4, header of 80 bytes (C706 chapter 12.5.2).
-pub(super) fn dcerpc_datagram(_: Direction, data: &[u8], _: Ports) -> Recognition {
+pub(super) fn dcerpc_datagram(_: Direction, data: &[u8], _: u16) -> Recognition {
     if data.len() < 80 {
-        return Recognition::No;
+        return Recognition::Unknown;
     }
     fits(
         data,
@@ -106,9 +106,9 @@ pub(super) fn dcerpc_datagram(_: Direction, data: &[u8], _: Ports) -> Recognitio
 }
 
 /// HTTP/2 from the server, where the client's preface was not seen: a SETTINGS frame on stream 0 (RFC 9113 section 6.5).
-pub(super) fn http2_settings(direction: Direction, data: &[u8], _: Ports) -> Recognition {
+pub(super) fn http2_settings(direction: Direction, data: &[u8], _: u16) -> Recognition {
     if direction == ToServer {
-        return Recognition::No;
+        return Recognition::Unknown;
     }
     fits(
         data,
@@ -131,36 +131,37 @@ pub(super) fn http2_settings(direction: Direction, data: &[u8], _: Ports) -> Rec
 const DNS_HEADER: usize = 12;
 
 /// DNS in one datagram (RFC 1035 section 4.1).
-pub(super) fn dns_datagram(_: Direction, data: &[u8], ports: Ports) -> Recognition {
-    let known_port = ports.has(53) || ports.has(5353) || ports.has(5355);
-    dns_message(data, known_port, true)
+pub(super) fn dns_datagram(direction: Direction, data: &[u8], server_port: u16) -> Recognition {
+    let known_port = server_port == 53 || server_port == 5353 || server_port == 5355;
+    dns_message(direction, data, known_port, true)
 }
 
 /// DNS over TCP: each message behind its length (RFC 1035 section 4.2.2).
-pub(super) fn dns_stream(_: Direction, data: &[u8], ports: Ports) -> Recognition {
-    let known_port = ports.has(53);
-    let Some(len) = u16_at(data, 0) else { return Recognition::NeedMore };
+pub(super) fn dns_stream(direction: Direction, data: &[u8], server_port: u16) -> Recognition {
+    let known_port = server_port == 53;
+    let Some(len) = u16_at(data, 0) else { return Recognition::More };
     if usize::from(len) < DNS_HEADER {
-        return Recognition::No;
+        return Recognition::Unknown;
     }
     let message = data.get(2..).unwrap_or_default();
     let whole = message.len() >= usize::from(len);
-    dns_message(message.get(..usize::from(len)).unwrap_or(message), known_port, whole)
+    dns_message(direction, message.get(..usize::from(len)).unwrap_or(message), known_port, whole)
 }
 
 /// Header and first question must make sense; on DNS's own port a plausible header alone decides, since malformed
 /// messages are worth events.
-fn dns_message(message: &[u8], known_port: bool, whole: bool) -> Recognition {
-    let more = if whole { Recognition::No } else { Recognition::NeedMore };
+fn dns_message(direction: Direction, message: &[u8], known_port: bool, whole: bool) -> Recognition {
+    let more = if whole { Recognition::Unknown } else { Recognition::More };
     let Some(flags) = u16_at(message, 2) else { return more };
     let (response, opcode) = (flags & 0x8000 != 0, flags >> 11 & 0xf);
-    let sensible = opcode <= 5 && opcode != 3 && flags & 0x0040 == 0 && flags & 0xf <= 10;
+    let sensible =
+        response == (direction == ToClient) && opcode <= 5 && opcode != 3 && flags & 0x0040 == 0 && flags & 0xf <= 10;
     if !known_port && !sensible {
-        return Recognition::No;
+        return Recognition::Unknown;
     }
     let Some(questions) = u16_at(message, 4) else { return more };
     if questions != 1 && !(known_port && questions <= 16) {
-        return Recognition::No;
+        return Recognition::Unknown;
     }
     let (Some(answers), Some(authorities), Some(additionals)) =
         (u16_at(message, 6), u16_at(message, 8), u16_at(message, 10))
@@ -168,12 +169,12 @@ fn dns_message(message: &[u8], known_port: bool, whole: bool) -> Recognition {
         return more;
     };
     if known_port {
-        return if response || answers <= 1024 { Recognition::Found(Protocol::Dns) } else { Recognition::No };
+        return if response || answers <= 1024 { Recognition::Found(Protocol::Dns) } else { Recognition::Unknown };
     }
     if response || (answers == 0 && (authorities == 0 || opcode == 5) && additionals <= 2) {
         first_question(message.get(DNS_HEADER..).unwrap_or_default(), more)
     } else {
-        Recognition::No
+        Recognition::Unknown
     }
 }
 
@@ -184,20 +185,20 @@ fn first_question(mut rest: &[u8], more: Recognition) -> Recognition {
         let len = usize::from(len);
         name_len += len + 1;
         if len > 63 || name_len > 255 {
-            return Recognition::No;
+            return Recognition::Unknown;
         }
         if len == 0 {
             return match (u16_at(tail, 0), u16_at(tail, 2)) {
                 (Some(kind), Some(class)) if kind != 0 && matches!(class & 0x7fff, 1 | 3 | 4 | 254 | 255) => {
                     Recognition::Found(Protocol::Dns)
                 }
-                (Some(_), Some(_)) => Recognition::No,
+                (Some(_), Some(_)) => Recognition::Unknown,
                 _ => more,
             };
         }
         let Some(label) = tail.get(..len) else { return more };
         if !label.iter().all(|byte| byte.is_ascii_graphic() || *byte >= 0x80) {
-            return Recognition::No;
+            return Recognition::Unknown;
         }
         rest = tail.get(len..).unwrap_or_default();
     }

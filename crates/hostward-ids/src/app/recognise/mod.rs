@@ -2,7 +2,7 @@
 //!
 //! Works on any port. Ports decide only where bytes cannot: a bare `220` greets in SMTP and in FTP alike. The caller
 //! hands over everything that one direction has sent so far (at most [`LIMIT`] bytes are looked at) and asks again when
-//! there is more, until the answer is no longer [`Recognition::NeedMore`].
+//! there is more, until the answer is no longer [`Recognition::More`].
 
 mod binary;
 mod text;
@@ -16,84 +16,84 @@ use crate::Direction;
 /// How many bytes of one direction decide; where these were not enough the protocol stays unknown.
 pub const LIMIT: usize = 1024;
 
-/// What the bytes say.
+/// TCP's number as an IP protocol.
+pub const TCP: u8 = 6;
+/// UDP's number.
+pub const UDP: u8 = 17;
+
+/// What the first bytes of one direction say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recognition {
-    /// It is this one.
+    /// They are this protocol's, going the way the flow has it.
     Found(Protocol),
-    /// Too few bytes to tell.
-    NeedMore,
-    /// None that is known.
-    No,
+    /// They are this protocol's, but from the other end: client and server are to be exchanged.
+    Reversed(Protocol),
+    /// More bytes could tell.
+    More,
+    /// They are of no known protocol.
+    Unknown,
 }
 
-/// Ports of the flow, as hints.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ports {
-    /// Who opened the flow.
-    pub client: u16,
-    /// Whom it was opened to.
-    pub server: u16,
-}
+/// Tells by the bytes of one direction, the server's port as a hint.
+type Probe = fn(Direction, &[u8], u16) -> Recognition;
 
-impl Ports {
-    /// Whether either side uses this port: who the server is may be unknown when a flow was picked up midway.
-    fn has(self, port: u16) -> bool {
-        self.client == port || self.server == port
+const STREAM_PROBES: &[Probe] = &[
+    binary::tls,
+    text::http2,
+    text::http1,
+    text::ssh,
+    binary::smb,
+    binary::dcerpc,
+    text::smtp,
+    text::ftp,
+    binary::dns_stream,
+    binary::http2_settings,
+];
+
+const DATAGRAM_PROBES: &[Probe] = &[binary::dns_datagram, binary::dcerpc_datagram];
+
+/// Recognises from all bytes of one direction so far (a stream) or from one datagram. `transport` is the IP protocol
+/// ([`TCP`], [`UDP`]), `server_port` the port that the client connected to.
+#[must_use]
+pub fn recognise(transport: u8, direction: Direction, server_port: u16, data: &[u8]) -> Recognition {
+    let probes = match transport {
+        TCP => STREAM_PROBES,
+        UDP => DATAGRAM_PROBES,
+        _ => return Recognition::Unknown,
+    };
+    match first_found(probes, direction, data, server_port) {
+        Recognition::Unknown => {}
+        Recognition::More if transport == UDP => {}
+        answer => return answer,
+    }
+    match first_found(probes, direction.reversed(), data, server_port) {
+        Recognition::Found(protocol) => Recognition::Reversed(protocol),
+        Recognition::More if transport == TCP => Recognition::More,
+        _ => Recognition::Unknown,
     }
 }
 
-type Probe = fn(Direction, &[u8], Ports) -> Recognition;
-
-/// Recognises a stream by all that `direction` has sent so far.
-#[must_use]
-pub fn stream(direction: Direction, data: &[u8], ports: Ports) -> Recognition {
-    const PROBES: &[Probe] = &[
-        binary::tls,
-        text::http2,
-        text::http1,
-        text::ssh,
-        binary::smb,
-        binary::dcerpc,
-        text::smtp,
-        text::ftp,
-        binary::dns_stream,
-        binary::http2_settings,
-    ];
-    first_found(PROBES, direction, data, ports)
-}
-
-/// Recognises a flow of datagrams by one of them.
-#[must_use]
-pub fn datagram(direction: Direction, data: &[u8], ports: Ports) -> Recognition {
-    const PROBES: &[Probe] = &[binary::dns_datagram, binary::dcerpc_datagram];
-    match first_found(PROBES, direction, data, ports) {
-        Recognition::NeedMore => Recognition::No,
-        other => other,
-    }
-}
-
-fn first_found(probes: &[Probe], direction: Direction, data: &[u8], ports: Ports) -> Recognition {
+fn first_found(probes: &[Probe], direction: Direction, data: &[u8], server_port: u16) -> Recognition {
     let window = data.get(..LIMIT).unwrap_or(data);
-    let mut answer = if window.is_empty() { Recognition::NeedMore } else { Recognition::No };
+    let mut answer = if window.is_empty() { Recognition::More } else { Recognition::Unknown };
     for probe in probes {
-        match probe(direction, window, ports) {
-            found @ Recognition::Found(_) => return found,
-            Recognition::NeedMore => answer = Recognition::NeedMore,
-            Recognition::No => {}
+        match probe(direction, window, server_port) {
+            found @ (Recognition::Found(_) | Recognition::Reversed(_)) => return found,
+            Recognition::More => answer = Recognition::More,
+            Recognition::Unknown => {}
         }
     }
-    if answer == Recognition::NeedMore && window.len() >= LIMIT { Recognition::No } else { answer }
+    if answer == Recognition::More && window.len() >= LIMIT { Recognition::Unknown } else { answer }
 }
 
 /// Compares with a fixed beginning: all of it, a part so far, or something else.
 fn beginning(data: &[u8], expected: &[u8], protocol: Protocol) -> Recognition {
     let common = data.len().min(expected.len());
     if data.get(..common) != expected.get(..common) {
-        Recognition::No
+        Recognition::Unknown
     } else if data.len() >= expected.len() {
         Recognition::Found(protocol)
     } else {
-        Recognition::NeedMore
+        Recognition::More
     }
 }

@@ -1,14 +1,11 @@
 //! What is recognised, from whole and from split beginnings.
 
-use super::{Ports, Recognition, datagram, stream};
+use super::{Recognition, TCP, UDP, recognise};
 use crate::Direction::{self, ToClient, ToServer};
 use crate::app::Protocol;
 
-const ANY: Ports = Ports { client: 40000, server: 4444 };
-
-fn on(server: u16) -> Ports {
-    Ports { client: 40000, server }
-}
+/// A port that says nothing.
+const ANY: u16 = 4444;
 
 const QUERY: &[u8] = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x07example\x03com\x00\x00\x01\x00\x01";
 
@@ -35,23 +32,20 @@ fn streams_are_recognised_on_any_port_and_however_they_are_split() {
         (ToServer, &framed, Protocol::Dns),
     ];
     for (direction, bytes, protocol) in cases {
-        assert_eq!(stream(*direction, bytes, ANY), Recognition::Found(*protocol), "{protocol:?}");
+        assert_eq!(recognise(TCP, *direction, ANY, bytes), Recognition::Found(*protocol), "{protocol:?}");
         for len in 0..bytes.len() {
-            let part = stream(*direction, &bytes[..len], ANY);
-            assert!(
-                part == Recognition::NeedMore || part == Recognition::Found(*protocol),
-                "{protocol:?} {len} {part:?}"
-            );
+            let part = recognise(TCP, *direction, ANY, &bytes[..len]);
+            assert!(part == Recognition::More || part == Recognition::Found(*protocol), "{protocol:?} {len} {part:?}");
         }
     }
 }
 
 #[test]
 fn ports_decide_where_a_greeting_does_not() {
-    assert_eq!(stream(ToClient, b"220 welcome\r\n", on(21)), Recognition::Found(Protocol::Ftp));
-    assert_eq!(stream(ToClient, b"220 welcome\r\n", on(25)), Recognition::Found(Protocol::Smtp));
-    assert_eq!(stream(ToClient, b"220 welcome\r\n", ANY), Recognition::No);
-    assert_eq!(stream(ToServer, b"USER somebody\r\n", on(110)), Recognition::No);
+    assert_eq!(recognise(TCP, ToClient, 21, b"220 welcome\r\n"), Recognition::Found(Protocol::Ftp));
+    assert_eq!(recognise(TCP, ToClient, 25, b"220 welcome\r\n"), Recognition::Found(Protocol::Smtp));
+    assert_eq!(recognise(TCP, ToClient, ANY, b"220 welcome\r\n"), Recognition::Unknown);
+    assert_eq!(recognise(TCP, ToServer, 110, b"USER somebody\r\n"), Recognition::Unknown);
 }
 
 #[test]
@@ -60,16 +54,23 @@ fn others_are_not_recognised() {
         [&b"\x00\x01\x02\x03\x04\x05\x06\x07\x08\x09"[..], b"hello world\r\n", b"+OK POP3 ready\r\n", &[0xff; 2000]]
     {
         for direction in [ToServer, ToClient] {
-            assert_eq!(stream(direction, bytes, ANY), Recognition::No, "{bytes:?}");
+            assert_eq!(recognise(TCP, direction, ANY, bytes), Recognition::Unknown, "{bytes:?}");
         }
     }
-    assert_eq!(stream(ToServer, &[b'A'; 2000], ANY), Recognition::No);
+    assert_eq!(recognise(TCP, ToServer, ANY, &[b'A'; 2000]), Recognition::Unknown);
+}
+
+#[test]
+fn the_other_end_is_told() {
+    assert_eq!(recognise(TCP, ToServer, ANY, b"HTTP/1.1 200 OK\r\n"), Recognition::Reversed(Protocol::Http1));
+    assert_eq!(recognise(TCP, ToClient, ANY, b"GET / HTTP/1.1\r\n"), Recognition::Reversed(Protocol::Http1));
+    assert_eq!(recognise(UDP, ToClient, ANY, QUERY), Recognition::Reversed(Protocol::Dns));
 }
 
 #[test]
 fn datagrams() {
-    assert_eq!(datagram(ToServer, QUERY, ANY), Recognition::Found(Protocol::Dns));
-    assert_eq!(datagram(ToServer, &QUERY[..20], ANY), Recognition::No);
-    assert_eq!(datagram(ToServer, &QUERY[..20], on(53)), Recognition::Found(Protocol::Dns));
-    assert_eq!(datagram(ToServer, b"short", on(53)), Recognition::No);
+    assert_eq!(recognise(UDP, ToServer, ANY, QUERY), Recognition::Found(Protocol::Dns));
+    assert_eq!(recognise(UDP, ToServer, ANY, &QUERY[..20]), Recognition::Unknown);
+    assert_eq!(recognise(UDP, ToServer, 53, &QUERY[..20]), Recognition::Found(Protocol::Dns));
+    assert_eq!(recognise(UDP, ToServer, 53, b"short"), Recognition::Unknown);
 }

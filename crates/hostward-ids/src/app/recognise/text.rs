@@ -1,10 +1,10 @@
 //! Protocols that begin with a line of text.
 
-use super::{Ports, Recognition, beginning};
+use super::{Recognition, beginning};
 use crate::Direction::{self, ToClient, ToServer};
 use crate::app::Protocol;
 
-/// Methods of RFC 9110, WebDAV and what else servers are known to answer to.
+/// Methods of RFC 9110, `WebDAV` and what else servers are known to answer to.
 const HTTP_METHODS: &[&[u8]] = &[
     b"GET",
     b"PUT",
@@ -56,11 +56,11 @@ const HTTP_METHODS: &[&[u8]] = &[
 const METHOD_LIMIT: usize = 32;
 
 /// HTTP/1: a request line or a status line, also behind a few empty lines (RFC 9112 section 2.2).
-pub(super) fn http1(direction: Direction, data: &[u8], _: Ports) -> Recognition {
+pub(super) fn http1(direction: Direction, data: &[u8], _: u16) -> Recognition {
     let blank = data.iter().take_while(|byte| matches!(byte, b'\r' | b'\n' | b' ' | b'\t')).count();
     let line = data.get(blank..).unwrap_or_default();
     if line.is_empty() {
-        return Recognition::NeedMore;
+        return Recognition::More;
     }
     match direction {
         ToClient => {
@@ -74,23 +74,23 @@ pub(super) fn http1(direction: Direction, data: &[u8], _: Ports) -> Recognition 
 fn request_line(line: &[u8]) -> Recognition {
     let method_len = line.iter().take_while(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')).count();
     let Some(&after) = line.get(method_len) else {
-        return if method_len <= METHOD_LIMIT { Recognition::NeedMore } else { Recognition::No };
+        return if method_len <= METHOD_LIMIT { Recognition::More } else { Recognition::Unknown };
     };
     if method_len == 0 || method_len > METHOD_LIMIT || !matches!(after, b' ' | b'\t' | b'\r' | b'\n' | 0x0b | 0x0c) {
-        return Recognition::No;
+        return Recognition::Unknown;
     }
     let method = line.get(..method_len).unwrap_or_default();
     if matches!(after, b' ' | b'\t') && HTTP_METHODS.contains(&method) {
         if method == b"OPTIONS" || method == b"NOTIFY" || method == b"SUBSCRIBE" || method == b"UPDATE" {
-            return if contains(line, b" sip:") { Recognition::No } else { Recognition::Found(Protocol::Http1) };
+            return if contains(line, b" sip:") { Recognition::Unknown } else { Recognition::Found(Protocol::Http1) };
         }
         return Recognition::Found(Protocol::Http1);
     }
     // An unknown method is believed where the line says HTTP itself.
     match memchr::memchr(b'\n', line) {
         Some(end) if contains(line.get(..end).unwrap_or_default(), b" HTTP/1.") => Recognition::Found(Protocol::Http1),
-        Some(_) => Recognition::No,
-        None => Recognition::NeedMore,
+        Some(_) => Recognition::Unknown,
+        None => Recognition::More,
     }
 }
 
@@ -99,21 +99,21 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
 }
 
 /// HTTP/2 with prior knowledge: the connection preface (RFC 9113 section 3.4).
-pub(super) fn http2(direction: Direction, data: &[u8], _: Ports) -> Recognition {
+pub(super) fn http2(direction: Direction, data: &[u8], _: u16) -> Recognition {
     match direction {
         ToServer => beginning(data, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Protocol::Http2),
-        ToClient => Recognition::No,
+        ToClient => Recognition::Unknown,
     }
 }
 
 /// SSH: the identification string (RFC 4253 section 4.2).
-pub(super) fn ssh(_: Direction, data: &[u8], _: Ports) -> Recognition {
+pub(super) fn ssh(_: Direction, data: &[u8], _: u16) -> Recognition {
     beginning(data, b"SSH-", Protocol::Ssh)
 }
 
 /// SMTP: a client's first command, or a greeting that names it or comes from its port (RFC 5321 section 4.2).
-pub(super) fn smtp(direction: Direction, data: &[u8], ports: Ports) -> Recognition {
-    let by_port = [25, 465, 587, 2525].iter().any(|&port| ports.has(port));
+pub(super) fn smtp(direction: Direction, data: &[u8], server_port: u16) -> Recognition {
+    let by_port = [25, 465, 587, 2525].contains(&server_port);
     match direction {
         ToServer => command(data, &[b"EHLO", b"HELO", b"LHLO"], Protocol::Smtp).or_else_if(by_port, || {
             command(
@@ -127,12 +127,12 @@ pub(super) fn smtp(direction: Direction, data: &[u8], ports: Ports) -> Recogniti
 }
 
 /// FTP: likewise (RFC 959 section 4).
-pub(super) fn ftp(direction: Direction, data: &[u8], ports: Ports) -> Recognition {
-    let by_port = ports.has(21);
+pub(super) fn ftp(direction: Direction, data: &[u8], server_port: u16) -> Recognition {
+    let by_port = server_port == 21;
     // POP3 and IRC log in with USER too.
-    let others = [110, 995].contains(&ports.server) || (6660..=7000).contains(&ports.server);
+    let others = [110, 995].contains(&server_port) || (6660..=7000).contains(&server_port);
     match direction {
-        ToServer if others => Recognition::No,
+        ToServer if others => Recognition::Unknown,
         ToServer => command(data, &[b"USER"], Protocol::Ftp).or_else_if(by_port, || {
             command(
                 data,
@@ -146,7 +146,7 @@ pub(super) fn ftp(direction: Direction, data: &[u8], ports: Ports) -> Recognitio
 
 impl Recognition {
     fn or_else_if(self, condition: bool, other: impl FnOnce() -> Self) -> Self {
-        if self == Self::No && condition { other() } else { self }
+        if self == Self::Unknown && condition { other() } else { self }
     }
 }
 
@@ -154,33 +154,31 @@ impl Recognition {
 fn command(data: &[u8], words: &[&[u8]], protocol: Protocol) -> Recognition {
     let len = data.iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
     let word = data.get(..len).unwrap_or_default();
-    match data.get(len) {
-        Some(b' ' | b'\r' | b'\n') if words.iter().any(|known| known.eq_ignore_ascii_case(word)) => {
-            Recognition::Found(protocol)
-        }
-        Some(_) => Recognition::No,
-        None if words.iter().any(|known| known.get(..len).is_some_and(|head| head.eq_ignore_ascii_case(word))) => {
-            Recognition::NeedMore
-        }
-        None => Recognition::No,
-    }
+    let known = |head: &[u8]| head.eq_ignore_ascii_case(word);
+    let found = match data.get(len) {
+        Some(b' ' | b'\r' | b'\n') => words.iter().any(|full| known(full)),
+        Some(_) => false,
+        None if words.iter().any(|full| full.get(..len).is_some_and(known)) => return Recognition::More,
+        None => false,
+    };
+    if found { Recognition::Found(protocol) } else { Recognition::Unknown }
 }
 
 /// A first reply, `220 text` or `220-text`; other codes refuse service (`421`, `554`) and count by port alone.
 fn greeting(data: &[u8], by_port: bool, names: &[&[u8]], protocol: Protocol) -> Recognition {
     let code = data.iter().take(3).take_while(|byte| byte.is_ascii_digit()).count();
     if code < data.len().min(3) {
-        return Recognition::No;
+        return Recognition::Unknown;
     }
-    let Some(&after) = data.get(3) else { return Recognition::NeedMore };
+    let Some(&after) = data.get(3) else { return Recognition::More };
     if !matches!(after, b' ' | b'-' | b'\r' | b'\n') {
-        return Recognition::No;
+        return Recognition::Unknown;
     }
     if by_port {
         return Recognition::Found(protocol);
     }
     if !data.starts_with(b"220") {
-        return Recognition::No;
+        return Recognition::Unknown;
     }
     let (line, complete) = match memchr::memchr(b'\n', data) {
         Some(end) => (data.get(..end).unwrap_or_default(), true),
@@ -189,8 +187,8 @@ fn greeting(data: &[u8], by_port: bool, names: &[&[u8]], protocol: Protocol) -> 
     if complete && names.iter().any(|name| contains(line, name)) {
         Recognition::Found(protocol)
     } else if complete {
-        Recognition::No
+        Recognition::Unknown
     } else {
-        Recognition::NeedMore
+        Recognition::More
     }
 }
