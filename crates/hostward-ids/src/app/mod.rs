@@ -272,6 +272,7 @@ pub fn parser_for(protocol: Protocol, transport: u8, limits: &Limits) -> Option<
     Some(match protocol {
         Protocol::Dns if transport == recognise::UDP => Box::new(dns::over_datagrams(limits)),
         Protocol::Dns => Box::new(dns::over_stream(limits)),
+        Protocol::Smtp => Box::new(smtp::new(limits)),
         _ => return None,
     })
 }
