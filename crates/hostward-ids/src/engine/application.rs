@@ -9,7 +9,7 @@ use crate::app::recognise::{Recognition, recognise};
 use crate::app::{Expected, HandOver, Limits, Protocol, parser_for};
 use crate::decode::Packet;
 use crate::flow::tcp::Piece;
-use crate::flow::{Flow, Probe, Stream};
+use crate::flow::{Flow, Owner, Probe, Stream};
 
 use super::Sink;
 
@@ -22,7 +22,7 @@ const ANNOUNCED_MAX: usize = 4096;
 pub(super) struct Applications {
     limits: Limits,
     disabled: Vec<Protocol>,
-    announced: HashMap<(IpAddr, u16), Expected, ahash::RandomState>,
+    announced: HashMap<(IpAddr, u16, u32), Expected, ahash::RandomState>,
 }
 
 impl Applications {
@@ -31,20 +31,21 @@ impl Applications {
     }
 
     /// What another flow announced for a flow between these ends.
-    pub(super) fn announced(&mut self, from: (IpAddr, u16), to: (IpAddr, u16)) -> Option<Expected> {
+    pub(super) fn announced(&mut self, from: (IpAddr, u16), to: (IpAddr, u16), owner: Owner) -> Option<Expected> {
         if self.announced.is_empty() {
             return None;
         }
-        self.announced.remove(&to).or_else(|| self.announced.remove(&from))
+        let mut find = |end: (IpAddr, u16)| self.announced.remove(&(end.0, end.1, owner.endpoint));
+        find(to).or_else(|| find(from))
     }
 
-    fn announce(&mut self, server: IpAddr, expected: Expected) {
+    fn announce(&mut self, server: IpAddr, owner: Owner, expected: Expected) {
         if self.announced.len() >= ANNOUNCED_MAX {
             // Whoever announces so much does not mean it.
             self.announced.clear();
         }
         let address = expected.address.unwrap_or(server);
-        self.announced.insert((address, expected.port), expected);
+        self.announced.insert((address, expected.port, owner.endpoint), expected);
     }
 }
 
@@ -177,7 +178,7 @@ impl Engine {
             return;
         }
         flow.recognised[direction as usize] = Some(protocol);
-        flow.app = parser_for(protocol, &self.applications.limits);
+        flow.app = parser_for(protocol, flow.protocol, &self.applications.limits);
     }
 
     fn parse(&mut self, flow: &mut Flow, direction: Direction, data: &[u8], sink: &mut dyn Sink) {
@@ -207,7 +208,7 @@ impl Engine {
         flow.app_events.extend(app.take_events());
         if let Some(expected) = app.expected() {
             let server = flow.server.0;
-            self.applications.announce(server, expected);
+            self.applications.announce(server, flow.owner, expected);
         }
         let Some(app) = &mut flow.app else { return };
         let handed = app.hand_over();
@@ -229,7 +230,7 @@ impl Engine {
             HandOver::To(protocol) => {
                 flow.recognised = [Some(protocol); 2];
                 flow.recognition_over = [true; 2];
-                flow.app = parser_for(protocol, &self.applications.limits);
+                flow.app = parser_for(protocol, flow.protocol, &self.applications.limits);
             }
         }
         flow.app_failed = false;

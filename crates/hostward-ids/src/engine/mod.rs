@@ -168,7 +168,7 @@ impl Engine {
         let Some((from, to, protocol)) = ends(packet) else {
             return self.inspect_alone(packet, owner, sink);
         };
-        let key = Key::new(from, to, protocol, &packet.vlan, owner.tenant);
+        let key = Key::new(from, to, protocol, &packet.vlan, &owner);
         let mut found = self.table.take(&key);
         if let Some((slot, flow)) = found.take_if(|(_, flow)| begins_anew(packet, flow)) {
             self.table.remove(slot, &key);
@@ -208,7 +208,7 @@ impl Engine {
         if protocol == 6 {
             flow.stream = Some(Box::default());
         }
-        flow.announced = self.applications.announced(from, to);
+        flow.announced = self.applications.announced(from, to, owner);
         self.stats.flows += 1;
         (slot, flow)
     }

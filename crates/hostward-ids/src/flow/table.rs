@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use super::Flow;
+use super::{Flow, Owner};
 use super::tcp::State;
 use crate::decode::Nanos;
 
@@ -16,19 +16,20 @@ pub struct Key {
     high: (IpAddr, u16),
     protocol: u8,
     vlan: [u16; 3],
-    tenant: u32,
+    owner: (u32, u32),
 }
 
 impl Key {
-    /// Of a packet's ends, its protocol, its VLANs and who owns it: tenants may use the same addresses.
+    /// Of a packet's ends, its protocol, its VLANs and who owns it: tenants may use the same addresses, and a packet
+    /// between two endpoints of one host is seen at both.
     #[must_use]
-    pub fn new(from: (IpAddr, u16), to: (IpAddr, u16), protocol: u8, vlan: &[u16], tenant: u32) -> Self {
+    pub fn new(from: (IpAddr, u16), to: (IpAddr, u16), protocol: u8, vlan: &[u16], owner: &Owner) -> Self {
         let (low, high) = if from <= to { (from, to) } else { (to, from) };
         let mut tags = [0; 3];
         for (tag, seen) in tags.iter_mut().zip(vlan) {
             *tag = *seen;
         }
-        Self { low, high, protocol, vlan: tags, tenant }
+        Self { low, high, protocol, vlan: tags, owner: (owner.tenant, owner.endpoint) }
     }
 }
 
