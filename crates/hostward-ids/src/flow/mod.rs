@@ -1,5 +1,6 @@
 //! Flows: who talks with whom, what was reassembled, and what the other parts remember of it.
 
+pub mod defrag;
 pub mod table;
 pub mod tcp;
 

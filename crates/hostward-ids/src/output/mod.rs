@@ -3,6 +3,7 @@
 //! An event is an object whose last byte is `}`: whoever takes it can put members of their own before it.
 
 pub mod alert;
+pub(crate) mod anomaly;
 pub mod flow;
 pub mod json;
 pub mod transaction;
