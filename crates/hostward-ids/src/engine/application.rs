@@ -69,10 +69,7 @@ impl Engine {
             Piece::Gap(len) => {
                 self.stats.gaps += 1;
                 stream.events.push("stream.reassembly_seq_gap");
-                side.window.clear();
-                side.in_order += len;
-                side.window_offset = side.in_order;
-                side.inspected = side.in_order;
+                side.gaps.push((side.in_order, len));
                 stream.tracker.pair(direction).0.gaps = true;
                 self.gap(flow, direction, usize::try_from(len).unwrap_or(usize::MAX));
             }

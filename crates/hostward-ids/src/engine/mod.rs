@@ -585,6 +585,8 @@ fn trim(stream: &mut Stream) {
             let cut = (useless - WINDOW_KEPT).min(side.window.len());
             side.window.drain(..cut);
             side.window_offset += cut as u64;
+            let border = side.window_offset;
+            side.gaps.retain(|(at, _)| *at >= border);
         }
     }
 }
