@@ -12,6 +12,7 @@ pub mod file_writer;
 pub mod lines;
 pub mod queue;
 pub mod recognise;
+pub mod smb;
 pub mod smtp;
 #[cfg(test)]
 mod testing;
@@ -276,6 +277,7 @@ pub fn parser_for(protocol: Protocol, transport: u8, limits: &Limits) -> Option<
         Protocol::Dns => Box::new(dns::over_stream(limits)),
         Protocol::Dcerpc if transport == recognise::UDP => Box::new(dcerpc::over_datagrams(limits)),
         Protocol::Dcerpc => Box::new(dcerpc::over_stream(limits)),
+        Protocol::Smb => Box::new(smb::new(limits)),
         Protocol::Smtp => Box::new(smtp::new(limits)),
         _ => return None,
     })

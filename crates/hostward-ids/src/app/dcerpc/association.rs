@@ -26,7 +26,7 @@ pub struct Association {
 
 #[derive(Debug)]
 struct Call {
-    call: u32,
+    id: u32,
     transaction: u64,
     answered: bool,
     stubs: [Stub; 2],
@@ -132,7 +132,7 @@ impl Association {
         let transaction = queue.begin();
         prepare(transaction);
         let call = Call {
-            call: header.call,
+            id: header.call,
             transaction: transaction.id,
             answered: false,
             stubs: [Stub::default(), Stub::default()],
@@ -166,7 +166,7 @@ impl Association {
                 interface.result = Some(result);
             }
         }
-        let Some(at) = self.calls.iter().position(|known| known.call == header.call) else { return };
+        let Some(at) = self.calls.iter().position(|known| known.id == header.call) else { return };
         let call = self.calls.remove(at);
         if let Some(transaction) = queue.get(call.transaction) {
             let log = log(self.within, transaction);
@@ -180,7 +180,7 @@ impl Association {
     fn request(&mut self, header: &Header, body: &[u8], queue: &mut Queue, prepare: Prepare<'_>) {
         let Some((context, operation, stub)) = pdu::call_body(header, body) else { return };
         let (within, stub_len) = (self.within, self.stub_len);
-        let open = self.calls.iter().position(|known| known.call == header.call && !known.answered);
+        let open = self.calls.iter().position(|known| known.id == header.call && !known.answered);
         let at = open.filter(|_| !header.first).unwrap_or_else(|| {
             let (_, transaction) = self.begin(header, queue, prepare);
             transaction.integers.push((Integer::DcerpcOpnum, u64::from(operation)));
@@ -208,7 +208,7 @@ impl Association {
     fn response(&mut self, header: &Header, body: &[u8], queue: &mut Queue, prepare: Prepare<'_>) {
         let Some((_, _, stub)) = pdu::call_body(header, body) else { return };
         let (within, stub_len) = (self.within, self.stub_len);
-        let open = self.calls.iter().position(|known| known.call == header.call);
+        let open = self.calls.iter().position(|known| known.id == header.call);
         let at = open.unwrap_or_else(|| {
             let (_, transaction) = self.begin(header, queue, prepare);
             transaction.directions[ToServer as usize] = false;

@@ -58,7 +58,7 @@ impl Kind {
 
 /// The header of a connection-oriented PDU.
 #[derive(Clone, Copy, Debug)]
-#[allow(missing_docs)]
+#[allow(missing_docs, clippy::struct_excessive_bools, reason = "these are the header's flags")]
 pub struct Header {
     pub minor: u8,
     pub kind: Kind,
