@@ -81,6 +81,8 @@ pub struct Transaction {
     pub log_beside: Map<String, Value>,
     /// Whether its own event (`http`, `dns`, `tls`) has been written.
     pub logged: bool,
+    /// Which directions signatures have seen in full; kept by the engine.
+    pub inspected: [bool; 2],
     /// What the matcher remembers of it.
     pub detect: TransactionState,
 }
@@ -252,6 +254,7 @@ impl Transaction {
             log: Map::new(),
             log_beside: Map::new(),
             logged: false,
+            inspected: [false; 2],
             detect: TransactionState::default(),
         }
     }

@@ -1,10 +1,16 @@
 //! Flows: who talks with whom, what was reassembled, and what the other parts remember of it.
 
+pub mod table;
+pub mod tcp;
+
 use std::net::IpAddr;
 
 use smallvec::SmallVec;
 
-use crate::app::{Parser, Protocol};
+use table::Key;
+use tcp::Tracker;
+
+use crate::app::{Expected, Parser, Protocol};
 use crate::decode::Nanos;
 use crate::detect::FlowState;
 use crate::{Direction, EventName};
@@ -39,6 +45,8 @@ pub struct Flow {
     pub recognition_over: [bool; 2],
     /// What parses it.
     pub app: Option<Box<dyn Parser>>,
+    /// Whether it gave up: what it has parsed stays, nothing more is fed to it.
+    pub app_failed: bool,
     /// Events of recognition and of the parser that belong to no transaction; taken away when inspected.
     pub app_events: SmallVec<[(Direction, EventName); 2]>,
     /// What the matcher remembers of it: flowbits and the like.
@@ -47,6 +55,77 @@ pub struct Flow {
     pub verdict: FlowVerdict,
     /// Who it belongs to; see [`Owner`]. Signatures are enabled by its profile.
     pub owner: Owner,
+    /// What it is found by.
+    pub key: Key,
+    /// VLAN numbers of its first packet.
+    pub vlan: SmallVec<[u16; 3]>,
+    /// The number in the capture of the last packet of each direction.
+    pub numbers: [u64; 2],
+    /// How many alerts it has had.
+    pub alerts: u64,
+    /// First bytes that are not recognised yet.
+    pub probe: Option<Box<Probe>>,
+    /// The protocol that another flow announced for it.
+    pub announced: Option<Expected>,
+}
+
+/// First bytes of a stream, kept until they are recognised.
+#[derive(Debug, Default)]
+pub struct Probe {
+    /// By [`Direction`].
+    pub data: [Vec<u8>; 2],
+    /// Who sent first.
+    pub first: Option<Direction>,
+}
+
+impl Flow {
+    /// A flow that was seen for the first time.
+    #[must_use]
+    pub fn new(id: u64, key: Key, client: (IpAddr, u16), server: (IpAddr, u16), protocol: u8, now: Nanos) -> Self {
+        Self {
+            id,
+            client,
+            server,
+            protocol,
+            first: now,
+            last: now,
+            packets: [0; 2],
+            bytes: [0; 2],
+            established: false,
+            midstream: false,
+            stream: None,
+            recognised: [None; 2],
+            recognition_over: [false; 2],
+            app: None,
+            app_failed: false,
+            app_events: SmallVec::new(),
+            detect: FlowState::default(),
+            verdict: FlowVerdict::default(),
+            owner: Owner::default(),
+            key,
+            vlan: SmallVec::new(),
+            numbers: [0; 2],
+            alerts: 0,
+            probe: None,
+            announced: None,
+        }
+    }
+
+    /// Exchanges client and server: who was seen first was the server.
+    pub fn exchange(&mut self) {
+        std::mem::swap(&mut self.client, &mut self.server);
+        self.packets.swap(0, 1);
+        self.bytes.swap(0, 1);
+        self.numbers.swap(0, 1);
+        self.recognised.swap(0, 1);
+        self.recognition_over.swap(0, 1);
+    }
+
+    /// The protocol that it speaks, if it was recognised.
+    #[must_use]
+    pub fn application(&self) -> Option<Protocol> {
+        self.app.as_ref().map(|app| app.protocol()).or(self.recognised[0]).or(self.recognised[1])
+    }
 }
 
 /// What happens with the rest of a flow.
@@ -70,6 +149,9 @@ pub struct Owner {
     pub reference: u64,
     /// The tenant's number.
     pub tenant: u32,
+    /// The endpoint whose port saw the packet. It belongs to the key of every flow, fragment, expected flow and host:
+    /// two tenants may use the same addresses, and a packet between two endpoints of one host is seen at both.
+    pub endpoint: u32,
     /// Which rule profile: a bit of [`crate::detect::Signature`]'s mask; 0 is the profile of all rules.
     pub profile: u8,
 }
@@ -81,6 +163,8 @@ pub struct Stream {
     pub sides: [Reassembled; 2],
     /// Events of the last packet, for `stream-event`.
     pub events: SmallVec<[EventName; 2]>,
+    /// The connection's state.
+    pub tracker: Tracker,
 }
 
 /// In-order bytes of one direction.
