@@ -199,7 +199,8 @@ impl Reassembled {
             .filter(|at| *at <= self.inspected)
             .fold(from, u64::max);
         borders.filter_map(move |end| {
-            let begin = std::mem::replace(&mut start, end.max(start));
+            let begin = start;
+            start = end.max(start);
             let piece = self.window.get(self.index(begin)..self.index(end))?;
             (!piece.is_empty() && end > self.inspected).then_some((begin, piece))
         })
