@@ -34,6 +34,11 @@ impl ReadyTransform {
         Ok(Self { transform: transform.clone(), regex: OnceLock::new() })
     }
 
+    /// What it does.
+    pub fn transform(&self) -> &Transform {
+        &self.transform
+    }
+
     /// Runs it; `None` where the buffer cannot be transformed, and so does not exist.
     fn run<'d>(&self, data: Cow<'d, [u8]>) -> Option<Cow<'d, [u8]>> {
         let owned = |data: Vec<u8>| Some(Cow::Owned(data));
