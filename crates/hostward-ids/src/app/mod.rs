@@ -7,6 +7,7 @@
 pub mod buffer;
 pub mod dns;
 pub mod file_writer;
+pub mod http;
 pub mod lines;
 pub mod queue;
 pub mod recognise;
@@ -270,6 +271,7 @@ impl Transaction {
 #[must_use]
 pub fn parser_for(protocol: Protocol, transport: u8, limits: &Limits) -> Option<Box<dyn Parser>> {
     Some(match protocol {
+        Protocol::Http1 => Box::new(http::new(limits)),
         Protocol::Dns if transport == recognise::UDP => Box::new(dns::over_datagrams(limits)),
         Protocol::Dns => Box::new(dns::over_stream(limits)),
         Protocol::Smtp => Box::new(smtp::new(limits)),
