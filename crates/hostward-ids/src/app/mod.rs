@@ -5,12 +5,15 @@
 //! matcher and the output know no protocol, and a protocol knows no signature.
 
 pub mod buffer;
+pub mod cursor;
+pub mod dcerpc;
 pub mod dns;
 pub mod file_writer;
 pub mod http;
 pub mod lines;
 pub mod queue;
 pub mod recognise;
+pub mod smb;
 pub mod smtp;
 #[cfg(test)]
 mod testing;
@@ -79,6 +82,8 @@ pub struct Transaction {
     pub log_beside: Map<String, Value>,
     /// Whether its own event (`http`, `dns`, `tls`) has been written.
     pub logged: bool,
+    /// Which directions signatures have seen in full; kept by the engine.
+    pub inspected: [bool; 2],
     /// What the matcher remembers of it.
     pub detect: TransactionState,
 }
@@ -250,6 +255,7 @@ impl Transaction {
             log: Map::new(),
             log_beside: Map::new(),
             logged: false,
+            inspected: [false; 2],
             detect: TransactionState::default(),
         }
     }
@@ -274,6 +280,9 @@ pub fn parser_for(protocol: Protocol, transport: u8, limits: &Limits) -> Option<
         Protocol::Http1 => Box::new(http::new(limits)),
         Protocol::Dns if transport == recognise::UDP => Box::new(dns::over_datagrams(limits)),
         Protocol::Dns => Box::new(dns::over_stream(limits)),
+        Protocol::Dcerpc if transport == recognise::UDP => Box::new(dcerpc::over_datagrams(limits)),
+        Protocol::Dcerpc => Box::new(dcerpc::over_stream(limits)),
+        Protocol::Smb => Box::new(smb::new(limits)),
         Protocol::Smtp => Box::new(smtp::new(limits)),
         _ => return None,
     })

@@ -99,7 +99,8 @@ impl Detector {
     /// Inspects a packet, and what its flow gained by it: stream bytes, transactions, events.
     ///
     /// Called once for a packet, after reassembly and parsing; `direction` is the packet's within its flow. With
-    /// `packet` `None` only the flow's transactions are looked at (its end).
+    /// `packet` `None` the flow's transactions and what is left of its streams are looked at (its end); addresses and ports
+    /// are then the flow's. Streams and transactions are looked at in the packet's direction alone.
     pub fn inspect(
         &self,
         worker: &mut Worker,
