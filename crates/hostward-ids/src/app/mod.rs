@@ -17,6 +17,7 @@ pub mod smb;
 pub mod smtp;
 #[cfg(test)]
 mod testing;
+pub mod tls;
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -277,6 +278,7 @@ impl Transaction {
 #[must_use]
 pub fn parser_for(protocol: Protocol, transport: u8, limits: &Limits) -> Option<Box<dyn Parser>> {
     Some(match protocol {
+        Protocol::Tls => Box::new(tls::new(limits)),
         Protocol::Http1 => Box::new(http::new(limits)),
         Protocol::Dns if transport == recognise::UDP => Box::new(dns::over_datagrams(limits)),
         Protocol::Dns => Box::new(dns::over_stream(limits)),

@@ -266,7 +266,13 @@ impl Engine {
         (slot, flow)
     }
 
-    fn in_flow(&mut self, packet: &Packet<'_>, flow: &mut Flow, from: (IpAddr, u16), sink: &mut dyn Sink) -> PacketVerdict {
+    fn in_flow(
+        &mut self,
+        packet: &Packet<'_>,
+        flow: &mut Flow,
+        from: (IpAddr, u16),
+        sink: &mut dyn Sink,
+    ) -> PacketVerdict {
         let mut direction = if from == flow.client { Direction::ToServer } else { Direction::ToClient };
         flow.last = flow.last.max(packet.time);
         count(flow, packet, direction);
@@ -433,7 +439,13 @@ impl Engine {
     }
 
     /// Does what the alerts of one inspection ask for.
-    fn act(&mut self, packet: Option<&Packet<'_>>, flow: &mut Flow, direction: Direction, sink: &mut dyn Sink) -> PacketVerdict {
+    fn act(
+        &mut self,
+        packet: Option<&Packet<'_>>,
+        flow: &mut Flow,
+        direction: Direction,
+        sink: &mut dyn Sink,
+    ) -> PacketVerdict {
         if self.alerts.is_empty() {
             return PacketVerdict::Pass;
         }
@@ -515,7 +527,9 @@ fn ends(packet: &Packet<'_>) -> Option<((IpAddr, u16), (IpAddr, u16), u8)> {
         Transport::Icmp { kind, code, .. } => {
             let (request, reply) = icmp_pair(*kind, ip.source);
             // Request and reply belong together; the client's "port" is the request's type.
-            if *kind == reply { ((ip.source, u16::from(*code)), (ip.destination, u16::from(request))) } else {
+            if *kind == reply {
+                ((ip.source, u16::from(*code)), (ip.destination, u16::from(request)))
+            } else {
                 ((ip.source, u16::from(request)), (ip.destination, u16::from(*code)))
             }
         }

@@ -1,7 +1,6 @@
 //! Events of what was found.
 
 use super::{Engine, PacketVerdict, Reason, Sink};
-use crate::{Direction, EventName};
 use crate::app::{Stage, Transaction};
 use crate::decode::Packet;
 use crate::detect::{Action, Alert};
@@ -9,6 +8,7 @@ use crate::flow::{Flow, Owner};
 use crate::output::alert::Outcome;
 use crate::output::anomaly::Kind;
 use crate::output::{self, Heading};
+use crate::{Direction, EventName};
 
 impl Engine {
     /// Alerts of a packet that belongs to no flow.
@@ -53,7 +53,14 @@ impl Engine {
     }
 
     /// What was odd about a packet and its stream.
-    pub(super) fn report_anomalies(&mut self, packet: &Packet<'_>, flow: Option<&Flow>, direction: Direction, sink: &mut dyn Sink, owner: Owner) {
+    pub(super) fn report_anomalies(
+        &mut self,
+        packet: &Packet<'_>,
+        flow: Option<&Flow>,
+        direction: Direction,
+        sink: &mut dyn Sink,
+        owner: Owner,
+    ) {
         let heading = Heading {
             time: packet.time,
             number: packet.number,
@@ -90,7 +97,14 @@ impl Engine {
         }
     }
 
-    fn write_application_anomaly(&mut self, flow: &Flow, direction: Direction, transaction: Option<u64>, name: EventName, sink: &mut dyn Sink) {
+    fn write_application_anomaly(
+        &mut self,
+        flow: &Flow,
+        direction: Direction,
+        transaction: Option<u64>,
+        name: EventName,
+        sink: &mut dyn Sink,
+    ) {
         let heading = Heading {
             time: flow.last,
             number: flow.numbers[direction as usize],

@@ -192,12 +192,7 @@ impl Reassembled {
     pub fn fresh(&self, back: u64) -> impl Iterator<Item = (u64, &[u8])> {
         let from = self.inspected.saturating_sub(back).max(self.window_offset);
         let borders = self.gaps.iter().map(|(at, _)| *at).filter(move |at| *at > from).chain([self.in_order]);
-        let mut start = self
-            .gaps
-            .iter()
-            .map(|(at, _)| *at)
-            .filter(|at| *at <= self.inspected)
-            .fold(from, u64::max);
+        let mut start = self.gaps.iter().map(|(at, _)| *at).filter(|at| *at <= self.inspected).fold(from, u64::max);
         borders.filter_map(move |end| {
             let begin = start;
             start = end.max(start);
