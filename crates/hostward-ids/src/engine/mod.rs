@@ -134,7 +134,12 @@ impl Engine {
         self.stats.frames += 1;
         self.stats.bytes += frame.data.len() as u64;
         let mut verdict = PacketVerdict::Pass;
-        let mut next = Some(Inner { start: Start::Link(frame.link_type), data: frame.data, source: decode::Source::Wire, vlan: None });
+        let mut next = Some(Inner {
+            start: Start::Link(frame.link_type),
+            data: frame.data,
+            source: decode::Source::Wire,
+            vlan: None,
+        });
         let mut outer: Option<Box<Outer>> = None;
         let mut vlan = SmallVec::new();
         for depth in 0..DEPTH_MAX {
@@ -213,7 +218,13 @@ impl Engine {
         (slot, flow)
     }
 
-    fn in_flow(&mut self, packet: &Packet<'_>, flow: &mut Flow, from: (IpAddr, u16), sink: &mut dyn Sink) -> PacketVerdict {
+    fn in_flow(
+        &mut self,
+        packet: &Packet<'_>,
+        flow: &mut Flow,
+        from: (IpAddr, u16),
+        sink: &mut dyn Sink,
+    ) -> PacketVerdict {
         let mut direction = if from == flow.client { Direction::ToServer } else { Direction::ToClient };
         flow.last = flow.last.max(packet.time);
         count(flow, packet, direction);
@@ -374,7 +385,13 @@ impl Engine {
     }
 
     /// Does what the alerts of one inspection ask for.
-    fn act(&mut self, packet: Option<&Packet<'_>>, flow: &mut Flow, direction: Direction, sink: &mut dyn Sink) -> PacketVerdict {
+    fn act(
+        &mut self,
+        packet: Option<&Packet<'_>>,
+        flow: &mut Flow,
+        direction: Direction,
+        sink: &mut dyn Sink,
+    ) -> PacketVerdict {
         if self.alerts.is_empty() {
             return PacketVerdict::Pass;
         }
@@ -456,7 +473,9 @@ fn ends(packet: &Packet<'_>) -> Option<((IpAddr, u16), (IpAddr, u16), u8)> {
         Transport::Icmp { kind, code, .. } => {
             let (request, reply) = icmp_pair(*kind, ip.source);
             // Request and reply belong together; the client's "port" is the request's type.
-            if *kind == reply { ((ip.source, u16::from(*code)), (ip.destination, u16::from(request))) } else {
+            if *kind == reply {
+                ((ip.source, u16::from(*code)), (ip.destination, u16::from(request)))
+            } else {
                 ((ip.source, u16::from(request)), (ip.destination, u16::from(*code)))
             }
         }
