@@ -10,6 +10,7 @@ pub mod dcerpc;
 pub mod dns;
 pub mod file_writer;
 pub mod ftp;
+pub mod http;
 pub mod lines;
 pub mod queue;
 pub mod recognise;
@@ -277,6 +278,7 @@ impl Transaction {
 #[must_use]
 pub fn parser_for(protocol: Protocol, transport: u8, limits: &Limits) -> Option<Box<dyn Parser>> {
     Some(match protocol {
+        Protocol::Http1 => Box::new(http::new(limits)),
         Protocol::Dns if transport == recognise::UDP => Box::new(dns::over_datagrams(limits)),
         Protocol::Dns => Box::new(dns::over_stream(limits)),
         Protocol::Dcerpc if transport == recognise::UDP => Box::new(dcerpc::over_datagrams(limits)),

@@ -32,7 +32,8 @@ struct Seen {
 
 /// Reads an IPv6 header and what extends it.
 pub(super) fn decode<'a>(packet: &mut Packet<'a>, data: &'a [u8]) -> Next<'a> {
-    let (Some(first), Some(source), Some(destination)) = (word(data, 0), array::<16>(data, 8), array::<16>(data, 24))
+    let (Some(first), Some(source), Some(destination)) =
+        (word(data, 0), array::<16>(data, 8), array::<16>(data, 24))
     else {
         return packet.stop("ipv6.pkt_too_small");
     };
@@ -104,9 +105,7 @@ fn extensions<'a>(packet: &mut Packet<'a>, whole: &'a [u8]) -> Next<'a> {
                 return Next::Nothing;
             }
             // Offset 0 and no more: it is whole already (RFC 6946).
-            if seen.fragment {
-                packet.events.push("ipv6.exthdr_useless_fh");
-            }
+            packet.events.push("ipv6.exthdr_useless_fh");
         }
         kind_at = at;
         at += length;
@@ -132,6 +131,9 @@ fn finish<'a>(packet: &mut Packet<'a>, whole: &'a [u8], at: usize, kind: u8) -> 
     let payload = whole.get(at..).unwrap_or_default();
     set_header(packet, whole, at, kind);
     packet.payload = payload;
+    if at > HEADER_LEN && payload.len() < 2 && kind != NOTHING {
+        packet.events.push("ipv6.trunc_exthdr");
+    }
     if kind == NOTHING && !payload.is_empty() {
         packet.events.push("ipv6.data_after_none_header");
     }

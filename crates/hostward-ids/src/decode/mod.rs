@@ -125,6 +125,12 @@ impl Start {
 }
 
 impl<'a> Inner<'a> {
+    /// A whole frame, by the `LINKTYPE_` number of what it begins with.
+    #[must_use]
+    pub fn frame(link_type: u16, data: &'a [u8]) -> Self {
+        Self::new(Start::Link(link_type), data, Source::Wire)
+    }
+
     fn new(start: Start, data: &'a [u8], source: Source) -> Self {
         Self { start, data, source, vlan: None }
     }

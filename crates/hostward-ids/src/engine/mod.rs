@@ -12,8 +12,9 @@ use smallvec::SmallVec;
 pub use settings::{ExceptionPolicy, SettingError, Settings};
 
 use crate::Direction;
-use crate::decode::{self, Inner, Nanos, Outer, Packet, Start, Transport};
+use crate::decode::{self, Inner, Nanos, Outer, Packet, Transport};
 use crate::detect::{Action, Alert, Detector, Worker};
+use crate::flow::defrag::Defragmenter;
 use crate::flow::table::{Key, Table};
 use crate::flow::tcp::reassembly::Insertion;
 use crate::flow::tcp::{Budget, Piece, State, flag};
@@ -75,6 +76,21 @@ pub struct Stats {
     pub gaps: u64,
 }
 
+/// What came of a packet and those inside it.
+#[derive(Default)]
+struct Nested {
+    verdict: PacketVerdict,
+    fragments: Option<Whole>,
+}
+
+/// A packet put together from fragments.
+struct Whole {
+    data: Vec<u8>,
+    link_type: u16,
+    depth: u8,
+    vlan: SmallVec<[u16; 3]>,
+}
+
 /// As deep as tunnels in tunnels are followed.
 const DEPTH_MAX: u8 = 8;
 /// How many stream bytes behind those already inspected are kept for matches across the border.
@@ -90,6 +106,7 @@ pub struct Engine {
     worker: Worker,
     settings: Settings,
     table: Table,
+    defragmenter: Defragmenter,
     budget: Budget,
     applications: Applications,
     alerts: SmallVec<[Alert; 4]>,
@@ -111,6 +128,7 @@ impl Engine {
             detector,
             worker: Worker::default(),
             table,
+            defragmenter: Defragmenter::new(settings.fragments_max),
             budget,
             applications,
             settings,
@@ -133,20 +151,41 @@ impl Engine {
     pub fn frame(&mut self, frame: &Frame<'_>, sink: &mut dyn Sink) -> PacketVerdict {
         self.stats.frames += 1;
         self.stats.bytes += frame.data.len() as u64;
-        let mut verdict = PacketVerdict::Pass;
-        let mut next = Some(Inner {
-            start: Start::Link(frame.link_type),
-            data: frame.data,
-            source: decode::Source::Wire,
-            vlan: None,
-        });
+        let first = Inner::frame(frame.link_type, frame.data);
+        let mut whole = self.nested(frame, first, 0, SmallVec::new(), sink);
+        let mut verdict = whole.verdict;
+        // A fragment that was the last one missing leads to a packet of its own, which may again be a fragment in a tunnel.
+        for _ in 0..DEPTH_MAX {
+            let Some(fragments) = whole.fragments.take() else { break };
+            let mut inner = Inner::frame(fragments.link_type, &fragments.data);
+            inner.source = decode::Source::Defragmented;
+            whole = self.nested(frame, inner, fragments.depth, fragments.vlan, sink);
+            if whole.verdict == PacketVerdict::Drop {
+                verdict = PacketVerdict::Drop;
+            }
+        }
+        self.tick(frame.time, sink);
+        verdict
+    }
+
+    /// Sees a packet and those inside it, outermost first.
+    fn nested(
+        &mut self,
+        frame: &Frame<'_>,
+        first: Inner<'_>,
+        depth: u8,
+        mut vlan: SmallVec<[u16; 3]>,
+        sink: &mut dyn Sink,
+    ) -> Nested {
+        let mut done = Nested::default();
+        let mut next = Some(first);
         let mut outer: Option<Box<Outer>> = None;
-        let mut vlan = SmallVec::new();
-        for depth in 0..DEPTH_MAX {
+        for depth in depth..DEPTH_MAX {
             let Some(inner) = next.take() else { break };
             let (mut packet, deeper) =
                 decode::decode(frame.time, frame.number, inner.start, inner.data, self.settings.tunnel_ports);
             packet.source = inner.source;
+            packet.defragmented = inner.source == decode::Source::Defragmented;
             packet.depth = depth;
             packet.outer = outer.take();
             if packet.vlan.is_empty() {
@@ -155,18 +194,27 @@ impl Engine {
             if let Some(tag) = inner.vlan {
                 packet.vlan.push(tag);
             }
+            if packet.fragment.is_some() {
+                let outcome = self.defragmenter.insert(&packet, frame.owner);
+                packet.events.extend(outcome.events);
+                done.fragments = outcome.whole.map(|data| Whole {
+                    data,
+                    link_type: packet.link_type,
+                    depth,
+                    vlan: packet.vlan.clone(),
+                });
+            }
             if !packet.events.is_empty() {
                 self.stats.invalid += 1;
             }
             outer = deeper.as_ref().and_then(|_| outer_of(&packet));
             vlan = packet.vlan.clone();
             if self.packet(&packet, frame.owner, sink) == PacketVerdict::Drop {
-                verdict = PacketVerdict::Drop;
+                done.verdict = PacketVerdict::Drop;
             }
             next = deeper;
         }
-        self.tick(frame.time, sink);
-        verdict
+        done
     }
 
     fn packet(&mut self, packet: &Packet<'_>, owner: Owner, sink: &mut dyn Sink) -> PacketVerdict {
@@ -218,13 +266,7 @@ impl Engine {
         (slot, flow)
     }
 
-    fn in_flow(
-        &mut self,
-        packet: &Packet<'_>,
-        flow: &mut Flow,
-        from: (IpAddr, u16),
-        sink: &mut dyn Sink,
-    ) -> PacketVerdict {
+    fn in_flow(&mut self, packet: &Packet<'_>, flow: &mut Flow, from: (IpAddr, u16), sink: &mut dyn Sink) -> PacketVerdict {
         let mut direction = if from == flow.client { Direction::ToServer } else { Direction::ToClient };
         flow.last = flow.last.max(packet.time);
         count(flow, packet, direction);
@@ -370,6 +412,10 @@ impl Engine {
         self.alerts.clear();
         self.detector.inspect(&mut self.worker, packet, Some(flow), direction, &mut self.alerts);
         let verdict = self.act(packet, flow, direction, sink);
+        if let Some(packet) = packet {
+            self.report_anomalies(packet, Some(flow), direction, sink, flow.owner);
+        }
+        self.report_application_anomalies(flow, direction, sink);
         flow.app_events.retain(|(way, _)| *way != direction);
         if let Some(stream) = &mut flow.stream {
             trim(stream);
@@ -381,17 +427,13 @@ impl Engine {
     fn inspect_alone(&mut self, packet: &Packet<'_>, owner: Owner, sink: &mut dyn Sink) -> PacketVerdict {
         self.alerts.clear();
         self.detector.inspect(&mut self.worker, Some(packet), None, Direction::ToServer, &mut self.alerts);
-        self.report_alone(packet, owner, sink)
+        let verdict = self.report_alone(packet, owner, sink);
+        self.report_anomalies(packet, None, Direction::ToServer, sink, owner);
+        verdict
     }
 
     /// Does what the alerts of one inspection ask for.
-    fn act(
-        &mut self,
-        packet: Option<&Packet<'_>>,
-        flow: &mut Flow,
-        direction: Direction,
-        sink: &mut dyn Sink,
-    ) -> PacketVerdict {
+    fn act(&mut self, packet: Option<&Packet<'_>>, flow: &mut Flow, direction: Direction, sink: &mut dyn Sink) -> PacketVerdict {
         if self.alerts.is_empty() {
             return PacketVerdict::Pass;
         }
@@ -473,9 +515,7 @@ fn ends(packet: &Packet<'_>) -> Option<((IpAddr, u16), (IpAddr, u16), u8)> {
         Transport::Icmp { kind, code, .. } => {
             let (request, reply) = icmp_pair(*kind, ip.source);
             // Request and reply belong together; the client's "port" is the request's type.
-            if *kind == reply {
-                ((ip.source, u16::from(*code)), (ip.destination, u16::from(request)))
-            } else {
+            if *kind == reply { ((ip.source, u16::from(*code)), (ip.destination, u16::from(request))) } else {
                 ((ip.source, u16::from(request)), (ip.destination, u16::from(*code)))
             }
         }
@@ -545,6 +585,8 @@ fn trim(stream: &mut Stream) {
             let cut = (useless - WINDOW_KEPT).min(side.window.len());
             side.window.drain(..cut);
             side.window_offset += cut as u64;
+            let border = side.window_offset;
+            side.gaps.retain(|(at, _)| *at >= border);
         }
     }
 }

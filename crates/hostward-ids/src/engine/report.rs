@@ -1,12 +1,13 @@
 //! Events of what was found.
 
 use super::{Engine, PacketVerdict, Reason, Sink};
-use crate::Direction;
+use crate::{Direction, EventName};
 use crate::app::{Stage, Transaction};
 use crate::decode::Packet;
 use crate::detect::{Action, Alert};
 use crate::flow::{Flow, Owner};
 use crate::output::alert::Outcome;
+use crate::output::anomaly::Kind;
 use crate::output::{self, Heading};
 
 impl Engine {
@@ -49,6 +50,59 @@ impl Engine {
             sink.event(flow.owner, self.json.finish());
         }
         self.alerts = alerts;
+    }
+
+    /// What was odd about a packet and its stream.
+    pub(super) fn report_anomalies(&mut self, packet: &Packet<'_>, flow: Option<&Flow>, direction: Direction, sink: &mut dyn Sink, owner: Owner) {
+        let heading = Heading {
+            time: packet.time,
+            number: packet.number,
+            event_type: "anomaly",
+            flow,
+            packet: Some(packet),
+            direction,
+            interface: self.interface.as_deref(),
+        };
+        if self.settings.events.decode_anomalies {
+            for name in &packet.events {
+                self.json.begin();
+                output::anomaly::write(&mut self.json, &heading, Kind::Decode, name);
+                sink.event(owner, self.json.finish());
+            }
+        }
+        let stream = flow.and_then(|flow| flow.stream.as_ref()).filter(|_| self.settings.events.stream_anomalies);
+        for name in stream.iter().flat_map(|stream| &stream.events) {
+            self.json.begin();
+            output::anomaly::write(&mut self.json, &heading, Kind::Stream, name);
+            sink.event(owner, self.json.finish());
+        }
+    }
+
+    /// What was odd about an application protocol, before the signatures' events are let go.
+    pub(super) fn report_application_anomalies(&mut self, flow: &Flow, direction: Direction, sink: &mut dyn Sink) {
+        if !self.settings.events.application_anomalies {
+            return;
+        }
+        for (way, name) in &flow.app_events {
+            if *way == direction {
+                self.write_application_anomaly(flow, *way, None, name, sink);
+            }
+        }
+    }
+
+    fn write_application_anomaly(&mut self, flow: &Flow, direction: Direction, transaction: Option<u64>, name: EventName, sink: &mut dyn Sink) {
+        let heading = Heading {
+            time: flow.last,
+            number: flow.numbers[direction as usize],
+            event_type: "anomaly",
+            flow: Some(flow),
+            packet: None,
+            direction,
+            interface: self.interface.as_deref(),
+        };
+        self.json.begin();
+        output::anomaly::write(&mut self.json, &heading, Kind::Application { transaction }, name);
+        sink.event(flow.owner, self.json.finish());
     }
 
     fn outcome(&self, action: Action) -> Outcome {
@@ -127,7 +181,7 @@ impl Engine {
 
     fn tell_transaction(&mut self, flow: &Flow, transaction: &Transaction, sink: &mut dyn Sink) {
         let Some(protocol) = flow.application() else { return };
-        let mut heading = Heading {
+        let heading = Heading {
             time: flow.last,
             number: flow.numbers[0].max(flow.numbers[1]),
             event_type: output::transaction::event_type(protocol),
@@ -141,10 +195,23 @@ impl Engine {
             output::transaction::write(&mut self.json, &heading, transaction);
             sink.event(flow.owner, self.json.finish());
         }
+        if self.settings.events.application_anomalies {
+            for (way, name) in &transaction.events {
+                self.write_application_anomaly(flow, *way, Some(transaction.id), name, sink);
+            }
+        }
+        let mut heading = Heading {
+            time: flow.last,
+            number: flow.numbers[0].max(flow.numbers[1]),
+            event_type: "fileinfo",
+            flow: Some(flow),
+            packet: None,
+            direction: Direction::ToServer,
+            interface: self.interface.as_deref(),
+        };
         if !self.settings.events.files {
             return;
         }
-        heading.event_type = "fileinfo";
         for file in &transaction.files {
             heading.direction = file.direction.unwrap_or(Direction::ToServer);
             self.json.begin();

@@ -97,13 +97,24 @@ pub struct EventSet {
     pub flow: bool,
     pub transactions: bool,
     pub files: bool,
-    pub anomalies: bool,
+    /// Of application protocols; those of decoding and of streams are many on any real network.
+    pub application_anomalies: bool,
+    pub decode_anomalies: bool,
+    pub stream_anomalies: bool,
     pub stats: bool,
 }
 
 impl Default for EventSet {
     fn default() -> Self {
-        Self { flow: true, transactions: true, files: true, anomalies: true, stats: true }
+        Self {
+            flow: true,
+            transactions: true,
+            files: true,
+            application_anomalies: true,
+            decode_anomalies: false,
+            stream_anomalies: false,
+            stats: true,
+        }
     }
 }
 
@@ -176,6 +187,14 @@ impl Settings {
             "simulate-packet-tcp-reassembly-memcap" => self.fail_reassembly_at = Some(read.number()?),
             "simulate-applayer-error-at-offset-ts" => self.fail_parser_at[0] = Some(read.number()?),
             "simulate-applayer-error-at-offset-tc" => self.fail_parser_at[1] = Some(read.number()?),
+            "outputs.flow" => self.events.flow = read.truth()?,
+            "outputs.transactions" => self.events.transactions = read.truth()?,
+            "outputs.fileinfo" => self.events.files = read.truth()?,
+            "outputs.stats" => self.events.stats = read.truth()?,
+            "outputs.alert.payload" => self.alert_payload = read.truth()?,
+            "outputs.anomaly.types.decode" => self.events.decode_anomalies = read.truth()?,
+            "outputs.anomaly.types.stream" => self.events.stream_anomalies = read.truth()?,
+            "outputs.anomaly.types.applayer" => self.events.application_anomalies = read.truth()?,
             // What changes nothing here: one thread, data sets always on, statistics always whole.
             "runmode" | "no-random" | "data-dir" | "datasets.enabled" | "stats.decoder-events" => {}
             _ => self.set_protocol(read)?,

@@ -1,5 +1,6 @@
 //! Flows: who talks with whom, what was reassembled, and what the other parts remember of it.
 
+pub mod defrag;
 pub mod table;
 pub mod tcp;
 
@@ -167,18 +168,90 @@ pub struct Stream {
     pub tracker: Tracker,
 }
 
-/// In-order bytes of one direction.
+/// In-order bytes of one direction. Offsets count the bytes that were seen; what is missing in a gap is not counted.
 #[derive(Debug, Default)]
 pub struct Reassembled {
-    /// A window of the stream: what is kept, gaps left out.
+    /// What is kept of the stream. Use [`Self::fresh`] to look at what is new: no match may cross a gap.
     pub window: Vec<u8>,
-    /// The stream offset of `window[0]`.
+    /// The offset of `window[0]`.
     pub window_offset: u64,
     /// Everything before this offset was inspected already; the matcher sets it when it has looked at more (the engine
     /// then lets go of what lies further back than it keeps for matches across the border).
     pub inspected: u64,
-    /// How many bytes are in order by now, counted from the start of the stream.
+    /// The offset behind the last byte that is in order by now.
     pub in_order: u64,
+    /// Gaps within or before the window: at which offset, and how many bytes are missing there.
+    pub gaps: SmallVec<[(u64, u64); 1]>,
     /// The initial sequence number, for `stream_size` and relative `seq`.
     pub initial_sequence: u32,
+}
+
+impl Reassembled {
+    /// The pieces between gaps that hold bytes not inspected yet, each with at most `back` bytes that were. Each comes with
+    /// its offset in the stream.
+    pub fn fresh(&self, back: u64) -> impl Iterator<Item = (u64, &[u8])> {
+        let from = self.inspected.saturating_sub(back).max(self.window_offset);
+        let borders = self.gaps.iter().map(|(at, _)| *at).filter(move |at| *at > from).chain([self.in_order]);
+        let mut start = self
+            .gaps
+            .iter()
+            .map(|(at, _)| *at)
+            .filter(|at| *at <= self.inspected)
+            .fold(from, u64::max);
+        borders.filter_map(move |end| {
+            let begin = start;
+            start = end.max(start);
+            let piece = self.window.get(self.index(begin)..self.index(end))?;
+            (!piece.is_empty() && end > self.inspected).then_some((begin, piece))
+        })
+    }
+
+    fn index(&self, offset: u64) -> usize {
+        usize::try_from(offset.saturating_sub(self.window_offset)).unwrap_or(usize::MAX)
+    }
+
+    /// What is kept, with a note where bytes are missing.
+    #[must_use]
+    pub fn shown(&self) -> std::borrow::Cow<'_, [u8]> {
+        let within = || self.gaps.iter().filter(|(at, _)| *at >= self.window_offset);
+        if within().next().is_none() {
+            return self.window.as_slice().into();
+        }
+        let mut shown = Vec::with_capacity(self.window.len() + 64);
+        let mut from = 0;
+        for (at, missing) in within() {
+            let to = self.index(*at);
+            shown.extend_from_slice(self.window.get(from..to).unwrap_or_default());
+            shown.extend_from_slice(format!("[{missing} bytes missing]").as_bytes());
+            from = to;
+        }
+        shown.extend_from_slice(self.window.get(from..).unwrap_or_default());
+        shown.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pieces(side: &Reassembled, back: u64) -> Vec<(u64, Vec<u8>)> {
+        side.fresh(back).map(|(at, piece)| (at, piece.to_vec())).collect()
+    }
+
+    #[test]
+    fn no_piece_crosses_a_gap() {
+        let mut side = Reassembled { window: b"abcdefgh".to_vec(), in_order: 8, ..Reassembled::default() };
+        assert_eq!(pieces(&side, 3), [(0, b"abcdefgh".to_vec())]);
+        side.gaps.push((4, 10));
+        assert_eq!(pieces(&side, 3), [(0, b"abcd".to_vec()), (4, b"efgh".to_vec())]);
+        side.inspected = 3;
+        assert_eq!(pieces(&side, 1), [(2, b"abcd"[2..].to_vec()), (4, b"efgh".to_vec())]);
+        side.inspected = 4;
+        assert_eq!(pieces(&side, 3), [(4, b"efgh".to_vec())]);
+        side.inspected = 6;
+        assert_eq!(pieces(&side, 3), [(4, b"efgh".to_vec())]);
+        assert_eq!(side.shown().as_ref(), b"abcd[10 bytes missing]efgh");
+        side.inspected = 8;
+        assert_eq!(pieces(&side, 3), []);
+    }
 }

@@ -3,6 +3,7 @@
 //! An event is an object whose last byte is `}`: whoever takes it can put members of their own before it.
 
 pub mod alert;
+pub(crate) mod anomaly;
 pub mod flow;
 pub mod json;
 pub mod transaction;
@@ -139,7 +140,8 @@ impl Heading<'_> {
             (None, Some(flow)) => (flow.server, flow.client, flow.protocol),
             (None, None) => return,
         };
-        let ports = has_ports(number) && self.packet.is_none_or(|packet| !matches!(packet.transport, Transport::Other));
+        let ports = has_ports(number)
+            && self.packet.is_none_or(|packet| !matches!(packet.transport, Transport::Other));
         json.address("src_ip", from.0);
         if ports {
             json.number("src_port", u64::from(from.1));

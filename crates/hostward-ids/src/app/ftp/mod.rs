@@ -199,17 +199,15 @@ impl Ftp {
             [a @ b'1'..=b'6', b @ b'0'..=b'9', c @ b'0'..=b'9'] => (Some([*a, *b, *c]), b' ', &b""[..]),
             other => (None, b'-', other),
         };
-        let (id, verb) = match self.outstanding.front() {
-            Some(command) => (command.transaction, command.verb.clone()),
-            None => match self.queue.last().filter(|open| !open.complete()) {
-                Some(open) => (open.id, Vec::new()),
-                None => {
-                    // The greeting, or a reply to nothing.
-                    let transaction = self.queue.begin();
-                    transaction.directions[ToServer as usize] = false;
-                    (transaction.id, Vec::new())
-                }
-            },
+        let (id, verb) = if let Some(command) = self.outstanding.front() {
+            (command.transaction, command.verb.clone())
+        } else if let Some(open) = self.queue.last().filter(|open| !open.complete()) {
+            (open.id, Vec::new())
+        } else {
+            // The greeting, or a reply to nothing.
+            let transaction = self.queue.begin();
+            transaction.directions[ToServer as usize] = false;
+            (transaction.id, Vec::new())
         };
         let last = match (self.multiline, code) {
             (None, Some(_)) => separator == b' ',

@@ -379,9 +379,7 @@ impl Tracker {
             (true, Direction::ToClient) if receiver.offset(seen.tcp.acknowledgement) != 0 => {
                 "stream.est_synack_resend_with_different_ack"
             }
-            (true, Direction::ToClient) if seen.tcp.sequence != sender.initial => {
-                "stream.est_synack_resend_with_diff_seq"
-            }
+            (true, Direction::ToClient) if seen.tcp.sequence != sender.initial => "stream.est_synack_resend_with_diff_seq",
             (true, Direction::ToClient) => "stream.est_synack_resend",
             (false, Direction::ToClient) => "stream.est_syn_toclient",
             (false, Direction::ToServer) if seen.tcp.sequence != sender.initial => "stream.est_syn_resend_diff_seq",
