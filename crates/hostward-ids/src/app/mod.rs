@@ -9,6 +9,7 @@ pub mod cursor;
 pub mod dcerpc;
 pub mod dns;
 pub mod file_writer;
+pub mod ftp;
 pub mod http;
 pub mod lines;
 pub mod queue;
@@ -282,6 +283,8 @@ pub fn parser_for(protocol: Protocol, transport: u8, limits: &Limits) -> Option<
         Protocol::Dns => Box::new(dns::over_stream(limits)),
         Protocol::Dcerpc if transport == recognise::UDP => Box::new(dcerpc::over_datagrams(limits)),
         Protocol::Dcerpc => Box::new(dcerpc::over_stream(limits)),
+        Protocol::Ftp => Box::new(ftp::new(limits)),
+        Protocol::FtpData => Box::new(ftp::data::new(limits, None)),
         Protocol::Smb => Box::new(smb::new(limits)),
         Protocol::Smtp => Box::new(smtp::new(limits)),
         _ => return None,

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use super::{Engine, Settings};
 use crate::Direction;
 use crate::app::recognise::{Recognition, recognise};
+use crate::app::ftp;
 use crate::app::{Expected, HandOver, Limits, Protocol, parser_for};
 use crate::decode::Packet;
 use crate::flow::tcp::Piece;
@@ -98,10 +99,16 @@ impl Engine {
             self.parse(flow, direction, data, sink);
             return;
         }
-        if let Some(announced) = &flow.announced {
-            let protocol = announced.protocol;
+        if flow.announced.is_some() {
+            // What it carries can have been said after it was opened, as by RETR after PASV.
+            if let Some(said_since) = self.applications.announced(flow.client, flow.server, flow.owner) {
+                flow.announced = Some(said_since);
+            }
+            let protocol = flow.announced.as_ref().map(|announced| announced.protocol);
             flow.recognition_over = [true; 2];
-            self.begin(flow, direction, protocol);
+            if let Some(protocol) = protocol {
+                self.begin(flow, direction, protocol);
+            }
             self.parse(flow, direction, data, sink);
             return;
         }
@@ -175,7 +182,11 @@ impl Engine {
             return;
         }
         flow.recognised[direction as usize] = Some(protocol);
-        flow.app = parser_for(protocol, flow.protocol, &self.applications.limits);
+        let limits = &self.applications.limits;
+        flow.app = match &flow.announced {
+            Some(announced) if protocol == Protocol::FtpData => Some(Box::new(ftp::data::new(limits, Some(announced)))),
+            _ => parser_for(protocol, flow.protocol, limits),
+        };
     }
 
     fn parse(&mut self, flow: &mut Flow, direction: Direction, data: &[u8], sink: &mut dyn Sink) {
@@ -195,7 +206,7 @@ impl Engine {
     fn after_parsing(&mut self, flow: &mut Flow, failed: bool, sink: &mut dyn Sink) {
         let Some(app) = &mut flow.app else { return };
         flow.app_events.extend(app.take_events());
-        if let Some(expected) = app.expected() {
+        while let Some(expected) = app.expected() {
             let server = flow.server.0;
             self.applications.announce(server, flow.owner, expected);
         }
