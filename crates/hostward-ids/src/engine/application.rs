@@ -72,7 +72,7 @@ impl Engine {
                 stream.events.push("stream.reassembly_seq_gap");
                 side.gaps.push((side.in_order, len));
                 stream.tracker.pair(direction).0.gaps = true;
-                self.gap(flow, direction, usize::try_from(len).unwrap_or(usize::MAX));
+                gap(flow, direction, usize::try_from(len).unwrap_or(usize::MAX));
             }
         }
     }
@@ -191,24 +191,16 @@ impl Engine {
 
     fn parse(&mut self, flow: &mut Flow, direction: Direction, data: &[u8], sink: &mut dyn Sink) {
         let Some(app) = flow.app.as_mut().filter(|_| !flow.app_failed) else { return };
-        let failed = app.parse(direction, data).is_err();
+        let simulated = self.settings.fail_parser_at[direction as usize].is_some();
+        let failed = app.parse(direction, data).is_err() || simulated;
         self.after_parsing(flow, failed, sink);
     }
 
-    fn gap(&mut self, flow: &mut Flow, direction: Direction, len: usize) {
-        match &mut flow.app {
-            Some(app) => {
-                if app.gap(direction, len).is_err() {
-                    self.give_up(flow);
-                }
-            }
-            None => flow.recognition_over[direction as usize] = true,
-        }
-    }
-
     /// A parser failed: what it has parsed stays, nothing more is fed to it.
-    fn give_up(&mut self, flow: &mut Flow) {
+    fn give_up(&mut self, flow: &mut Flow, sink: &mut dyn Sink) {
         flow.app_failed = true;
+        let policy = self.settings.policy(self.settings.app_error_policy);
+        self.except(policy, flow, sink);
     }
 
     fn after_parsing(&mut self, flow: &mut Flow, failed: bool, sink: &mut dyn Sink) {
@@ -221,7 +213,7 @@ impl Engine {
         let Some(app) = &mut flow.app else { return };
         let handed = app.hand_over();
         if failed {
-            self.give_up(flow);
+            self.give_up(flow, sink);
         }
         let Some(handed) = handed else { return };
         // What the old parser has is inspected and told before it goes.
@@ -250,5 +242,14 @@ impl Engine {
             app.close(direction);
             self.after_parsing(flow, false, sink);
         }
+    }
+}
+
+/// Bytes are missing here.
+fn gap(flow: &mut Flow, direction: Direction, len: usize) {
+    match &mut flow.app {
+        // No fault of the parser's or of the ends': only what comes later is lost.
+        Some(app) => flow.app_failed |= app.gap(direction, len).is_err(),
+        None => flow.recognition_over[direction as usize] = true,
     }
 }

@@ -54,6 +54,8 @@ pub struct Flow {
     pub detect: FlowState,
     /// What is done with its packets from now on.
     pub verdict: FlowVerdict,
+    /// Whether signatures no longer look at it: a pass rule or an exception policy said so. It is still parsed and logged.
+    pub passed: bool,
     /// Who it belongs to; see [`Owner`]. Signatures are enabled by its profile.
     pub owner: Owner,
     /// What it is found by.
@@ -102,6 +104,7 @@ impl Flow {
             app_events: SmallVec::new(),
             detect: FlowState::default(),
             verdict: FlowVerdict::default(),
+            passed: false,
             owner: Owner::default(),
             key,
             vlan: SmallVec::new(),
@@ -192,12 +195,7 @@ impl Reassembled {
     pub fn fresh(&self, back: u64) -> impl Iterator<Item = (u64, &[u8])> {
         let from = self.inspected.saturating_sub(back).max(self.window_offset);
         let borders = self.gaps.iter().map(|(at, _)| *at).filter(move |at| *at > from).chain([self.in_order]);
-        let mut start = self
-            .gaps
-            .iter()
-            .map(|(at, _)| *at)
-            .filter(|at| *at <= self.inspected)
-            .fold(from, u64::max);
+        let mut start = self.gaps.iter().map(|(at, _)| *at).filter(|at| *at <= self.inspected).fold(from, u64::max);
         borders.filter_map(move |end| {
             let begin = start;
             start = end.max(start);

@@ -379,7 +379,9 @@ impl Tracker {
             (true, Direction::ToClient) if receiver.offset(seen.tcp.acknowledgement) != 0 => {
                 "stream.est_synack_resend_with_different_ack"
             }
-            (true, Direction::ToClient) if seen.tcp.sequence != sender.initial => "stream.est_synack_resend_with_diff_seq",
+            (true, Direction::ToClient) if seen.tcp.sequence != sender.initial => {
+                "stream.est_synack_resend_with_diff_seq"
+            }
             (true, Direction::ToClient) => "stream.est_synack_resend",
             (false, Direction::ToClient) => "stream.est_syn_toclient",
             (false, Direction::ToServer) if seen.tcp.sequence != sender.initial => "stream.est_syn_resend_diff_seq",
@@ -392,9 +394,10 @@ impl Tracker {
         let one_sided = self.one_sided;
         let (sender, receiver) = self.pair(seen.direction);
         let offset = sender.offset(seen.tcp.sequence);
-        let first = sender.acknowledged.cast_signed() - 1;
-        let last = (sender.next.max(sender.acknowledged) + u64::from(receiver.window.max(1))).cast_signed();
-        if !one_sided && (offset < first.min(sender.next.cast_signed() - 1) || offset > last) {
+        let window = i64::from(receiver.window.max(1));
+        let first = sender.acknowledged.min(sender.next).cast_signed() - 1;
+        let last = sender.next.max(sender.acknowledged).cast_signed() + window;
+        if !one_sided && sender.known && !(first..=last).contains(&offset) {
             events.push("stream.pkt_invalid_rst");
             return Accepted::default();
         }
@@ -436,8 +439,8 @@ impl Tracker {
                 receiver.acknowledged = receiver.acknowledged.max(answered.cast_unsigned());
             }
         }
-        let offset = sender.offset(seen.tcp.sequence);
-        Accepted { bytes: !was_reset && seen.len > 0 && offset >= 0, ..Accepted::default() }
+        // Bytes still count: the RST may have been forged, and never have reached whom it names.
+        Accepted { bytes: seen.len > 0 && sender.known, ..Accepted::default() }
     }
 }
 
