@@ -16,6 +16,7 @@ pub mod queue;
 pub mod recognise;
 pub mod smb;
 pub mod smtp;
+pub mod ssh;
 #[cfg(test)]
 mod testing;
 
@@ -286,6 +287,7 @@ pub fn parser_for(protocol: Protocol, transport: u8, limits: &Limits) -> Option<
         Protocol::Ftp => Box::new(ftp::new(limits)),
         Protocol::FtpData => Box::new(ftp::data::new(limits, None)),
         Protocol::Smb => Box::new(smb::new(limits)),
+        Protocol::Ssh => Box::new(ssh::new(limits)),
         Protocol::Smtp => Box::new(smtp::new(limits)),
         _ => return None,
     })
