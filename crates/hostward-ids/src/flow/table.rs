@@ -50,7 +50,7 @@ pub struct TimeOuts {
 
 impl Default for TimeOuts {
     fn default() -> Self {
-        Self { tcp_new_s: 60, tcp_established_s: 600, tcp_closed_s: 60, other_new_s: 30, other_established_s: 300 }
+        Self { tcp_new_s: 60, tcp_established_s: 600, tcp_closed_s: 10, other_new_s: 30, other_established_s: 300 }
     }
 }
 
