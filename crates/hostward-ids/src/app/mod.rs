@@ -9,13 +9,17 @@ pub mod cursor;
 pub mod dcerpc;
 pub mod dns;
 pub mod file_writer;
+pub mod ftp;
+pub mod http;
 pub mod lines;
 pub mod queue;
 pub mod recognise;
 pub mod smb;
 pub mod smtp;
+pub mod ssh;
 #[cfg(test)]
 mod testing;
+pub mod tls;
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -276,11 +280,16 @@ impl Transaction {
 #[must_use]
 pub fn parser_for(protocol: Protocol, transport: u8, limits: &Limits) -> Option<Box<dyn Parser>> {
     Some(match protocol {
+        Protocol::Tls => Box::new(tls::new(limits)),
+        Protocol::Http1 => Box::new(http::new(limits)),
         Protocol::Dns if transport == recognise::UDP => Box::new(dns::over_datagrams(limits)),
         Protocol::Dns => Box::new(dns::over_stream(limits)),
         Protocol::Dcerpc if transport == recognise::UDP => Box::new(dcerpc::over_datagrams(limits)),
         Protocol::Dcerpc => Box::new(dcerpc::over_stream(limits)),
+        Protocol::Ftp => Box::new(ftp::new(limits)),
+        Protocol::FtpData => Box::new(ftp::data::new(limits, None)),
         Protocol::Smb => Box::new(smb::new(limits)),
+        Protocol::Ssh => Box::new(ssh::new(limits)),
         Protocol::Smtp => Box::new(smtp::new(limits)),
         _ => return None,
     })

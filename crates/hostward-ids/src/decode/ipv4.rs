@@ -7,8 +7,7 @@ use super::{Fragment, Ip, Next, Packet};
 
 /// Reads an IPv4 header and its options.
 pub(super) fn decode<'a>(packet: &mut Packet<'a>, data: &'a [u8]) -> Next<'a> {
-    let (Some(first), Some(source), Some(destination)) =
-        (byte(data, 0), array::<4>(data, 12), array::<4>(data, 16))
+    let (Some(first), Some(source), Some(destination)) = (byte(data, 0), array::<4>(data, 12), array::<4>(data, 16))
     else {
         return packet.stop("ipv4.pkt_too_small");
     };

@@ -32,8 +32,7 @@ struct Seen {
 
 /// Reads an IPv6 header and what extends it.
 pub(super) fn decode<'a>(packet: &mut Packet<'a>, data: &'a [u8]) -> Next<'a> {
-    let (Some(first), Some(source), Some(destination)) =
-        (word(data, 0), array::<16>(data, 8), array::<16>(data, 24))
+    let (Some(first), Some(source), Some(destination)) = (word(data, 0), array::<16>(data, 8), array::<16>(data, 24))
     else {
         return packet.stop("ipv6.pkt_too_small");
     };

@@ -228,9 +228,7 @@ fn sctp<'a>(packet: &mut Packet<'a>, data: &'a [u8]) {
         packet.events.push("sctp.pkt_too_small");
         return;
     }
-    packet.transport = Transport::Sctp {
-        source: short(data, 0).unwrap_or_default(),
-        destination: short(data, 2).unwrap_or_default(),
-    };
+    packet.transport =
+        Transport::Sctp { source: short(data, 0).unwrap_or_default(), destination: short(data, 2).unwrap_or_default() };
     packet.payload = data.get(12..).unwrap_or_default();
 }

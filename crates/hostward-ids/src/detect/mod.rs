@@ -81,7 +81,7 @@ pub struct Detector {
 }
 
 /// What signatures found, by their index in the [`Detector`].
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Alert {
     /// Which signature.
     pub signature: u32,
@@ -95,6 +95,11 @@ pub struct Alert {
     pub told: bool,
     /// Whether what matched came out of the reassembled stream rather than out of the packet.
     pub from_stream: bool,
+    /// Whether a drop or a pass holds for the whole flow: the signature looks at addresses and ports alone, at the stream,
+    /// or at a transaction. Otherwise it holds for the packet.
+    pub whole_flow: bool,
+    /// Whether it is not to be told (`noalert`, a pass rule without `alert`): only its action counts.
+    pub silent: bool,
 }
 
 /// What a signature does when it matches.

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use super::{Engine, Settings};
 use crate::Direction;
+use crate::app::ftp;
 use crate::app::recognise::{Recognition, recognise};
 use crate::app::{Expected, HandOver, Limits, Protocol, parser_for};
 use crate::decode::Packet;
@@ -64,44 +65,63 @@ impl Engine {
             Piece::Data(data) => {
                 side.window.extend_from_slice(data);
                 side.in_order += data.len() as u64;
-                self.bytes(flow, direction, data, sink);
+                self.bytes(flow, by_bytes(flow, direction), data, sink);
             }
             Piece::Gap(len) => {
                 self.stats.gaps += 1;
                 stream.events.push("stream.reassembly_seq_gap");
                 side.gaps.push((side.in_order, len));
                 stream.tracker.pair(direction).0.gaps = true;
-                self.gap(flow, direction, usize::try_from(len).unwrap_or(usize::MAX));
+                gap(flow, by_bytes(flow, direction), usize::try_from(len).unwrap_or(usize::MAX));
             }
         }
     }
 
-    /// Takes one datagram.
-    pub(super) fn datagram(&mut self, packet: &Packet<'_>, flow: &mut Flow, direction: Direction, sink: &mut dyn Sink) {
+    /// Takes one datagram, and says which way it goes: it may show that who was seen first is the server.
+    pub(super) fn datagram(
+        &mut self,
+        packet: &Packet<'_>,
+        flow: &mut Flow,
+        mut direction: Direction,
+        sink: &mut dyn Sink,
+    ) -> Direction {
         if packet.payload.is_empty() {
-            return;
+            return direction;
         }
         if flow.app.is_none() && !flow.recognition_over[direction as usize] {
             match recognise(17, direction, flow.server.1, packet.payload) {
                 Recognition::Found(protocol) => self.begin(flow, direction, protocol),
-                Recognition::Reversed(protocol) => self.begin(flow, direction, protocol),
+                Recognition::Reversed(protocol) => {
+                    if flow.packets.contains(&0) {
+                        flow.exchange();
+                        direction = direction.reversed();
+                    }
+                    self.begin(flow, direction, protocol);
+                }
                 Recognition::More => {}
                 Recognition::Unknown => flow.recognition_over[direction as usize] = true,
             }
         }
         self.parse(flow, direction, packet.payload, sink);
+        direction
     }
 
-    fn bytes(&mut self, flow: &mut Flow, direction: Direction, data: &[u8], sink: &mut dyn Sink) {
-        let way = direction as usize;
+    fn bytes(&mut self, flow: &mut Flow, mut direction: Direction, data: &[u8], sink: &mut dyn Sink) {
+        let mut way = direction as usize;
         if flow.recognition_over[way] {
             self.parse(flow, direction, data, sink);
             return;
         }
-        if let Some(announced) = &flow.announced {
-            let protocol = announced.protocol;
+        if flow.announced.is_some() {
+            // What it carries can have been said after it was opened, as by RETR after PASV.
+            if let Some(said_since) = self.applications.announced(flow.client, flow.server, flow.owner) {
+                flow.announced = Some(said_since);
+            }
+            let protocol = flow.announced.as_ref().map(|announced| announced.protocol);
             flow.recognition_over = [true; 2];
-            self.begin(flow, direction, protocol);
+            if let Some(protocol) = protocol {
+                self.begin(flow, direction, protocol);
+            }
             self.parse(flow, direction, data, sink);
             return;
         }
@@ -132,6 +152,15 @@ impl Engine {
             }
             Recognition::More => {}
             Recognition::Found(protocol) | Recognition::Reversed(protocol) => {
+                let first = flow.app.is_none() && flow.recognised == [None; 2];
+                if matches!(recognition, Recognition::Reversed(_)) && first && flow.midstream {
+                    // Picked up midway, the flow may have been seen first from its server.
+                    flow.reversed = !flow.reversed;
+                    probe.data.swap(0, 1);
+                    flow.recognition_over.swap(0, 1);
+                    direction = direction.reversed();
+                    way = direction as usize;
+                }
                 flow.recognition_over[way] = true;
                 flow.recognised[way] = Some(protocol);
                 let other = flow.recognised[1 - way];
@@ -175,42 +204,38 @@ impl Engine {
             return;
         }
         flow.recognised[direction as usize] = Some(protocol);
-        flow.app = parser_for(protocol, flow.protocol, &self.applications.limits);
+        let limits = &self.applications.limits;
+        flow.app = match &flow.announced {
+            Some(announced) if protocol == Protocol::FtpData => Some(Box::new(ftp::data::new(limits, Some(announced)))),
+            _ => parser_for(protocol, flow.protocol, limits),
+        };
     }
 
     fn parse(&mut self, flow: &mut Flow, direction: Direction, data: &[u8], sink: &mut dyn Sink) {
         let Some(app) = flow.app.as_mut().filter(|_| !flow.app_failed) else { return };
-        let failed = app.parse(direction, data).is_err();
+        let simulated = self.settings.fail_parser_at[direction as usize].is_some();
+        let failed = app.parse(direction, data).is_err() || simulated;
         self.after_parsing(flow, failed, sink);
     }
 
-    fn gap(&mut self, flow: &mut Flow, direction: Direction, len: usize) {
-        match &mut flow.app {
-            Some(app) => {
-                if app.gap(direction, len).is_err() {
-                    self.give_up(flow);
-                }
-            }
-            None => flow.recognition_over[direction as usize] = true,
-        }
-    }
-
     /// A parser failed: what it has parsed stays, nothing more is fed to it.
-    fn give_up(&mut self, flow: &mut Flow) {
+    fn give_up(&mut self, flow: &mut Flow, sink: &mut dyn Sink) {
         flow.app_failed = true;
+        let policy = self.settings.policy(self.settings.app_error_policy);
+        self.except(policy, flow, sink);
     }
 
     fn after_parsing(&mut self, flow: &mut Flow, failed: bool, sink: &mut dyn Sink) {
         let Some(app) = &mut flow.app else { return };
         flow.app_events.extend(app.take_events());
-        if let Some(expected) = app.expected() {
+        while let Some(expected) = app.expected() {
             let server = flow.server.0;
             self.applications.announce(server, flow.owner, expected);
         }
         let Some(app) = &mut flow.app else { return };
         let handed = app.hand_over();
         if failed {
-            self.give_up(flow);
+            self.give_up(flow, sink);
         }
         let Some(handed) = handed else { return };
         // What the old parser has is inspected and told before it goes.
@@ -239,5 +264,19 @@ impl Engine {
             app.close(direction);
             self.after_parsing(flow, false, sink);
         }
+    }
+}
+
+/// Which way bytes go, as the flow will have it once the packet was followed.
+pub(super) fn by_bytes(flow: &Flow, direction: Direction) -> Direction {
+    if flow.reversed { direction.reversed() } else { direction }
+}
+
+/// Bytes are missing here.
+fn gap(flow: &mut Flow, direction: Direction, len: usize) {
+    match &mut flow.app {
+        // No fault of the parser's or of the ends': only what comes later is lost.
+        Some(app) => flow.app_failed |= app.gap(direction, len).is_err(),
+        None => flow.recognition_over[direction as usize] = true,
     }
 }

@@ -76,6 +76,14 @@ pub struct Stats {
     pub gaps: u64,
 }
 
+/// What an exception policy said of one packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ThisPacket {
+    Inspect,
+    Pass,
+    Drop,
+}
+
 /// What came of a packet and those inside it.
 #[derive(Default)]
 struct Nested {
@@ -113,6 +121,8 @@ pub struct Engine {
     json: Json,
     interface: Option<String>,
     swept: Nanos,
+    /// What an exception policy said of the packet that is worked on.
+    this_packet: ThisPacket,
     next_flow_id: u64,
     stats: Stats,
 }
@@ -136,6 +146,7 @@ impl Engine {
             json: Json::default(),
             interface: None,
             swept: 0,
+            this_packet: ThisPacket::Inspect,
             next_flow_id: 0,
             stats: Stats::default(),
         }
@@ -221,6 +232,7 @@ impl Engine {
         let Some((from, to, protocol)) = ends(packet) else {
             return self.inspect_alone(packet, owner, sink);
         };
+        self.this_packet = ThisPacket::Inspect;
         let key = Key::new(from, to, protocol, &packet.vlan, &owner);
         let mut found = self.table.take(&key);
         if let Some((slot, flow)) = found.take_if(|(_, flow)| begins_anew(packet, flow)) {
@@ -266,7 +278,13 @@ impl Engine {
         (slot, flow)
     }
 
-    fn in_flow(&mut self, packet: &Packet<'_>, flow: &mut Flow, from: (IpAddr, u16), sink: &mut dyn Sink) -> PacketVerdict {
+    fn in_flow(
+        &mut self,
+        packet: &Packet<'_>,
+        flow: &mut Flow,
+        from: (IpAddr, u16),
+        sink: &mut dyn Sink,
+    ) -> PacketVerdict {
         let mut direction = if from == flow.client { Direction::ToServer } else { Direction::ToClient };
         flow.last = flow.last.max(packet.time);
         count(flow, packet, direction);
@@ -283,7 +301,7 @@ impl Engine {
             _ => {
                 flow.established |= flow.packets.iter().all(|count| *count > 0);
                 if let Transport::Udp { .. } = packet.transport {
-                    self.datagram(packet, flow, direction, sink);
+                    direction = self.datagram(packet, flow, direction, sink);
                 }
             }
         }
@@ -308,16 +326,24 @@ impl Engine {
             direction = direction.reversed();
         }
         flow.midstream |= accepted.midstream;
-        flow.established = stream.tracker.state >= State::Established;
+        flow.established = stream.tracker.state >= State::Established && !stream.tracker.unanswered;
         let at_once = settings.inline || stream.tracker.one_sided;
         if accepted.bytes {
             self.take_bytes(packet, tcp, flow, &mut stream, direction, at_once, sink);
         }
         for way in [direction.reversed(), direction] {
-            let reset = stream.tracker.reset.contains(&true);
-            self.hand_over(flow, &mut stream, way, at_once, reset, sink);
+            self.hand_over(flow, &mut stream, way, at_once, false, sink);
         }
         flow.stream = Some(stream);
+        if std::mem::take(&mut flow.reversed) {
+            flow.exchange();
+            direction = direction.reversed();
+        }
+        let first_of_all = flow.packets.iter().sum::<u64>() == 1;
+        if first_of_all && (accepted.no_session || accepted.midstream) {
+            let policy = self.settings.midstream_policy();
+            self.except(policy, flow, sink);
+        }
         direction
     }
 
@@ -370,6 +396,8 @@ impl Engine {
         if inserted == Insertion::NoMemory {
             self.stats.reassembly_no_memory += 1;
             stream.events.push("stream.reassembly_insert_memcap");
+            let policy = self.settings.policy(self.settings.reassembly_memory_policy);
+            self.except(policy, flow, sink);
         }
     }
 
@@ -397,7 +425,38 @@ impl Engine {
         side.bytes = bytes;
         if done && !side.closed {
             side.closed = true;
-            self.close_direction(flow, direction, sink);
+            self.close_direction(flow, application::by_bytes(flow, direction), sink);
+        }
+    }
+
+    /// Does what a policy wants where the engine could not do its work.
+    fn except(&mut self, policy: ExceptionPolicy, flow: &mut Flow, sink: &mut dyn Sink) {
+        let verdict = match policy {
+            ExceptionPolicy::Ignore => return,
+            ExceptionPolicy::PassPacket => {
+                self.this_packet = ThisPacket::Pass;
+                return;
+            }
+            ExceptionPolicy::DropPacket => {
+                self.this_packet = ThisPacket::Drop;
+                return;
+            }
+            ExceptionPolicy::PassFlow => {
+                flow.passed = true;
+                return;
+            }
+            ExceptionPolicy::Bypass => FlowVerdict::Bypass,
+            ExceptionPolicy::DropFlow => FlowVerdict::Drop,
+            ExceptionPolicy::Reject => FlowVerdict::Reject,
+        };
+        self.decide(flow, verdict, sink);
+    }
+
+    /// Gives a flow its verdict, once.
+    fn decide(&mut self, flow: &mut Flow, verdict: FlowVerdict, sink: &mut dyn Sink) {
+        if flow.verdict == FlowVerdict::Inspect {
+            flow.verdict = verdict;
+            sink.verdict(flow, verdict);
         }
     }
 
@@ -409,9 +468,17 @@ impl Engine {
         direction: Direction,
         sink: &mut dyn Sink,
     ) -> PacketVerdict {
-        self.alerts.clear();
-        self.detector.inspect(&mut self.worker, packet, Some(flow), direction, &mut self.alerts);
-        let verdict = self.act(packet, flow, direction, sink);
+        let mut verdict = PacketVerdict::Pass;
+        if flow.verdict == FlowVerdict::Inspect && !flow.passed && self.this_packet == ThisPacket::Inspect {
+            self.alerts.clear();
+            self.detector.inspect(&mut self.worker, packet, Some(flow), direction, &mut self.alerts);
+            verdict = self.act(packet, flow, direction, sink);
+        } else {
+            skip_streams(flow, direction);
+        }
+        if self.this_packet == ThisPacket::Drop || matches!(flow.verdict, FlowVerdict::Drop | FlowVerdict::Reject) {
+            verdict = PacketVerdict::Drop;
+        }
         if let Some(packet) = packet {
             self.report_anomalies(packet, Some(flow), direction, sink, flow.owner);
         }
@@ -433,25 +500,39 @@ impl Engine {
     }
 
     /// Does what the alerts of one inspection ask for.
-    fn act(&mut self, packet: Option<&Packet<'_>>, flow: &mut Flow, direction: Direction, sink: &mut dyn Sink) -> PacketVerdict {
+    fn act(
+        &mut self,
+        packet: Option<&Packet<'_>>,
+        flow: &mut Flow,
+        direction: Direction,
+        sink: &mut dyn Sink,
+    ) -> PacketVerdict {
         if self.alerts.is_empty() {
             return PacketVerdict::Pass;
         }
-        let action = self.alerts.iter().map(|alert| alert.action).find(|action| *action != Action::Alert);
-        let verdict = match action {
-            Some(Action::Drop) if self.settings.inline => Some(FlowVerdict::Drop),
-            Some(Action::Reject) => Some(FlowVerdict::Reject),
-            _ => None,
-        };
-        self.report_alerts(packet, flow, direction, sink);
-        match verdict {
-            Some(verdict) => {
-                flow.verdict = verdict;
-                sink.verdict(flow, verdict);
-                PacketVerdict::Drop
+        let mut verdict = PacketVerdict::Pass;
+        let mut for_flow = None;
+        for alert in &self.alerts {
+            match alert.action {
+                Action::Alert => {}
+                Action::Pass => flow.passed |= alert.whole_flow,
+                Action::Drop if !self.settings.inline => {}
+                Action::Drop | Action::Reject => {
+                    if self.settings.inline {
+                        verdict = PacketVerdict::Drop;
+                    }
+                    let whole = if alert.action == Action::Drop { FlowVerdict::Drop } else { FlowVerdict::Reject };
+                    if alert.whole_flow || whole == FlowVerdict::Reject {
+                        for_flow.get_or_insert(whole);
+                    }
+                }
             }
-            None => PacketVerdict::Pass,
         }
+        self.report_alerts(packet, flow, direction, verdict, sink);
+        if let Some(verdict) = for_flow {
+            self.decide(flow, verdict, sink);
+        }
+        verdict
     }
 
     /// Ends flows of which nothing was heard. Called with every frame; with none for long, the caller does it.
@@ -477,12 +558,15 @@ impl Engine {
 
     fn end_flow(&mut self, mut flow: Box<Flow>, reason: Reason, sink: &mut dyn Sink) {
         let flow = flow.as_mut();
+        self.this_packet = ThisPacket::Inspect;
         if flow.verdict == FlowVerdict::Inspect {
             if let Some(mut stream) = flow.stream.take() {
                 stream.events.clear();
                 for direction in [Direction::ToServer, Direction::ToClient] {
                     self.hand_over(flow, &mut stream, direction, true, true, sink);
                 }
+                // What was never acknowledged may have been lost on the way: a hole there is no gap.
+                stream.events.clear();
                 flow.stream = Some(stream);
             } else {
                 for direction in [Direction::ToServer, Direction::ToClient] {
@@ -515,7 +599,9 @@ fn ends(packet: &Packet<'_>) -> Option<((IpAddr, u16), (IpAddr, u16), u8)> {
         Transport::Icmp { kind, code, .. } => {
             let (request, reply) = icmp_pair(*kind, ip.source);
             // Request and reply belong together; the client's "port" is the request's type.
-            if *kind == reply { ((ip.source, u16::from(*code)), (ip.destination, u16::from(request))) } else {
+            if *kind == reply {
+                ((ip.source, u16::from(*code)), (ip.destination, u16::from(request)))
+            } else {
                 ((ip.source, u16::from(request)), (ip.destination, u16::from(*code)))
             }
         }
@@ -573,6 +659,13 @@ fn outer_of(packet: &Packet<'_>) -> Option<Box<Outer>> {
         protocol: ip.protocol,
         depth: packet.depth,
     }))
+}
+
+/// Counts stream bytes that no signature looks at as seen.
+fn skip_streams(flow: &mut Flow, direction: Direction) {
+    if let Some(side) = flow.stream.as_mut().and_then(|stream| stream.sides.get_mut(direction as usize)) {
+        side.inspected = side.in_order;
+    }
 }
 
 /// Lets go of stream bytes that nobody will look at again.

@@ -1,7 +1,8 @@
 //! Events of what was found.
 
+use std::borrow::Cow;
+
 use super::{Engine, PacketVerdict, Reason, Sink};
-use crate::{Direction, EventName};
 use crate::app::{Stage, Transaction};
 use crate::decode::Packet;
 use crate::detect::{Action, Alert};
@@ -9,18 +10,16 @@ use crate::flow::{Flow, Owner};
 use crate::output::alert::Outcome;
 use crate::output::anomaly::Kind;
 use crate::output::{self, Heading};
+use crate::{Direction, EventName};
 
 impl Engine {
     /// Alerts of a packet that belongs to no flow.
     pub(super) fn report_alone(&mut self, packet: &Packet<'_>, owner: Owner, sink: &mut dyn Sink) -> PacketVerdict {
         let alerts = std::mem::take(&mut self.alerts);
-        let mut verdict = PacketVerdict::Pass;
-        for alert in alerts.iter().take(self.settings.packet_alerts_max) {
-            if self.outcome(alert.action) == Outcome::Blocked {
-                verdict = PacketVerdict::Drop;
-            }
-            self.write_alert(alert, Some(packet), None, None, Direction::ToServer);
-            self.stats.alerts += 1;
+        let dropped = alerts.iter().any(|alert| self.outcome(alert.action) == Outcome::Blocked);
+        let verdict = if dropped && self.settings.inline { PacketVerdict::Drop } else { PacketVerdict::Pass };
+        for alert in self.told(&alerts) {
+            self.write_alert(alert, Some(packet), None, None, Direction::ToServer, verdict_name(&alerts, verdict));
             sink.event(owner, self.json.finish());
         }
         verdict
@@ -32,28 +31,42 @@ impl Engine {
         packet: Option<&Packet<'_>>,
         flow: &mut Flow,
         direction: Direction,
+        verdict: PacketVerdict,
         sink: &mut dyn Sink,
     ) {
         let alerts = std::mem::take(&mut self.alerts);
-        let shown = alerts.len().min(self.settings.packet_alerts_max);
-        self.stats.alerts_suppressed += (alerts.len() - shown) as u64;
-        for alert in alerts.iter().take(shown) {
+        for alert in self.told(&alerts) {
             flow.alerts += 1;
-            self.stats.alerts += 1;
             let mut app = flow.app.take();
             let transaction = app.as_mut().and_then(|app| {
                 let id = alert.transaction?;
                 app.transactions().iter().find(|transaction| transaction.id == id)
             });
-            self.write_alert(alert, packet, Some(flow), transaction, direction);
+            self.write_alert(alert, packet, Some(flow), transaction, direction, verdict_name(&alerts, verdict));
             flow.app = app;
             sink.event(flow.owner, self.json.finish());
         }
         self.alerts = alerts;
     }
 
+    /// Those of a packet's alerts that are told: as many as one packet may have.
+    fn told<'a>(&mut self, alerts: &'a [Alert]) -> impl Iterator<Item = &'a Alert> + use<'a> {
+        let loud = alerts.iter().filter(|alert| !alert.silent).count();
+        let most = self.settings.packet_alerts_max;
+        self.stats.alerts += loud.min(most) as u64;
+        self.stats.alerts_suppressed += loud.saturating_sub(most) as u64;
+        alerts.iter().filter(|alert| !alert.silent).take(most)
+    }
+
     /// What was odd about a packet and its stream.
-    pub(super) fn report_anomalies(&mut self, packet: &Packet<'_>, flow: Option<&Flow>, direction: Direction, sink: &mut dyn Sink, owner: Owner) {
+    pub(super) fn report_anomalies(
+        &mut self,
+        packet: &Packet<'_>,
+        flow: Option<&Flow>,
+        direction: Direction,
+        sink: &mut dyn Sink,
+        owner: Owner,
+    ) {
         let heading = Heading {
             time: packet.time,
             number: packet.number,
@@ -90,7 +103,14 @@ impl Engine {
         }
     }
 
-    fn write_application_anomaly(&mut self, flow: &Flow, direction: Direction, transaction: Option<u64>, name: EventName, sink: &mut dyn Sink) {
+    fn write_application_anomaly(
+        &mut self,
+        flow: &Flow,
+        direction: Direction,
+        transaction: Option<u64>,
+        name: EventName,
+        sink: &mut dyn Sink,
+    ) {
         let heading = Heading {
             time: flow.last,
             number: flow.numbers[direction as usize],
@@ -106,10 +126,10 @@ impl Engine {
     }
 
     fn outcome(&self, action: Action) -> Outcome {
-        if self.settings.inline && matches!(action, Action::Drop | Action::Reject) {
-            Outcome::Blocked
-        } else {
-            Outcome::Allowed
+        match action {
+            Action::Reject => Outcome::Blocked,
+            Action::Drop if self.settings.inline => Outcome::Blocked,
+            _ => Outcome::Allowed,
         }
     }
 
@@ -120,6 +140,7 @@ impl Engine {
         flow: Option<&Flow>,
         transaction: Option<&Transaction>,
         direction: Direction,
+        verdict: &str,
     ) {
         self.json.begin();
         let Some(signature) = self.detector.signature(alert.signature) else { return };
@@ -127,6 +148,13 @@ impl Engine {
             (Some(packet), _) => packet.number,
             (None, Some(flow)) => flow.numbers[direction as usize],
             (None, None) => 0,
+        };
+        // What matched in reassembled bytes is shown in them, not in the packet that happened to complete them.
+        let stream = flow.and_then(|flow| flow.stream.as_ref());
+        let from_stream = stream.is_some() && (alert.from_stream || alert.transaction.is_some());
+        let payload = match stream.and_then(|stream| stream.sides.get(direction as usize)).filter(|_| from_stream) {
+            Some(side) => Some(side.shown()),
+            None => packet.map(|packet| Cow::Borrowed(packet.payload)),
         };
         let time = packet.map(|packet| packet.time).or(flow.map(|flow| flow.last)).unwrap_or_default();
         output::alert::Alert {
@@ -142,9 +170,9 @@ impl Engine {
             signature,
             outcome: self.outcome(alert.action),
             transaction,
-            verdict: None,
-            payload: packet.filter(|_| self.settings.alert_payload).map(|packet| packet.payload),
-            from_stream: alert.from_stream,
+            verdict: Some(verdict),
+            payload: payload.filter(|_| self.settings.alert_payload),
+            from_stream,
             with_packet: self.settings.alert_payload,
         }
         .write(&mut self.json);
@@ -236,5 +264,14 @@ impl Engine {
         self.json.begin();
         output::flow::write(&mut self.json, &heading, flow, reason);
         sink.event(flow.owner, self.json.finish());
+    }
+}
+
+/// What became of a packet, as EVE says it.
+fn verdict_name(alerts: &[Alert], verdict: PacketVerdict) -> &'static str {
+    match verdict {
+        PacketVerdict::Drop => "drop",
+        PacketVerdict::Pass if alerts.iter().any(|alert| alert.action == Action::Pass) => "pass",
+        PacketVerdict::Pass => "alert",
     }
 }

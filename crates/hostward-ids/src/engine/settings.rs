@@ -3,7 +3,7 @@
 use crate::app::Limits;
 use crate::decode::TunnelPorts;
 use crate::flow::table::TimeOuts;
-use crate::flow::tcp::{OverlapPolicy, TcpSettings};
+use crate::flow::tcp::{Midstream, OverlapPolicy, TcpSettings};
 
 /// What happens where the detector cannot do its work on a packet or a flow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -162,7 +162,8 @@ impl Settings {
                 self.tcp.inline = self.inline;
             }
             "stream.inline" => self.tcp.inline = value == "auto" && self.inline || value != "auto" && read.truth()?,
-            "stream.midstream" => self.tcp.midstream = read.truth()?,
+            "stream.midstream" if value == "answered" => self.tcp.midstream = Midstream::Answered,
+            "stream.midstream" => self.tcp.midstream = if read.truth()? { Midstream::On } else { Midstream::Off },
             "stream.async-oneside" => self.tcp.async_oneside = read.truth()?,
             "stream.checksum-validation" => self.checksums = read.truth()?,
             "k" => self.checksums = !matches!(value, "none"),
@@ -173,7 +174,9 @@ impl Settings {
             "flow.memcap-policy" => self.flow_memory_policy = Some(read.policy()?),
             "defrag.memcap-policy" => self.defrag_memory_policy = Some(read.policy()?),
             "app-layer.error-policy" => self.app_error_policy = Some(read.policy()?),
-            "exception-policy" => self.exception_policy = if value == "auto" { None } else { Some(read.policy()?) },
+            "exception-policy" => {
+                self.exception_policy = Some(if value == "auto" { self.automatic() } else { read.policy()? })
+            }
             "packet-alert-max" => self.packet_alerts_max = read.number()? as usize,
             "stream.reassembly.depth" => self.tcp.depth = read.size()?,
             "stream.reassembly.memcap" => self.reassembly_bytes_max = read.size()? as usize,
@@ -235,10 +238,22 @@ impl Settings {
         }
     }
 
-    /// The policy of one kind: its own, or the one for all, or what is right for how the engine runs.
+    /// What Suricata calls `auto`: who waits for a verdict does not get what could not be inspected.
+    fn automatic(&self) -> ExceptionPolicy {
+        if self.inline { ExceptionPolicy::DropFlow } else { ExceptionPolicy::Ignore }
+    }
+
+    /// The policy of one kind: its own, or the one for all, or to go on.
     #[must_use]
     pub fn policy(&self, own: Option<ExceptionPolicy>) -> ExceptionPolicy {
         own.or(self.exception_policy).unwrap_or_default()
+    }
+
+    /// The policy for flows whose beginning was not seen. The one for all counts only where they are not picked up.
+    #[must_use]
+    pub fn midstream_policy(&self) -> ExceptionPolicy {
+        let all = self.exception_policy.filter(|_| self.tcp.midstream != Midstream::On);
+        self.midstream_policy.or(all).unwrap_or_default()
     }
 }
 

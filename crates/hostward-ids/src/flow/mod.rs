@@ -54,6 +54,8 @@ pub struct Flow {
     pub detect: FlowState,
     /// What is done with its packets from now on.
     pub verdict: FlowVerdict,
+    /// Whether signatures no longer look at it: a pass rule or an exception policy said so. It is still parsed and logged.
+    pub passed: bool,
     /// Who it belongs to; see [`Owner`]. Signatures are enabled by its profile.
     pub owner: Owner,
     /// What it is found by.
@@ -64,6 +66,8 @@ pub struct Flow {
     pub numbers: [u64; 2],
     /// How many alerts it has had.
     pub alerts: u64,
+    /// Its bytes showed that who was seen first is the server: its ends are exchanged once the packet was followed.
+    pub reversed: bool,
     /// First bytes that are not recognised yet.
     pub probe: Option<Box<Probe>>,
     /// The protocol that another flow announced for it.
@@ -102,11 +106,13 @@ impl Flow {
             app_events: SmallVec::new(),
             detect: FlowState::default(),
             verdict: FlowVerdict::default(),
+            passed: false,
             owner: Owner::default(),
             key,
             vlan: SmallVec::new(),
             numbers: [0; 2],
             alerts: 0,
+            reversed: false,
             probe: None,
             announced: None,
         }
@@ -118,8 +124,9 @@ impl Flow {
         self.packets.swap(0, 1);
         self.bytes.swap(0, 1);
         self.numbers.swap(0, 1);
-        self.recognised.swap(0, 1);
-        self.recognition_over.swap(0, 1);
+        if let Some(stream) = &mut self.stream {
+            stream.exchange();
+        }
     }
 
     /// The protocol that it speaks, if it was recognised.
@@ -186,18 +193,22 @@ pub struct Reassembled {
     pub initial_sequence: u32,
 }
 
+impl Stream {
+    /// Exchanges client and server.
+    pub fn exchange(&mut self) {
+        self.sides.swap(0, 1);
+        self.tracker.sides.swap(0, 1);
+        self.tracker.reset.swap(0, 1);
+    }
+}
+
 impl Reassembled {
     /// The pieces between gaps that hold bytes not inspected yet, each with at most `back` bytes that were. Each comes with
     /// its offset in the stream.
     pub fn fresh(&self, back: u64) -> impl Iterator<Item = (u64, &[u8])> {
         let from = self.inspected.saturating_sub(back).max(self.window_offset);
         let borders = self.gaps.iter().map(|(at, _)| *at).filter(move |at| *at > from).chain([self.in_order]);
-        let mut start = self
-            .gaps
-            .iter()
-            .map(|(at, _)| *at)
-            .filter(|at| *at <= self.inspected)
-            .fold(from, u64::max);
+        let mut start = self.gaps.iter().map(|(at, _)| *at).filter(|at| *at <= self.inspected).fold(from, u64::max);
         borders.filter_map(move |end| {
             let begin = start;
             start = end.max(start);

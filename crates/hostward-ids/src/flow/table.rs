@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use super::{Flow, Owner};
 use super::tcp::State;
+use super::{Flow, Owner};
 use crate::decode::Nanos;
 
 const SECOND: Nanos = 1_000_000_000;
@@ -50,13 +50,7 @@ pub struct TimeOuts {
 
 impl Default for TimeOuts {
     fn default() -> Self {
-        Self {
-            tcp_new_s: 60,
-            tcp_established_s: 600,
-            tcp_closed_s: 60,
-            other_new_s: 30,
-            other_established_s: 300,
-        }
+        Self { tcp_new_s: 60, tcp_established_s: 600, tcp_closed_s: 10, other_new_s: 30, other_established_s: 300 }
     }
 }
 
@@ -87,7 +81,14 @@ impl Table {
     /// An empty one for at most `limit` flows.
     #[must_use]
     pub fn new(limit: usize, timeouts: TimeOuts) -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), index: HashMap::default(), limit: limit.max(1), cursor: 0, timeouts }
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            index: HashMap::default(),
+            limit: limit.max(1),
+            cursor: 0,
+            timeouts,
+        }
     }
 
     /// How many there are.
@@ -170,9 +171,11 @@ impl Table {
         while *left > 0 && count > 0 {
             *left -= 1;
             self.cursor = (self.cursor + 1) % count;
-            let silent = self.slots.get(self.cursor).and_then(Option::as_ref).is_some_and(|flow| {
-                now.saturating_sub(flow.last) > self.timeouts.of(flow)
-            });
+            let silent = self
+                .slots
+                .get(self.cursor)
+                .and_then(Option::as_ref)
+                .is_some_and(|flow| now.saturating_sub(flow.last) > self.timeouts.of(flow));
             if silent {
                 return self.take_slot(self.cursor);
             }

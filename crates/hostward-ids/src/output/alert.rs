@@ -1,5 +1,7 @@
 //! The event `alert`.
 
+use std::borrow::Cow;
+
 use super::json::Json;
 use super::{Heading, application_name, protocol};
 use crate::Direction;
@@ -24,13 +26,13 @@ pub(crate) struct Alert<'a> {
     pub outcome: Outcome,
     pub transaction: Option<&'a Transaction>,
     pub verdict: Option<&'a str>,
-    pub payload: Option<&'a [u8]>,
+    pub payload: Option<Cow<'a, [u8]>>,
     pub from_stream: bool,
     pub with_packet: bool,
 }
 
 /// The most of a payload that is shown.
-const PAYLOAD_MAX: usize = 64 * 1024;
+const PAYLOAD_MAX: usize = 16 * 1024;
 
 impl Alert<'_> {
     pub(crate) fn write(&self, json: &mut Json) {
@@ -55,8 +57,9 @@ impl Alert<'_> {
             json.text("direction", direction_name(self.heading.direction));
             summary(json, flow);
         }
-        if let Some(payload) = self.payload {
-            let shown = payload.get(..PAYLOAD_MAX).unwrap_or(payload);
+        if let Some(payload) = &self.payload {
+            // What is newest stands last.
+            let shown = payload.get(payload.len().saturating_sub(PAYLOAD_MAX)..).unwrap_or_default();
             json.base64("payload", shown);
             json.text("payload_printable", &printable(shown));
         }

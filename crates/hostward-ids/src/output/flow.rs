@@ -84,7 +84,9 @@ fn tcp(json: &mut Json, flow: &Flow) {
     json.text("tcp_flags_ts", &format!("{:02x}", client.flags));
     json.text("tcp_flags_tc", &format!("{:02x}", server.flags));
     let all = client.flags | server.flags;
-    for (bit, name) in [(2, "syn"), (1, "fin"), (4, "rst"), (8, "psh"), (16, "ack"), (32, "urg"), (64, "ecn"), (128, "cwr")] {
+    for (bit, name) in
+        [(2, "syn"), (1, "fin"), (4, "rst"), (8, "psh"), (16, "ack"), (32, "urg"), (64, "ecn"), (128, "cwr")]
+    {
         if all & bit != 0 {
             json.truth(name, true);
         }

@@ -156,7 +156,8 @@ impl Json {
         self.key(key);
         self.out.push(b'"');
         for chunk in value.chunks(3) {
-            let group = chunk.iter().fold(0_u32, |group, byte| group << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+            let group =
+                chunk.iter().fold(0_u32, |group, byte| group << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
             for place in 0..4 {
                 let sextet = (group >> (18 - 6 * place)) as usize & 0x3f;
                 let shown = ALPHABET.get(sextet).copied().unwrap_or(b'=');
@@ -174,13 +175,9 @@ impl Json {
         let (year, month, day) = civil(seconds / 86_400);
         let of_day = seconds % 86_400;
         self.padded(year, 4);
-        for (mark, value) in [
-            (b'-', month),
-            (b'-', day),
-            (b'T', of_day / 3600),
-            (b':', of_day / 60 % 60),
-            (b':', of_day % 60),
-        ] {
+        for (mark, value) in
+            [(b'-', month), (b'-', day), (b'T', of_day / 3600), (b':', of_day / 60 % 60), (b':', of_day % 60)]
+        {
             self.out.push(mark);
             self.padded(value, 2);
         }

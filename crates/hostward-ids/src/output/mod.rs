@@ -140,8 +140,7 @@ impl Heading<'_> {
             (None, Some(flow)) => (flow.server, flow.client, flow.protocol),
             (None, None) => return,
         };
-        let ports = has_ports(number)
-            && self.packet.is_none_or(|packet| !matches!(packet.transport, Transport::Other));
+        let ports = has_ports(number) && self.packet.is_none_or(|packet| !matches!(packet.transport, Transport::Other));
         json.address("src_ip", from.0);
         if ports {
             json.number("src_port", u64::from(from.1));
