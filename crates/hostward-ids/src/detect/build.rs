@@ -14,9 +14,6 @@ use super::{Detector, RuleFile, Signature};
 use crate::rules::test::TransactionTest;
 use crate::rules::{Loaded, Problem, Rule, Variables, read_file, read_text};
 
-/// Alerts told of one packet, unless the options say otherwise (Suricata's default too).
-const ALERTS_MAX: usize = 15;
-
 static NUMBER: AtomicU64 = AtomicU64::new(1);
 
 /// How rules are compiled.
@@ -27,8 +24,6 @@ pub struct BuildOptions<'r> {
     pub cache_folder: Option<PathBuf>,
     /// Reads a file that a rule names: a dataset, a list of digests. By default none are read.
     pub read: datasets::ReadFile<'r>,
-    /// Most alerts told of one packet.
-    pub alerts_max: usize,
 }
 
 impl Default for BuildOptions<'_> {
@@ -37,7 +32,6 @@ impl Default for BuildOptions<'_> {
             variables: Variables::default(),
             cache_folder: None,
             read: &|_| Err(std::io::Error::other("no files are read")),
-            alerts_max: ALERTS_MAX,
         }
     }
 }
@@ -92,7 +86,6 @@ impl Detector {
             index,
             sets: shared.sets.finish(),
             flow_bits: shared.flow_bits,
-            alerts_max: options.alerts_max,
         };
         Ok((detector, problems))
     }

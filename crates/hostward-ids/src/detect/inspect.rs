@@ -358,7 +358,6 @@ impl Look<'_> {
     /// Orders the matches, asks thresholds, and hands over what is told.
     fn tell(mut self, alerts: &mut SmallVec<[Alert; 4]>) {
         self.matches.sort_by_key(|found| (found.signature, found.transaction));
-        let mut told = 0;
         for found in std::mem::take(&mut self.matches) {
             let Some(signature) = self.detector.compiled.get(found.signature as usize) else { continue };
             let outcome = self.threshold(found.signature, signature);
@@ -368,22 +367,15 @@ impl Look<'_> {
             }
             let whole_flow = whole_flow(signature, found.from_stream);
             let pass = signature.action == Action::Pass;
-            let mut tell = outcome == Outcome::Told && !signature.rule.no_alert && (!pass || signature.rule.alert_anyway);
-            if tell && told >= self.detector.alerts_max {
-                self.worker.counters.alerts_cut += 1;
-                tell = false;
-            }
-            if tell {
-                told += 1;
-            }
-            if tell || !matches!(signature.action, Action::Alert) {
+            let told = outcome == Outcome::Told && !signature.rule.no_alert && (!pass || signature.rule.alert_anyway);
+            if told || signature.action != Action::Alert {
                 alerts.push(Alert {
                     signature: found.signature,
                     transaction: found.transaction,
                     action: signature.action,
-                    whole_flow,
-                    told: tell,
                     from_stream: found.from_stream,
+                    whole_flow,
+                    silent: !told,
                 });
             }
             if pass {

@@ -75,7 +75,6 @@ pub struct Detector {
     index: index::Index,
     sets: datasets::DataSets,
     flow_bits: signature::Names,
-    alerts_max: usize,
     /// Whether files' digests are asked for.
     digests: bool,
 }
@@ -89,16 +88,12 @@ pub struct Alert {
     pub transaction: Option<u64>,
     /// What the rule orders.
     pub action: Action,
-    /// Whether that is for the rest of the flow too, or for this packet alone.
-    pub whole_flow: bool,
-    /// Whether it is told; a threshold may keep it back, and what it orders is done all the same.
-    pub told: bool,
     /// Whether what matched came out of the reassembled stream rather than out of the packet.
     pub from_stream: bool,
     /// Whether a drop or a pass holds for the whole flow: the signature looks at addresses and ports alone, at the stream,
     /// or at a transaction. Otherwise it holds for the packet.
     pub whole_flow: bool,
-    /// Whether it is not to be told (`noalert`, a pass rule without `alert`): only its action counts.
+    /// Whether it is not to be told (`noalert`, a pass rule without `alert`, a threshold): only its action counts.
     pub silent: bool,
 }
 

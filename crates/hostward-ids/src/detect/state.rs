@@ -138,8 +138,6 @@ pub struct Counters {
     pub verifications_cut: u64,
     /// Candidates beyond those verified for one transaction or packet.
     pub candidates_cut: u64,
-    /// Alerts beyond those told of one packet.
-    pub alerts_cut: u64,
     /// Matches that thresholds kept back.
     pub suppressed: u64,
 }
