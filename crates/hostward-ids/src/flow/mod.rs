@@ -201,6 +201,7 @@ impl Stream {
         self.sides.swap(0, 1);
         self.tracker.sides.swap(0, 1);
         self.tracker.reset.swap(0, 1);
+        self.tracker.opener = self.tracker.opener.map(Direction::reversed);
     }
 }
 
