@@ -11,6 +11,7 @@ pub mod dns;
 pub mod file_writer;
 pub mod ftp;
 pub mod http;
+pub mod http2;
 pub mod lines;
 pub mod queue;
 pub mod recognise;
@@ -288,6 +289,7 @@ pub fn parser_for(protocol: Protocol, transport: u8, limits: &Limits) -> Option<
         Protocol::FtpData => Box::new(ftp::data::new(limits, None)),
         Protocol::Smb => Box::new(smb::new(limits)),
         Protocol::Ssh => Box::new(ssh::new(limits)),
+        Protocol::Http2 => Box::new(http2::new(limits)),
         Protocol::Smtp => Box::new(smtp::new(limits)),
         _ => return None,
     })

@@ -3,11 +3,11 @@
 //!
 //! Where they differ among each other, libhtp's choices are followed, because rules are written against them.
 
-mod body;
+pub(super) mod body;
 mod coding;
-mod fields;
-mod headers;
-mod log;
+pub(super) mod fields;
+pub(super) mod headers;
+pub(super) mod log;
 mod multipart;
 mod request;
 mod response;
