@@ -215,7 +215,7 @@ mod tests {
     #[test]
     fn memory_is_bounded() {
         let mut decoder = Decoder::default();
-        let mut insert = vec![0x40, 0x01, b'a', 0x7f, 0xe1, 0x1e];
+        let mut insert = vec![0x40, 0x01, b'a', 0x7f, 0xa1, 0x1e];
         insert.extend(vec![b'x'; 4000]);
         decoder.decode(&insert).unwrap();
         let block = decoder.decode(&vec![0xbe; 60_000]).unwrap();

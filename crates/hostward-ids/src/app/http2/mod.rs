@@ -17,6 +17,7 @@ use serde_json::{Map, Value};
 use smallvec::SmallVec;
 
 use super::buffer::{Buffer, Integer};
+use super::cursor::Cursor;
 use super::http::body::Body;
 use super::http::log;
 use super::queue::Queue;
@@ -198,8 +199,8 @@ impl Http2 {
             self.streams.pop_front();
         }
         let transaction = self.queue.begin();
-        // A response to what was not seen. Streams that the server opens have even numbers.
-        transaction.directions[ToServer as usize] = direction == ToServer || id % 2 == 0;
+        // A response to what was not seen, or what the server sends unasked.
+        transaction.directions[ToServer as usize] = direction == ToServer;
         let shown = http2(transaction);
         shown.insert("stream_id".into(), id.into());
         self.streams.push_back(Stream {
@@ -253,18 +254,16 @@ impl Http2 {
     /// Notes a frame with its number: of its stream, or as a transaction of its own.
     fn number(&mut self, direction: Direction, header: Header, number: Option<(Integer, u64)>) {
         let known = self.streams.iter().find(|stream| stream.id == header.stream).map(|stream| stream.transaction);
-        let transaction = match known.and_then(|id| self.queue.get(id)) {
-            Some(transaction) => transaction,
-            None => {
-                let transaction = self.queue.begin();
-                transaction.directions[direction.reversed() as usize] = false;
-                transaction.progress[direction as usize] = Stage::Complete;
-                // There is nothing of HTTP to be told of it.
-                transaction.logged = true;
-                http2(transaction).insert("stream_id".into(), header.stream.into());
-                transaction
-            }
-        };
+        let id = known.filter(|id| self.queue.get(*id).is_some()).unwrap_or_else(|| {
+            let transaction = self.queue.begin();
+            transaction.directions[direction.reversed() as usize] = false;
+            transaction.progress[direction as usize] = Stage::Complete;
+            // There is nothing of HTTP to be told of it.
+            transaction.logged = true;
+            http2(transaction).insert("stream_id".into(), header.stream.into());
+            transaction.id
+        });
+        let Some(transaction) = self.queue.get(id) else { return };
         note(transaction, Integer::Http2FrameType, u64::from(header.kind));
         if let Some((integer, value)) = number {
             note(transaction, integer, value);
@@ -281,15 +280,16 @@ impl Http2 {
     fn settings(&mut self, direction: Direction, header: Header, payload: &[u8]) {
         self.number(direction, header, None);
         let mut shown = Vec::new();
-        for setting in payload.chunks_exact(6).take(MAX_INTEGERS) {
-            let &[a, b, c, d, e, f] = setting else { continue };
-            let (id, value) = (u16::from_be_bytes([a, b]), u32::from_be_bytes([c, d, e, f]));
+        let mut cursor = Cursor::big(payload);
+        while let (Some(id), Some(value)) = (cursor.u16(), cursor.u32())
+            && shown.len() < MAX_INTEGERS
+        {
             if id == HEADER_TABLE_SIZE {
                 self.sides[direction.reversed() as usize].table.allow(value);
             }
             shown.push((id, value));
         }
-        if payload.len() % 6 != 0 {
+        if !payload.len().is_multiple_of(6) {
             self.raise(direction, "http2.invalid_frame_length");
         }
         let Some(transaction) = self.queue.last().filter(|_| header.stream == 0) else { return };
