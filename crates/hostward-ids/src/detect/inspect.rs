@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 
 use super::index::TransportClass;
 use super::matching::Run;
-use super::scene::{Around, Scene, apply};
+use super::scene::{Around, Notes, Scene, apply};
 use super::signature::{Compiled, Kind};
 use super::state::{FlowState, Store, WAITING, Worker};
 use super::threshold::{Count, Outcome};
@@ -22,11 +22,12 @@ pub(super) const CANDIDATES: usize = 1024;
 const BEHIND: usize = 8 * 1024;
 
 /// A match that thresholds have not seen yet.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Match {
     pub signature: u32,
     pub transaction: Option<u64>,
     pub from_stream: bool,
+    pub entropies: Vec<(&'static str, f64)>,
 }
 
 /// New bytes of a stream, with what of it may be looked at.
@@ -237,19 +238,19 @@ impl Look<'_> {
         {
             return;
         }
-        let mut captures = Vec::new();
+        let mut notes = Notes::default();
         let mut numbers = [0; 32];
-        if !self.packet_buffers_match(signature, &mut numbers, &mut captures) {
+        if !self.packet_buffers_match(signature, &mut numbers, &mut notes) {
             return;
         }
-        let from_stream = match self.payload_matches(signature, &mut numbers, &mut captures) {
+        let from_stream = match self.payload_matches(signature, &mut numbers, &mut notes) {
             None => return,
             Some(from_stream) => from_stream,
         };
         if !signature.frames.is_empty() {
             return;
         }
-        self.matched(number, signature, None, from_stream, captures);
+        self.matched(number, signature, None, from_stream, notes);
     }
 
     /// A rule that asks for an event which belongs to the flow.
@@ -260,7 +261,7 @@ impl Look<'_> {
             && self.scene.packet_tests_hold(signature)
             && self.scene.flow_tests_hold(signature, self.state.as_deref(), &self.worker.store)
         {
-            self.matched(number, signature, None, false, Vec::new());
+            self.matched(number, signature, None, false, Notes::default());
         }
     }
 
@@ -268,14 +269,14 @@ impl Look<'_> {
         &mut self,
         signature: &Compiled,
         numbers: &mut [u64; 32],
-        captures: &mut Vec<(Capture, Box<[u8]>)>,
+        notes: &mut Notes,
     ) -> bool {
         signature.packet_buffers.iter().all(|inspection| {
             let mut room = [0; 16];
             let Some(packet) = self.scene.packet else { return false };
             let Some(data) = headers::buffer(inspection.target, packet, &mut room) else { return false };
             let Some(data) = transform::run(&inspection.transforms, data) else { return false };
-            self.steps_match(&inspection.steps, &data, numbers, false, captures).is_some()
+            self.steps_match(&inspection.steps, &data, numbers, false, notes).is_some()
         })
     }
 
@@ -284,20 +285,20 @@ impl Look<'_> {
         &mut self,
         signature: &Compiled,
         numbers: &mut [u64; 32],
-        captures: &mut Vec<(Capture, Box<[u8]>)>,
+        notes: &mut Notes,
     ) -> Option<bool> {
         let Some(inspection) = signature.payload.first() else { return Some(false) };
         if signature.places.streams
             && let Some(stream) = self.stream
             && (stream.offset == 0 || !signature.positioned)
-            && let Some(reached) = self.steps_match(&inspection.steps, stream.data, numbers, false, captures)
+            && let Some(reached) = self.steps_match(&inspection.steps, stream.data, numbers, false, notes)
             && (reached > stream.new || reached == 0)
         {
             return Some(true);
         }
         let packet = self.scene.packet.filter(|packet| !packet.payload.is_empty())?;
         if signature.places.packets || (signature.places.streams && !self.in_stream(packet) && !tcp_stream_only(signature)) {
-            self.steps_match(&inspection.steps, packet.payload, numbers, false, captures)?;
+            self.steps_match(&inspection.steps, packet.payload, numbers, false, notes)?;
             return Some(false);
         }
         None
@@ -310,15 +311,15 @@ impl Look<'_> {
         data: &[u8],
         numbers: &mut [u64; 32],
         little_endian: bool,
-        captures: &mut Vec<(Capture, Box<[u8]>)>,
+        notes: &mut Notes,
     ) -> Option<usize> {
-        let kept = captures.len();
+        let kept = (notes.captures.len(), notes.entropies.len());
         let mut around = Around {
             sets: &self.detector.sets,
             store: &mut self.worker.store,
             tenant: self.scene.tenant,
             little_endian,
-            captures,
+            notes,
         };
         let mut run = Run::new(data, *numbers, &mut around);
         let matched = run.matches(steps);
@@ -328,7 +329,8 @@ impl Look<'_> {
             *numbers = result;
             Some(reached)
         } else {
-            captures.truncate(kept);
+            notes.captures.truncate(kept.0);
+            notes.entropies.truncate(kept.1);
             None
         }
     }
@@ -340,10 +342,10 @@ impl Look<'_> {
         signature: &Compiled,
         transaction: Option<u64>,
         from_stream: bool,
-        captures: Vec<(Capture, Box<[u8]>)>,
+        notes: Notes,
     ) {
         if let Some(state) = self.state.as_deref_mut() {
-            for (capture, value) in captures {
+            for (capture, value) in notes.captures {
                 if let Capture::Flow(name) = capture {
                     state.capture(&name, &value);
                 }
@@ -353,7 +355,7 @@ impl Look<'_> {
         if signature.rule.no_alert && signature.action == Action::Alert {
             return;
         }
-        self.matches.push(Match { signature: number, transaction, from_stream });
+        self.matches.push(Match { signature: number, transaction, from_stream, entropies: notes.entropies });
     }
 
     /// Orders the matches, asks thresholds, and hands over what is told.
@@ -377,6 +379,7 @@ impl Look<'_> {
                     from_stream: found.from_stream,
                     whole_flow,
                     silent: !told,
+                    entropies: found.entropies,
                 });
             }
             if pass {

@@ -93,6 +93,8 @@ pub struct Alert {
     /// Whether a drop or a pass holds for the whole flow: the signature looks at addresses and ports alone, at the stream,
     /// or at a transaction. Otherwise it holds for the packet.
     pub whole_flow: bool,
+    /// Entropies that it compared, and of which buffer; EVE's `metadata.entropy`.
+    pub entropies: Vec<(&'static str, f64)>,
     /// Whether it is not to be told (`noalert`, a pass rule without `alert`, a threshold): only its action counts.
     pub silent: bool,
 }

@@ -3,13 +3,13 @@
 use std::collections::VecDeque;
 
 use super::inspect::{CANDIDATES, Look};
+use super::scene::Notes;
 use super::signature::{Compiled, ReadyInspection};
 use super::state::{Candidates, Pending, TransactionState};
 use super::transform;
 use crate::Direction;
 use crate::app::buffer::{Buffer, Integer};
 use crate::app::{File, FileState, Stage, Transaction};
-use crate::rules::pattern::Capture;
 use crate::rules::rule::Absent;
 use crate::rules::test::{DigestKind, TransactionTest};
 
@@ -151,13 +151,13 @@ impl Look<'_> {
         let Candidates { pending, done } = candidates;
         pending.retain_mut(|pending| {
             let Some(signature) = self.detector.compiled.get(pending.signature as usize) else { return false };
-            let mut captures = Vec::new();
+            let mut notes = Notes::default();
             let mut from_stream = false;
-            match self.judge(signature, transaction, pending, &mut captures, &mut from_stream) {
+            match self.judge(signature, transaction, pending, &mut notes, &mut from_stream) {
                 Answer::Wait => return true,
                 Answer::No => {}
                 Answer::Yes => {
-                    self.matched(pending.signature, signature, Some(transaction.id), from_stream, captures);
+                    self.matched(pending.signature, signature, Some(transaction.id), from_stream, notes);
                 }
             }
             done.push(pending.signature);
@@ -170,7 +170,7 @@ impl Look<'_> {
         signature: &Compiled,
         transaction: &Transaction,
         pending: &mut Pending,
-        captures: &mut Vec<(Capture, Box<[u8]>)>,
+        notes: &mut Notes,
         from_stream: &mut bool,
     ) -> Answer {
         let direction = self.scene.direction;
@@ -195,7 +195,7 @@ impl Look<'_> {
             if pending.matched & bit != 0 && signature.rule.variables == 0 {
                 continue;
             }
-            match self.buffer_answer(signature, inspection, transaction, &mut numbers, little_endian, captures) {
+            match self.buffer_answer(signature, inspection, transaction, &mut numbers, little_endian, notes) {
                 Answer::Yes => pending.matched |= bit,
                 Answer::Wait => all = Answer::Wait,
                 Answer::No => return Answer::No,
@@ -213,7 +213,7 @@ impl Look<'_> {
             return Answer::Wait;
         }
         if !signature.payload.is_empty() && !pending.payload {
-            match self.payload_matches(signature, &mut numbers, captures) {
+            match self.payload_matches(signature, &mut numbers, notes) {
                 Some(stream) => {
                     pending.payload = true;
                     *from_stream = stream;
@@ -224,7 +224,7 @@ impl Look<'_> {
         let rest = all == Answer::Yes
             && self.scene.packet_tests_hold(signature)
             && self.scene.flow_tests_hold(signature, self.state.as_deref(), &self.worker.store)
-            && self.packet_buffers_match(signature, &mut numbers, captures);
+            && self.packet_buffers_match(signature, &mut numbers, notes);
         Answer::when(rest, false)
     }
 
@@ -243,9 +243,10 @@ impl Look<'_> {
         transaction: &Transaction,
         numbers: &mut [u64; 32],
         little_endian: bool,
-        captures: &mut Vec<(Capture, Box<[u8]>)>,
+        notes: &mut Notes,
     ) -> Answer {
         let buffer = inspection.target;
+        notes.buffer = buffer.name();
         let mut there = false;
         let mut all_complete = true;
         for (direction, data, complete) in instances(transaction, buffer) {
@@ -259,7 +260,7 @@ impl Look<'_> {
                 continue;
             }
             if let Some(data) = transform::run(&inspection.transforms, data)
-                && self.steps_match(&inspection.steps, &data, numbers, little_endian, captures).is_some()
+                && self.steps_match(&inspection.steps, &data, numbers, little_endian, notes).is_some()
             {
                 return Answer::Yes;
             }
