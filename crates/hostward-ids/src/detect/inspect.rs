@@ -3,7 +3,7 @@
 
 use smallvec::SmallVec;
 
-use super::index::TransportClass;
+use super::index::{NEAR, TransportClass};
 use super::matching::Run;
 use super::scene::{Around, Notes, Scene, apply};
 use super::signature::{Compiled, Kind};
@@ -20,6 +20,9 @@ use crate::rules::test::Track;
 pub(super) const CANDIDATES: usize = 1024;
 /// How far back from new stream bytes a match may begin.
 const BEHIND: usize = 8 * 1024;
+
+/// The SYN bit of TCP's flags.
+const SYN: u8 = 0x02;
 
 /// A match that thresholds have not seen yet.
 #[derive(Clone, Debug)]
@@ -132,6 +135,9 @@ impl Look<'_> {
             let from = stream.new.saturating_sub(group.longest.saturating_sub(1));
             let begin = found.len();
             self.scan(group, stream.data.get(from..).unwrap_or_default(), &mut found);
+            if stream.offset == 0 {
+                self.scan(&index.stream_starts[way], stream.data, &mut found);
+            }
             found.extend_from_slice(index.stream_always.get(class));
             if let Some(state) = self.state.as_deref_mut() {
                 let now = stream.offset;
@@ -154,6 +160,7 @@ impl Look<'_> {
             self.worker.counters.candidates_cut += (found.len() - CANDIDATES * 8) as u64;
             found.truncate(CANDIDATES * 8);
         }
+        self.worker.of_payload.clear();
         for &signature in &found {
             self.packet_signature(signature);
         }
@@ -164,6 +171,12 @@ impl Look<'_> {
         let index = &self.detector.index;
         let way = self.scene.direction as usize;
         found.extend_from_slice(index.packet.get(class));
+        if let Some((_, Some(port))) = self.scene.destination {
+            found.extend(index.to_port.get(&port).into_iter().flatten());
+        }
+        if matches!(&packet.transport, Transport::Tcp(tcp) if tcp.flags & SYN != 0) {
+            found.extend_from_slice(&index.syn);
+        }
         for event in &packet.events {
             found.extend(index.decode_events.get(*event).into_iter().flatten());
         }
@@ -197,12 +210,14 @@ impl Look<'_> {
             found.extend_from_slice(index.protocol_only.get(class));
         }
         if !packet.payload.is_empty() {
-            let group = &index.packets[class as usize][way];
-            self.scan(group, packet.payload, found);
+            self.scan(&index.packets[class as usize][way], packet.payload, found);
+            let start = packet.payload.get(..NEAR).unwrap_or(packet.payload);
+            self.scan(&index.packet_starts[class as usize][way], start, found);
             // Packets that belong to no stream are looked at as if they were a piece of one.
             if !self.in_stream(packet) {
                 if class == TransportClass::Tcp {
                     self.scan(&index.streams[way], packet.payload, found);
+                    self.scan(&index.stream_starts[way], packet.payload, found);
                 }
                 found.extend_from_slice(index.stream_always.get(class));
             }
@@ -229,7 +244,11 @@ impl Look<'_> {
     fn packet_signature(&mut self, number: u32) {
         let Some(signature) = self.detector.compiled.get(number as usize) else { return };
         if signature.kind == Kind::Transaction {
-            self.flow_event_signature(number, signature);
+            if signature.payload.is_empty() {
+                self.flow_event_signature(number, signature);
+            } else {
+                self.worker.of_payload.push(number);
+            }
             return;
         }
         if !self.scene.header_fits(signature)
@@ -256,7 +275,6 @@ impl Look<'_> {
     /// A rule that asks for an event which belongs to the flow.
     fn flow_event_signature(&mut self, number: u32, signature: &Compiled) {
         if signature.buffers.is_empty()
-            && signature.payload.is_empty()
             && self.scene.header_fits(signature)
             && self.scene.packet_tests_hold(signature)
             && self.scene.flow_tests_hold(signature, self.state.as_deref(), &self.worker.store)

@@ -290,7 +290,7 @@ pub struct Notes {
     /// Entropies that were asked for, and of which buffer.
     pub entropies: Vec<(&'static str, f64)>,
     /// The buffer that is being looked at.
-    pub buffer: &'static str,
+    pub buffer: Option<crate::app::buffer::Buffer>,
 }
 
 /// What the steps of a rule may ask of the outside.
@@ -316,7 +316,8 @@ impl super::matching::Surroundings for Around<'_> {
 
     fn entropy(&mut self, value: f64) {
         if self.notes.entropies.len() < 32 {
-            self.notes.entropies.push((self.notes.buffer, value));
+            let name = self.notes.buffer.map_or("payload", crate::app::buffer::Buffer::name);
+            self.notes.entropies.push((name, value));
         }
     }
 

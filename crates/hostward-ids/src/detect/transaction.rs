@@ -9,7 +9,7 @@ use super::state::{Candidates, Pending, TransactionState};
 use super::transform;
 use crate::Direction;
 use crate::app::buffer::{Buffer, Integer};
-use crate::app::{File, FileState, Stage, Transaction};
+use crate::app::{File, FileState, Protocol, Stage, Transaction};
 use crate::rules::rule::Absent;
 use crate::rules::test::{DigestKind, TransactionTest};
 
@@ -46,10 +46,22 @@ impl Look<'_> {
             }
             let mut state = std::mem::take(&mut transaction.detect);
             if self.candidates(transaction, &mut state) {
-                let [to_server, to_client, both] = &mut state.lists;
-                let own = if way == 0 { to_server } else { to_client };
-                self.verify(transaction, own);
-                self.verify(transaction, both);
+                let list = |number: u32| self.detector.compiled.get(number as usize).map_or(way, |signature| {
+                    if signature.whole() { BOTH } else { way }
+                });
+                let mut judged = std::mem::take(&mut self.worker.judged);
+                judged.clear();
+                for &signature in &self.worker.found {
+                    let Candidates { pending, done } = &state.lists[list(signature)];
+                    if !done.contains(&signature) && !pending.iter().any(|known| known.signature == signature) {
+                        judged.push(Pending { signature, matched: 0, payload: false });
+                    }
+                }
+                judged.append(&mut state.lists[way].pending);
+                judged.append(&mut state.lists[BOTH].pending);
+                judged.sort_unstable_by_key(|pending| pending.signature);
+                self.verify(transaction, &mut judged, &mut state.lists, way);
+                self.worker.judged = judged;
             }
             transaction.detect = state;
         }
@@ -106,7 +118,12 @@ impl Look<'_> {
         changed |= std::mem::replace(&mut state.digests[way], digests(&transaction.files)) != digests(&transaction.files);
         let integers = transaction.integers.len() as u16;
         changed |= std::mem::replace(&mut state.integers[way], integers) != integers;
-        self.adopt(&mut found, state);
+        if !self.worker.of_payload.is_empty() {
+            changed = true;
+            found.extend_from_slice(&self.worker.of_payload);
+        }
+        found.sort_unstable();
+        found.dedup();
         self.worker.found = found;
         changed
     }
@@ -114,7 +131,14 @@ impl Look<'_> {
     /// Looks for literals in a buffer, of which `before` bytes were looked at already.
     fn scan_buffer(&mut self, buffer: Buffer, data: &[u8], before: usize, complete: bool, found: &mut Vec<u32>) {
         let detector = self.detector;
+        let http = matches!(self.scene.protocol, Some(Protocol::Http1 | Protocol::Http2));
+        let one_scan = http && self.scene.direction == Direction::ToClient;
         for group in detector.index.of_buffer(buffer, self.scene.direction) {
+            // A response's body is its file.
+            let body = one_scan && matches!(buffer, Buffer::HttpResponseBody | Buffer::FileData);
+            if body && group.transforms.is_empty() {
+                continue;
+            }
             if group.transforms.is_empty() {
                 let from = before.saturating_sub(group.group.longest.saturating_sub(1));
                 self.scan(&group.group, data.get(from..).unwrap_or_default(), found);
@@ -122,47 +146,37 @@ impl Look<'_> {
                 self.scan(&group.group, &data, found);
             }
         }
-    }
-
-    /// Makes candidates of what was found, unless they are or were.
-    fn adopt(&mut self, found: &mut Vec<u32>, state: &mut TransactionState) {
-        found.sort_unstable();
-        found.dedup();
-        for &signature in found.iter() {
-            let Some(compiled) = self.detector.compiled.get(signature as usize) else { continue };
-            let list = if compiled.whole() { BOTH } else { self.scene.direction as usize };
-            let list = &mut state.lists[list];
-            if list.done.contains(&signature) || list.pending.iter().any(|known| known.signature == signature) {
-                continue;
-            }
-            if list.pending.len() >= CANDIDATES {
-                self.worker.counters.candidates_cut += 1;
-                continue;
-            }
-            list.pending.push(Pending { signature, matched: 0, payload: false });
-        }
-        for list in &mut state.lists {
-            list.pending.sort_unstable_by_key(|pending| pending.signature);
+        if one_scan && buffer == Buffer::HttpResponseBody {
+            let group = &detector.index.response_bodies;
+            let from = before.saturating_sub(group.longest.saturating_sub(1));
+            self.scan(group, data.get(from..).unwrap_or_default(), found);
         }
     }
 
-    /// Verifies candidates.
-    fn verify(&mut self, transaction: &Transaction, candidates: &mut Candidates) {
-        let Candidates { pending, done } = candidates;
-        pending.retain_mut(|pending| {
-            let Some(signature) = self.detector.compiled.get(pending.signature as usize) else { return false };
+    /// Verifies candidates; those that may match yet are kept.
+    fn verify(
+        &mut self,
+        transaction: &Transaction,
+        judged: &mut Vec<Pending>,
+        lists: &mut [Candidates; 3],
+        way: usize,
+    ) {
+        for mut pending in judged.drain(..) {
+            let Some(signature) = self.detector.compiled.get(pending.signature as usize) else { continue };
+            let list = &mut lists[if signature.whole() { BOTH } else { way }];
             let mut notes = Notes::default();
             let mut from_stream = false;
-            match self.judge(signature, transaction, pending, &mut notes, &mut from_stream) {
-                Answer::Wait => return true,
+            match self.judge(signature, transaction, &mut pending, &mut notes, &mut from_stream) {
+                Answer::Wait if list.pending.len() < CANDIDATES => list.pending.push(pending),
+                Answer::Wait => self.worker.counters.candidates_cut += 1,
+                // What cannot match is forgotten: if its literal comes again, it fails again.
                 Answer::No => {}
                 Answer::Yes => {
                     self.matched(pending.signature, signature, Some(transaction.id), from_stream, notes);
+                    list.done.push(pending.signature);
                 }
             }
-            done.push(pending.signature);
-            false
-        });
+        }
     }
 
     fn judge(
@@ -246,7 +260,7 @@ impl Look<'_> {
         notes: &mut Notes,
     ) -> Answer {
         let buffer = inspection.target;
-        notes.buffer = buffer.name();
+        notes.buffer = Some(buffer);
         let mut there = false;
         let mut all_complete = true;
         for (direction, data, complete) in instances(transaction, buffer) {
