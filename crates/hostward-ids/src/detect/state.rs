@@ -18,10 +18,8 @@ pub const WAITING: usize = 64;
 pub struct TransactionState {
     /// How much of each buffer was looked at: length, and whether it was complete.
     pub(super) seen: Vec<(u32, bool)>,
-    /// Candidates that neither matched nor failed yet.
-    pub(super) pending: Vec<Pending>,
-    /// Those that did.
-    pub(super) done: Vec<u32>,
+    /// What became of candidates: for each direction, and for those that cover both.
+    pub(super) lists: [Candidates; 3],
     /// Whether each direction was looked at.
     pub(super) begun: [bool; 2],
     /// How many of its events were looked at, by direction of the look.
@@ -31,6 +29,15 @@ pub struct TransactionState {
     /// A digest of its files' states, when last looked at.
     pub(super) files: [u64; 2],
     pub(super) integers: [u16; 2],
+}
+
+/// Signatures that may match in a transaction.
+#[derive(Debug, Default)]
+pub(super) struct Candidates {
+    /// Those that neither matched nor failed yet.
+    pub pending: Vec<Pending>,
+    /// Those that did.
+    pub done: Vec<u32>,
 }
 
 /// A signature that may match yet.

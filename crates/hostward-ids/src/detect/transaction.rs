@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 
 use super::inspect::{CANDIDATES, Look};
 use super::signature::{Compiled, ReadyInspection};
-use super::state::{Pending, TransactionState};
+use super::state::{Candidates, Pending, TransactionState};
 use super::transform;
 use crate::Direction;
 use crate::app::buffer::{Buffer, Integer};
@@ -13,6 +13,9 @@ use crate::app::{Content, File, FileState, Stage, Transaction};
 use crate::rules::pattern::Capture;
 use crate::rules::rule::Absent;
 use crate::rules::test::{DigestKind, TransactionTest};
+
+/// Which of a transaction's lists has the signatures that cover both directions.
+const BOTH: usize = 2;
 
 /// What one thing that is asked says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,8 +46,11 @@ impl Look<'_> {
                 continue;
             }
             let mut state = std::mem::take(&mut transaction.detect);
-            if self.candidates(transaction, &mut state) && !state.pending.is_empty() {
-                self.verify(transaction, &mut state);
+            if self.candidates(transaction, &mut state) {
+                let [to_server, to_client, both] = &mut state.lists;
+                let own = if way == 0 { to_server } else { to_client };
+                self.verify(transaction, own);
+                self.verify(transaction, both);
             }
             transaction.detect = state;
         }
@@ -105,22 +111,27 @@ impl Look<'_> {
         found.sort_unstable();
         found.dedup();
         for &signature in found.iter() {
-            if state.done.contains(&signature) || state.pending.iter().any(|known| known.signature == signature) {
+            let Some(compiled) = self.detector.compiled.get(signature as usize) else { continue };
+            let list = if compiled.whole() { BOTH } else { self.scene.direction as usize };
+            let list = &mut state.lists[list];
+            if list.done.contains(&signature) || list.pending.iter().any(|known| known.signature == signature) {
                 continue;
             }
-            if state.pending.len() >= CANDIDATES {
+            if list.pending.len() >= CANDIDATES {
                 self.worker.counters.candidates_cut += 1;
                 continue;
             }
-            state.pending.push(Pending { signature, matched: 0, payload: false });
+            list.pending.push(Pending { signature, matched: 0, payload: false });
         }
-        state.pending.sort_unstable_by_key(|pending| pending.signature);
+        for list in &mut state.lists {
+            list.pending.sort_unstable_by_key(|pending| pending.signature);
+        }
     }
 
-    /// Verifies all candidates.
-    fn verify(&mut self, transaction: &Transaction, state: &mut TransactionState) {
-        let done = &mut state.done;
-        state.pending.retain_mut(|pending| {
+    /// Verifies candidates.
+    fn verify(&mut self, transaction: &Transaction, candidates: &mut Candidates) {
+        let Candidates { pending, done } = candidates;
+        pending.retain_mut(|pending| {
             let Some(signature) = self.detector.compiled.get(pending.signature as usize) else { return false };
             let mut captures = Vec::new();
             let mut from_stream = false;

@@ -328,6 +328,7 @@ impl Engine {
         flow.midstream |= accepted.midstream;
         flow.established = stream.tracker.state >= State::Established && !stream.tracker.unanswered;
         let at_once = settings.inline || stream.tracker.one_sided;
+        stream.taken = accepted.bytes;
         if accepted.bytes {
             self.take_bytes(packet, tcp, flow, &mut stream, direction, at_once, sink);
         }

@@ -169,6 +169,8 @@ pub struct Owner {
 pub struct Stream {
     /// In-order bytes of each direction that are kept for signatures that look at the stream.
     pub sides: [Reassembled; 2],
+    /// Whether the last packet's payload is the stream's: signatures then look for it there, not in the packet.
+    pub taken: bool,
     /// Events of the last packet, for `stream-event`.
     pub events: SmallVec<[EventName; 2]>,
     /// The connection's state.
@@ -199,6 +201,7 @@ impl Stream {
         self.sides.swap(0, 1);
         self.tracker.sides.swap(0, 1);
         self.tracker.reset.swap(0, 1);
+        self.tracker.opener = self.tracker.opener.map(Direction::reversed);
     }
 }
 
