@@ -18,6 +18,8 @@ pub const WAITING: usize = 64;
 pub struct TransactionState {
     /// How much of each buffer was looked at: length, and whether it was complete.
     pub(super) seen: Vec<(u32, bool)>,
+    /// Likewise of its files: data and name of each.
+    pub(super) seen_files: Vec<(u32, bool)>,
     /// What became of candidates: for each direction, and for those that cover both.
     pub(super) lists: [Candidates; 3],
     /// Whether each direction was looked at.

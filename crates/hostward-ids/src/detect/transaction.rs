@@ -37,6 +37,31 @@ impl Answer {
     }
 }
 
+/// Bytes of a transaction that a buffer's name selects.
+struct View<'t> {
+    buffer: Buffer,
+    direction: Direction,
+    data: &'t [u8],
+    complete: bool,
+}
+
+impl<'t> View<'t> {
+    fn of(content: &'t Content) -> Self {
+        let &Content { buffer, direction, ref data, complete } = content;
+        Self { buffer, direction, data, complete }
+    }
+
+    /// `file.data` and `file.name` are not buffers of their own: they look at the transaction's files.
+    fn of_file(file: &'t File) -> [Self; 2] {
+        let direction = file.direction.unwrap_or(Direction::ToServer);
+        let complete = file.state != FileState::Open;
+        [
+            Self { buffer: Buffer::FileData, direction, data: &file.data, complete },
+            Self { buffer: Buffer::FileName, direction, data: file.name.as_deref().unwrap_or_default(), complete: true },
+        ]
+    }
+}
+
 impl Look<'_> {
     /// Looks at what is new in a flow's transactions, in the direction of the scene.
     pub(super) fn transactions(&mut self, transactions: &mut VecDeque<Transaction>) {
@@ -65,19 +90,22 @@ impl Look<'_> {
         found.clear();
         let mut changed = false;
         state.seen.resize(transaction.buffers.len(), (0, false));
-        for (content, seen) in transaction.buffers.iter().zip(&mut state.seen) {
-            let now = (content.data.len() as u32, content.complete);
-            if content.direction != direction || (*seen == now && (seen.1 || seen.0 > 0)) {
+        state.seen_files.resize(2 * transaction.files.len(), (0, false));
+        let buffers = transaction.buffers.iter().map(View::of).zip(&mut state.seen);
+        let files = transaction.files.iter().flat_map(View::of_file).zip(&mut state.seen_files);
+        for (view, seen) in buffers.chain(files) {
+            let now = (view.data.len() as u32, view.complete);
+            if view.direction != direction || (*seen == now && (seen.1 || seen.0 > 0)) {
                 continue;
             }
             let before = std::mem::replace(seen, now).0 as usize;
             changed = true;
-            for group in detector.index.of_buffer(content.buffer, direction) {
+            for group in detector.index.of_buffer(view.buffer, direction) {
                 if group.transforms.is_empty() {
                     let from = before.saturating_sub(group.group.longest.saturating_sub(1));
-                    self.scan(&group.group, content.data.get(from..).unwrap_or_default(), &mut found);
-                } else if content.complete
-                    && let Some(data) = transform::run(&group.transforms, &content.data)
+                    self.scan(&group.group, view.data.get(from..).unwrap_or_default(), &mut found);
+                } else if view.complete
+                    && let Some(data) = transform::run(&group.transforms, view.data)
                 {
                     self.scan(&group.group, &data, &mut found);
                 }
@@ -230,17 +258,18 @@ impl Look<'_> {
         let buffer = inspection.target;
         let mut there = false;
         let mut all_complete = true;
-        for content in &transaction.buffers {
-            if content.buffer != buffer || !self.counts(signature, buffer, content.direction) {
+        let buffers = transaction.buffers.iter().map(View::of);
+        for view in buffers.chain(transaction.files.iter().flat_map(View::of_file)) {
+            if view.buffer != buffer || !self.counts(signature, buffer, view.direction) {
                 continue;
             }
             there = true;
-            let complete = content.complete || reached(transaction, content.direction, Stage::Complete);
+            let complete = view.complete || reached(transaction, view.direction, Stage::Complete);
             all_complete &= complete;
             if inspection.absent == Some(Absent::Only) || (inspection.need_complete && !complete) {
                 continue;
             }
-            if self.content_matches(inspection, content, numbers, little_endian, captures) {
+            if self.content_matches(inspection, view.data, numbers, little_endian, captures) {
                 return Answer::Yes;
             }
         }
@@ -260,12 +289,12 @@ impl Look<'_> {
     fn content_matches(
         &mut self,
         inspection: &ReadyInspection<Buffer>,
-        content: &Content,
+        data: &[u8],
         numbers: &mut [u64; 32],
         little_endian: bool,
         captures: &mut Vec<(Capture, Box<[u8]>)>,
     ) -> bool {
-        let Some(data) = transform::run(&inspection.transforms, &content.data) else { return false };
+        let Some(data) = transform::run(&inspection.transforms, data) else { return false };
         self.steps_match(&inspection.steps, &data, numbers, little_endian, captures).is_some()
     }
 
