@@ -147,7 +147,8 @@ impl<'s> Scene<'s> {
                     self.ends().is_some_and(|ends| store.host_bits.holds(bit, ends, self.now))
                 }
                 FlowTest::Age(comparison) => self.flow.is_some_and(|flow| {
-                    comparison.holds(self.now.saturating_sub(flow.first) / 1_000_000_000)
+                    // Whole seconds of both are compared, as Suricata does.
+                    comparison.holds((self.now / 1_000_000_000).saturating_sub(flow.first / 1_000_000_000))
                 }),
                 FlowTest::Packets { to_server, count } => {
                     self.flow.is_some_and(|flow| either(*to_server, flow.packets, |packets| count.holds(packets)))

@@ -321,17 +321,17 @@ fn kind(
     if !payload.is_empty() || !frames.is_empty() {
         return if places(rule).streams { Kind::Stream } else { Kind::Packet };
     }
-    let plain = rule.packet_tests.is_empty()
-        && packet_buffers.is_empty()
+    let of_flow_only = rule.packet_tests.is_empty() && packet_buffers.is_empty();
+    let plain = of_flow_only
         && rule.direction.is_none()
         && rule.establishment.is_none()
         && !rule.stateless
         && rule.stream_only.is_none();
-    let protocol_asked = rule.flow_tests.iter().any(|test| matches!(test, FlowTest::Protocol { .. }));
     if matches!(rule.header.layer, Layer::Application(_)) {
         return Kind::Application;
     }
-    if plain && protocol_asked && rule.flow_tests.iter().all(|test| matches!(test, FlowTest::Protocol { .. })) {
+    let asks_protocol = |test: &FlowTest| matches!(test, FlowTest::Protocol { .. });
+    if of_flow_only && !rule.flow_tests.is_empty() && rule.flow_tests.iter().all(asks_protocol) {
         return Kind::ProtocolOnly;
     }
     let ip_only = plain

@@ -332,6 +332,7 @@ impl Engine {
         flow.midstream |= accepted.midstream;
         flow.established = stream.tracker.state >= State::Established && !stream.tracker.unanswered;
         let at_once = settings.inline || stream.tracker.one_sided;
+        stream.taken = accepted.bytes;
         if accepted.bytes {
             self.take_bytes(packet, tcp, flow, &mut stream, direction, at_once, sink);
         }
@@ -343,7 +344,6 @@ impl Engine {
         if accepted.bytes || tcp.flags & (flag::FIN | flag::RST) != 0 {
             self.hand_over(flow, &mut stream, direction, at_once, false, sink);
         }
-        stream.packet_added = accepted.bytes;
         flow.stream = Some(stream);
         if std::mem::take(&mut flow.reversed) {
             flow.exchange();

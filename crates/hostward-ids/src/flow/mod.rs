@@ -172,8 +172,8 @@ pub struct Owner {
 pub struct Stream {
     /// In-order bytes of each direction that are kept for signatures that look at the stream.
     pub sides: [Reassembled; 2],
-    /// Whether the last packet's bytes went into the stream: signatures that take either are to look at them there alone.
-    pub packet_added: bool,
+    /// Whether the last packet's payload is the stream's: signatures then look for it there, not in the packet.
+    pub taken: bool,
     /// Events of the last packet, for `stream-event`.
     pub events: SmallVec<[EventName; 2]>,
     /// The connection's state.
