@@ -289,6 +289,7 @@ impl Look<'_> {
         let Some(inspection) = signature.payload.first() else { return Some(false) };
         if signature.places.streams
             && let Some(stream) = self.stream
+            && (stream.offset == 0 || !signature.positioned)
             && let Some(reached) = self.steps_match(&inspection.steps, stream.data, numbers, false, captures)
             && (reached > stream.new || reached == 0)
         {
