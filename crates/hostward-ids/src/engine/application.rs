@@ -72,7 +72,7 @@ impl Engine {
             Piece::Gap(len) => {
                 self.stats.gaps += 1;
                 stream.events.push("stream.reassembly_seq_gap");
-                side.gaps.push((side.in_order, len));
+                side.gap(len);
                 stream.tracker.pair(direction).0.gaps = true;
                 gap(flow, by_bytes(flow, direction), usize::try_from(len).unwrap_or(usize::MAX));
             }
