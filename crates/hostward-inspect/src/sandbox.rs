@@ -39,10 +39,9 @@ pub struct Sandbox {
     pub uid: u32,
     /// Of which group.
     pub gid: u32,
-    /// Folders and files that may be read.
-    pub readable: Vec<PathBuf>,
-    /// Folders that may be written too.
-    pub writable: Vec<PathBuf>,
+    /// The one folder whose files can still be opened; it becomes the working folder, by which it is reached although
+    /// nobody may look into the folders above.
+    pub folder: PathBuf,
     /// Address space, in bytes.
     pub memory_len: u64,
 }
@@ -60,6 +59,7 @@ impl Sandbox {
     /// # Errors
     /// The kernel refuses; then the process must not go on.
     pub fn enter(&self) -> io::Result<Confined> {
+        std::env::set_current_dir(&self.folder)?;
         let limit = Rlimit { current: Some(self.memory_len), maximum: Some(self.memory_len) };
         setrlimit(Resource::As, limit)?;
         setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
@@ -72,29 +72,19 @@ impl Sandbox {
         }
         let none = CapabilitySet::empty();
         set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
-        let files = self.confine_files()?;
+        let files = confine_files()?;
         seccompiler::apply_filter(&filter()?).map_err(io::Error::other)?;
         Ok(Confined { files })
     }
+}
 
-    fn confine_files(&self) -> io::Result<bool> {
-        let abi = ABI::V3;
-        let mut rules = Ruleset::default()
-            .handle_access(AccessFs::from_all(abi))
-            .and_then(Ruleset::create)
-            .map_err(io::Error::other)?;
-        let paths = |paths: &[PathBuf], access| {
-            // One that is not there cannot be opened either.
-            let found: Vec<_> = paths.iter().filter_map(|path| PathFd::new(path).ok()).collect();
-            found.into_iter().map(move |path| PathBeneath::new(path, access)).collect::<Vec<_>>()
-        };
-        let (read, all) = (AccessFs::from_read(abi), AccessFs::from_all(abi));
-        for rule in paths(&self.readable, read).into_iter().chain(paths(&self.writable, all)) {
-            rules = rules.add_rule(rule).map_err(io::Error::other)?;
-        }
-        let status = rules.restrict_self().map_err(io::Error::other)?;
-        Ok(status.ruleset != RulesetStatus::NotEnforced)
-    }
+fn confine_files() -> io::Result<bool> {
+    let all = AccessFs::from_all(ABI::V3);
+    let rules = Ruleset::default().handle_access(all).and_then(Ruleset::create).map_err(io::Error::other)?;
+    let own = PathFd::new(".").map_err(io::Error::other)?;
+    let rules = rules.add_rule(PathBeneath::new(own, all)).map_err(io::Error::other)?;
+    let status = rules.restrict_self().map_err(io::Error::other)?;
+    Ok(status.ruleset != RulesetStatus::NotEnforced)
 }
 
 /// System calls that remain; any other kills the process, which its parent sees and starts anew.

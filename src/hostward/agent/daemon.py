@@ -74,8 +74,8 @@ class Agent:
         self._channel: Channel | None = None
         self._measures = self._enforcement.measures
         self._feedback = Feedback(enforcer.uplink, self._enforcement.pools, self._measures)
-        self.metrics = AgentMetrics(self._enforcement, self._events, settings.endpoints_named)
         self.inspector = None if inspector is None else Inspector(inspector, identity.host, self._enforcement)
+        self.metrics = AgentMetrics(self._enforcement, self._events, settings.endpoints_named, self.inspector)
         self.restored = asyncio.Event()
         self._proving = proving(lambda: self._enforcement.revision) if proving is not None else None
 

@@ -20,7 +20,7 @@ from hostward import _core
 from hostward.datapath import devices
 from hostward.datapath.enforcer import Counters, DeviceFacts, EndpointStatus, Repair, RepairKind
 from hostward.datapath.guards import KINDS, GuardState, guard_event, order_guard, revision_of
-from hostward.datapath.inspection import FlowMark, InspectionNames, InspectorMaps
+from hostward.datapath.inspection import FlowMark, InspectionCounts, InspectionNames, InspectorMaps
 from hostward.datapath.kernel_tables import KernelTables
 from hostward.datapath.processes import asks_for_acceptors, asks_for_processes, watch_processes
 from hostward.datapath.programmer import Programmer
@@ -471,6 +471,7 @@ class KernelEnforcer:
         try:
             gone, *counted = self._core.read_counts([_GONE, *slots.values()])
             packets, count_bytes = self._core.sum_counts([_GONE, *self._programmer.passing()])
+            inspected = InspectionCounts(*self._core.sum_inspection())
         except _core.CoreError as error:
             raise DatapathError(str(error), subject="counters") from error
         endpoints: dict[str, EndpointReading] = {}
@@ -490,7 +491,9 @@ class KernelEnforcer:
         recognised = {kind.value: sum(guard.recognised[kind] for guard in guards) for kind in KINDS}
         tracked = sum(endpoint.flows for endpoint in endpoints.values())
         tables = {"flows": Fill(tracked, self._capacity.flows), **self._programmer.fills()}
-        return Readings(endpoints, denied, packets, count_bytes, lost, answers, suppressed, tables, recognised)
+        return Readings(
+            endpoints, denied, packets, count_bytes, lost, answers, suppressed, tables, recognised, inspected
+        )
 
     def talkers(self, limit: int) -> Mapping[str, Sequence[Talker]]:
         """See ``Enforcer``."""
