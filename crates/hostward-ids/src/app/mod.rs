@@ -19,6 +19,7 @@ pub mod smtp;
 pub mod ssh;
 #[cfg(test)]
 mod testing;
+pub mod tls;
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -279,6 +280,7 @@ impl Transaction {
 #[must_use]
 pub fn parser_for(protocol: Protocol, transport: u8, limits: &Limits) -> Option<Box<dyn Parser>> {
     Some(match protocol {
+        Protocol::Tls => Box::new(tls::new(limits)),
         Protocol::Http1 => Box::new(http::new(limits)),
         Protocol::Dns if transport == recognise::UDP => Box::new(dns::over_datagrams(limits)),
         Protocol::Dns => Box::new(dns::over_stream(limits)),

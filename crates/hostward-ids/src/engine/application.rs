@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use super::{Engine, Settings};
 use crate::Direction;
-use crate::app::recognise::{Recognition, recognise};
 use crate::app::ftp;
+use crate::app::recognise::{Recognition, recognise};
 use crate::app::{Expected, HandOver, Limits, Protocol, parser_for};
 use crate::decode::Packet;
 use crate::flow::tcp::Piece;
@@ -65,36 +65,49 @@ impl Engine {
             Piece::Data(data) => {
                 side.window.extend_from_slice(data);
                 side.in_order += data.len() as u64;
-                self.bytes(flow, direction, data, sink);
+                self.bytes(flow, by_bytes(flow, direction), data, sink);
             }
             Piece::Gap(len) => {
                 self.stats.gaps += 1;
                 stream.events.push("stream.reassembly_seq_gap");
                 side.gaps.push((side.in_order, len));
                 stream.tracker.pair(direction).0.gaps = true;
-                gap(flow, direction, usize::try_from(len).unwrap_or(usize::MAX));
+                gap(flow, by_bytes(flow, direction), usize::try_from(len).unwrap_or(usize::MAX));
             }
         }
     }
 
-    /// Takes one datagram.
-    pub(super) fn datagram(&mut self, packet: &Packet<'_>, flow: &mut Flow, direction: Direction, sink: &mut dyn Sink) {
+    /// Takes one datagram, and says which way it goes: it may show that who was seen first is the server.
+    pub(super) fn datagram(
+        &mut self,
+        packet: &Packet<'_>,
+        flow: &mut Flow,
+        mut direction: Direction,
+        sink: &mut dyn Sink,
+    ) -> Direction {
         if packet.payload.is_empty() {
-            return;
+            return direction;
         }
         if flow.app.is_none() && !flow.recognition_over[direction as usize] {
             match recognise(17, direction, flow.server.1, packet.payload) {
                 Recognition::Found(protocol) => self.begin(flow, direction, protocol),
-                Recognition::Reversed(protocol) => self.begin(flow, direction, protocol),
+                Recognition::Reversed(protocol) => {
+                    if flow.packets.contains(&0) {
+                        flow.exchange();
+                        direction = direction.reversed();
+                    }
+                    self.begin(flow, direction, protocol);
+                }
                 Recognition::More => {}
                 Recognition::Unknown => flow.recognition_over[direction as usize] = true,
             }
         }
         self.parse(flow, direction, packet.payload, sink);
+        direction
     }
 
-    fn bytes(&mut self, flow: &mut Flow, direction: Direction, data: &[u8], sink: &mut dyn Sink) {
-        let way = direction as usize;
+    fn bytes(&mut self, flow: &mut Flow, mut direction: Direction, data: &[u8], sink: &mut dyn Sink) {
+        let mut way = direction as usize;
         if flow.recognition_over[way] {
             self.parse(flow, direction, data, sink);
             return;
@@ -139,6 +152,15 @@ impl Engine {
             }
             Recognition::More => {}
             Recognition::Found(protocol) | Recognition::Reversed(protocol) => {
+                let first = flow.app.is_none() && flow.recognised == [None; 2];
+                if matches!(recognition, Recognition::Reversed(_)) && first && flow.midstream {
+                    // Picked up midway, the flow may have been seen first from its server.
+                    flow.reversed = !flow.reversed;
+                    probe.data.swap(0, 1);
+                    flow.recognition_over.swap(0, 1);
+                    direction = direction.reversed();
+                    way = direction as usize;
+                }
                 flow.recognition_over[way] = true;
                 flow.recognised[way] = Some(protocol);
                 let other = flow.recognised[1 - way];
@@ -243,6 +265,11 @@ impl Engine {
             self.after_parsing(flow, false, sink);
         }
     }
+}
+
+/// Which way bytes go, as the flow will have it once the packet was followed.
+pub(super) fn by_bytes(flow: &Flow, direction: Direction) -> Direction {
+    if flow.reversed { direction.reversed() } else { direction }
 }
 
 /// Bytes are missing here.

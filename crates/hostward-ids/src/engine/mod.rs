@@ -301,7 +301,7 @@ impl Engine {
             _ => {
                 flow.established |= flow.packets.iter().all(|count| *count > 0);
                 if let Transport::Udp { .. } = packet.transport {
-                    self.datagram(packet, flow, direction, sink);
+                    direction = self.datagram(packet, flow, direction, sink);
                 }
             }
         }
@@ -326,7 +326,7 @@ impl Engine {
             direction = direction.reversed();
         }
         flow.midstream |= accepted.midstream;
-        flow.established = stream.tracker.state >= State::Established;
+        flow.established = stream.tracker.state >= State::Established && !stream.tracker.unanswered;
         let at_once = settings.inline || stream.tracker.one_sided;
         if accepted.bytes {
             self.take_bytes(packet, tcp, flow, &mut stream, direction, at_once, sink);
@@ -335,6 +335,10 @@ impl Engine {
             self.hand_over(flow, &mut stream, way, at_once, false, sink);
         }
         flow.stream = Some(stream);
+        if std::mem::take(&mut flow.reversed) {
+            flow.exchange();
+            direction = direction.reversed();
+        }
         let first_of_all = flow.packets.iter().sum::<u64>() == 1;
         if first_of_all && (accepted.no_session || accepted.midstream) {
             let policy = self.settings.midstream_policy();
@@ -421,7 +425,7 @@ impl Engine {
         side.bytes = bytes;
         if done && !side.closed {
             side.closed = true;
-            self.close_direction(flow, direction, sink);
+            self.close_direction(flow, application::by_bytes(flow, direction), sink);
         }
     }
 

@@ -3,7 +3,7 @@
 use crate::app::Limits;
 use crate::decode::TunnelPorts;
 use crate::flow::table::TimeOuts;
-use crate::flow::tcp::{OverlapPolicy, TcpSettings};
+use crate::flow::tcp::{Midstream, OverlapPolicy, TcpSettings};
 
 /// What happens where the detector cannot do its work on a packet or a flow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -162,7 +162,8 @@ impl Settings {
                 self.tcp.inline = self.inline;
             }
             "stream.inline" => self.tcp.inline = value == "auto" && self.inline || value != "auto" && read.truth()?,
-            "stream.midstream" => self.tcp.midstream = read.truth()?,
+            "stream.midstream" if value == "answered" => self.tcp.midstream = Midstream::Answered,
+            "stream.midstream" => self.tcp.midstream = if read.truth()? { Midstream::On } else { Midstream::Off },
             "stream.async-oneside" => self.tcp.async_oneside = read.truth()?,
             "stream.checksum-validation" => self.checksums = read.truth()?,
             "k" => self.checksums = !matches!(value, "none"),
@@ -251,7 +252,7 @@ impl Settings {
     /// The policy for flows whose beginning was not seen. The one for all counts only where they are not picked up.
     #[must_use]
     pub fn midstream_policy(&self) -> ExceptionPolicy {
-        let all = self.exception_policy.filter(|_| !self.tcp.midstream);
+        let all = self.exception_policy.filter(|_| self.tcp.midstream != Midstream::On);
         self.midstream_policy.or(all).unwrap_or_default()
     }
 }

@@ -66,6 +66,8 @@ pub struct Flow {
     pub numbers: [u64; 2],
     /// How many alerts it has had.
     pub alerts: u64,
+    /// Its bytes showed that who was seen first is the server: its ends are exchanged once the packet was followed.
+    pub reversed: bool,
     /// First bytes that are not recognised yet.
     pub probe: Option<Box<Probe>>,
     /// The protocol that another flow announced for it.
@@ -110,6 +112,7 @@ impl Flow {
             vlan: SmallVec::new(),
             numbers: [0; 2],
             alerts: 0,
+            reversed: false,
             probe: None,
             announced: None,
         }
@@ -121,8 +124,9 @@ impl Flow {
         self.packets.swap(0, 1);
         self.bytes.swap(0, 1);
         self.numbers.swap(0, 1);
-        self.recognised.swap(0, 1);
-        self.recognition_over.swap(0, 1);
+        if let Some(stream) = &mut self.stream {
+            stream.exchange();
+        }
     }
 
     /// The protocol that it speaks, if it was recognised.
@@ -187,6 +191,15 @@ pub struct Reassembled {
     pub gaps: SmallVec<[(u64, u64); 1]>,
     /// The initial sequence number, for `stream_size` and relative `seq`.
     pub initial_sequence: u32,
+}
+
+impl Stream {
+    /// Exchanges client and server.
+    pub fn exchange(&mut self) {
+        self.sides.swap(0, 1);
+        self.tracker.sides.swap(0, 1);
+        self.tracker.reset.swap(0, 1);
+    }
 }
 
 impl Reassembled {
