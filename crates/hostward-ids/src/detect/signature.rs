@@ -197,7 +197,9 @@ impl Compiled {
             })
             .collect();
         let hook = match &rule.header.hook {
-            Some(hook) => Some(hook_stage(&hook.name).ok_or_else(|| Fault::new(format!("'{}' is no hook", hook.name)))?),
+            Some(hook) => {
+                Some(hook_stage(&hook.name).ok_or_else(|| Fault::new(format!("'{}' is no hook", hook.name)))?)
+            }
             None => None,
         };
         let directions = directions(&rule, &buffers, hook)?;

@@ -280,9 +280,10 @@ impl Look<'_> {
         let over = reached(transaction, direction, Stage::Complete);
         match test {
             TransactionTest::Event(name) => {
-                let seen = transaction.events.iter().any(|(way, event)| {
-                    event == name && (signature.rule.direction.is_none() || *way == direction)
-                });
+                let seen = transaction
+                    .events
+                    .iter()
+                    .any(|(way, event)| event == name && (signature.rule.direction.is_none() || *way == direction));
                 Answer::when(seen, over)
             }
             TransactionTest::Integer(integer, comparisons) => {

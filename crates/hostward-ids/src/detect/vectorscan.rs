@@ -117,10 +117,8 @@ impl Database {
     pub fn compile(literals: &[Literal<'_>]) -> Result<Self, Error> {
         let expressions: Vec<*const c_char> = literals.iter().map(|literal| literal.bytes.as_ptr().cast()).collect();
         let lengths: Vec<usize> = literals.iter().map(|literal| literal.bytes.len()).collect();
-        let flags: Vec<c_uint> = literals
-            .iter()
-            .map(|literal| FLAG_SINGLE_MATCH | if literal.nocase { FLAG_CASELESS } else { 0 })
-            .collect();
+        let flags: Vec<c_uint> =
+            literals.iter().map(|literal| FLAG_SINGLE_MATCH | if literal.nocase { FLAG_CASELESS } else { 0 }).collect();
         let elements = c_uint::try_from(literals.len()).map_err(|_| Error::Compile("too many".into()))?;
         let ids: Vec<c_uint> = (0..elements).collect();
         let mut database = ptr::null_mut();

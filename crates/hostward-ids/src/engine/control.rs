@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::{Engine, Stats};
-use crate::detect::{Detector, Worker};
+use crate::detect::{Detector, FlowState, TransactionState, Worker};
+use crate::flow::Flow;
 
 impl Engine {
     /// Matches other signatures from the next packet on. Flows keep what was reassembled and parsed of them; what the
@@ -11,7 +12,19 @@ impl Engine {
     pub fn set_detector(&mut self, detector: Arc<Detector>) {
         self.detector = detector;
         self.worker = Worker::default();
-        self.generation += 1;
+        self.generation = self.generation.wrapping_add(1);
+    }
+
+    /// Has the matcher forget what it knew of a flow by the numbers of an earlier set.
+    pub(super) fn refresh(&self, flow: &mut Flow) {
+        if flow.matched_by == self.generation {
+            return;
+        }
+        flow.matched_by = self.generation;
+        flow.detect = FlowState::default();
+        for transaction in flow.app.iter_mut().flat_map(|parser| parser.transactions().iter_mut()) {
+            transaction.detect = TransactionState::default();
+        }
     }
 }
 
