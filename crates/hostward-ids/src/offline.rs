@@ -1,10 +1,11 @@
-//! Captures in files: read whole, run through an engine, told as EVE lines. The only part of the crate that does I/O.
+//! Captures in files: run through an engine, told as EVE lines. The only part of the crate that does I/O.
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::capture::{self, CaptureError};
+use crate::capture::{Capture, CaptureError};
 use crate::detect::{BuildError, BuildOptions, Detector};
 use crate::engine::{Engine, Frame, Settings, Sink, Stats};
 use crate::flow::Owner;
@@ -96,15 +97,17 @@ pub fn load_rules(rules: &[PathBuf], cache: Option<PathBuf>) -> Result<(Detector
 /// [`Error`]: a file that cannot be read or is no capture, or events that cannot be written. A capture that ends in the
 /// midst of a frame is no error: what came before it is told.
 pub fn run(capture: &Path, detector: Arc<Detector>, settings: Settings, out: &mut impl Write) -> Result<Stats, Error> {
-    let data = read(capture)?;
+    let file = File::open(capture).map_err(|source| Error::Read { path: capture.to_owned(), source })?;
     let wrong = |source| Error::Capture { path: capture.to_owned(), source };
+    let mut reader = Capture::new(file).map_err(wrong)?;
     let mut engine = Engine::new(detector, settings);
     let mut lines = Lines { out, failed: None };
-    for (index, captured) in capture::Frames::new(&data).map_err(wrong)?.enumerate() {
-        let captured = captured.map_err(wrong)?;
+    let mut number = 0;
+    while let Some(captured) = reader.next_frame().map_err(wrong)? {
+        number += 1;
         let frame = Frame {
             time: captured.time,
-            number: index as u64 + 1,
+            number,
             link_type: captured.link_type,
             data: captured.data,
             owner: Owner::default(),

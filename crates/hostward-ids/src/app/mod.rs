@@ -11,6 +11,7 @@ pub mod dns;
 pub mod file_writer;
 pub mod ftp;
 pub mod http;
+pub mod http2;
 pub mod lines;
 pub mod queue;
 pub mod recognise;
@@ -211,6 +212,11 @@ pub trait Parser: Send {
         None
     }
 
+    /// Bytes of the last [`Self::parse`] that lie behind the hand-over, for the parser that goes on; taken away by it.
+    fn take_rest(&mut self) -> Vec<u8> {
+        Vec::new()
+    }
+
     /// A flow that this one announced (FTP's data connection): its server port, and what it will carry.
     fn expected(&mut self) -> Option<Expected> {
         None
@@ -229,6 +235,8 @@ pub enum HandOver {
     Recognise,
     /// To this one.
     To(Protocol),
+    /// To HTTP/2, which answers this request.
+    Http2(Box<http2::Upgrade>),
 }
 
 /// See [`Parser::expected`].
@@ -275,11 +283,11 @@ impl Transaction {
     }
 }
 
-/// A parser for one flow of a protocol, or `None` where there is none; `transport` is the IP protocol, as for
+/// A parser for one flow of a protocol; `transport` is the IP protocol, as for
 /// [`recognise::recognise`].
 #[must_use]
-pub fn parser_for(protocol: Protocol, transport: u8, limits: &Limits) -> Option<Box<dyn Parser>> {
-    Some(match protocol {
+pub fn parser_for(protocol: Protocol, transport: u8, limits: &Limits) -> Box<dyn Parser> {
+    match protocol {
         Protocol::Tls => Box::new(tls::new(limits)),
         Protocol::Http1 => Box::new(http::new(limits)),
         Protocol::Dns if transport == recognise::UDP => Box::new(dns::over_datagrams(limits)),
@@ -290,7 +298,7 @@ pub fn parser_for(protocol: Protocol, transport: u8, limits: &Limits) -> Option<
         Protocol::FtpData => Box::new(ftp::data::new(limits, None)),
         Protocol::Smb => Box::new(smb::new(limits)),
         Protocol::Ssh => Box::new(ssh::new(limits)),
+        Protocol::Http2 => Box::new(http2::new(limits)),
         Protocol::Smtp => Box::new(smtp::new(limits)),
-        _ => return None,
-    })
+    }
 }

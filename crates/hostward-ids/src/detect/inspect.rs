@@ -210,7 +210,7 @@ impl Look<'_> {
     /// Whether a packet's bytes are taken into a stream.
     fn in_stream(&self, packet: &Packet<'_>) -> bool {
         matches!(packet.transport, Transport::Tcp(_))
-            && self.scene.flow.is_some_and(|flow| flow.stream.is_some() && (flow.established || flow.midstream))
+            && self.scene.flow.and_then(|flow| flow.stream.as_ref()).is_some_and(|stream| stream.taken)
     }
 
     pub(super) fn scan(&mut self, group: &super::index::Group, data: &[u8], found: &mut Vec<u32>) {
@@ -288,6 +288,7 @@ impl Look<'_> {
         let Some(inspection) = signature.payload.first() else { return Some(false) };
         if signature.places.streams
             && let Some(stream) = self.stream
+            && (stream.offset == 0 || !signature.positioned)
             && let Some(reached) = self.steps_match(&inspection.steps, stream.data, numbers, false, captures)
             && (reached > stream.new || reached == 0)
         {

@@ -67,6 +67,8 @@ pub struct Compiled {
     /// In which directions of a flow it is looked at.
     pub directions: [bool; 2],
     pub places: Places,
+    /// Whether a content of the payload has a place of its own, so that only the beginning of a stream can match.
+    pub positioned: bool,
     pub payload: Box<[ReadyInspection<()>]>,
     pub packet_buffers: Box<[ReadyInspection<PacketBuffer>]>,
     pub frames: Box<[ReadyInspection<Frame>]>,
@@ -213,6 +215,7 @@ impl Compiled {
                 RuleAction::Reject | RuleAction::RejectDst | RuleAction::RejectBoth => Action::Reject,
             },
             places: places(&rule),
+            positioned: positioned(&rule),
             kind,
             profiles: u64::MAX,
             directions,
@@ -323,17 +326,17 @@ fn kind(
     if !payload.is_empty() || !frames.is_empty() {
         return if places(rule).streams { Kind::Stream } else { Kind::Packet };
     }
-    let plain = rule.packet_tests.is_empty()
-        && packet_buffers.is_empty()
+    let of_flow_only = rule.packet_tests.is_empty() && packet_buffers.is_empty();
+    let plain = of_flow_only
         && rule.direction.is_none()
         && rule.establishment.is_none()
         && !rule.stateless
         && rule.stream_only.is_none();
-    let protocol_asked = rule.flow_tests.iter().any(|test| matches!(test, FlowTest::Protocol { .. }));
     if matches!(rule.header.layer, Layer::Application(_)) {
         return Kind::Application;
     }
-    if plain && protocol_asked && rule.flow_tests.iter().all(|test| matches!(test, FlowTest::Protocol { .. })) {
+    let asks_protocol = |test: &FlowTest| matches!(test, FlowTest::Protocol { .. });
+    if of_flow_only && !rule.flow_tests.is_empty() && rule.flow_tests.iter().all(asks_protocol) {
         return Kind::ProtocolOnly;
     }
     let ip_only = plain
@@ -352,26 +355,33 @@ fn negated_addresses(_rule: &Rule) -> bool {
 
 fn places(rule: &Rule) -> Places {
     let layer = rule.header.layer;
-    let positioned = rule.inspections.iter().any(|inspection| {
-        inspection.target == Target::Payload
-            && inspection.steps.iter().any(|step| {
-                matches!(step, Step::Content(content) if content.offset.is_some() || content.depth.is_some() || content.startswith)
-            })
-    });
+    let positioned = positioned(rule);
     let of_packet = rule.packet_tests.iter().any(|test| !matches!(test, PacketTest::StreamEvent(_)))
         || rule.inspections.iter().any(|inspection| matches!(inspection.target, Target::Packet(_)));
     match layer {
         Layer::TcpPacket => Places { packets: true, streams: false },
         Layer::TcpStream => Places { packets: false, streams: true },
+        // Packets as well as streams: a packet with these bytes in this place, or the beginning of a stream.
+        Layer::Tcp | Layer::Ip | Layer::Ipv4 | Layer::Ipv6 if positioned && !of_packet && rule.stream_only.is_none() => {
+            Places { packets: true, streams: true }
+        }
         _ if rule.stream_only == Some(true) => Places { packets: false, streams: true },
         _ if rule.stream_only == Some(false) => Places { packets: true, streams: false },
         Layer::Application(_) => Places { packets: false, streams: true },
-        Layer::Tcp | Layer::Ip | Layer::Ipv4 | Layer::Ipv6 if positioned || of_packet => {
-            Places { packets: true, streams: false }
-        }
+        Layer::Tcp | Layer::Ip | Layer::Ipv4 | Layer::Ipv6 if of_packet => Places { packets: true, streams: false },
         Layer::Tcp | Layer::Ip | Layer::Ipv4 | Layer::Ipv6 => Places { packets: false, streams: true },
         _ => Places { packets: true, streams: false },
     }
+}
+
+/// Whether a content of the payload has a place of its own.
+fn positioned(rule: &Rule) -> bool {
+    let has_place = |step: &Step| {
+        matches!(step, Step::Content(content) if content.offset.is_some() || content.depth.is_some() || content.startswith)
+    };
+    rule.inspections
+        .iter()
+        .any(|inspection| inspection.target == Target::Payload && inspection.steps.iter().any(has_place))
 }
 
 /// How well a content serves to find candidates: its length first, then how varied its bytes are.

@@ -26,8 +26,11 @@ pub struct TransactionState {
     pub(super) events: [u16; 2],
     /// How far it was, when last looked at.
     pub(super) progress: [Option<Stage>; 2],
-    /// A digest of its files' states, when last looked at.
-    pub(super) files: [u64; 2],
+    /// How much of each file was looked at: length, whether it was closed, whether it had a name.
+    pub(super) files: Vec<(u32, bool, bool)>,
+    /// How many files were closed, by direction of the look.
+    pub(super) digests: [u16; 2],
+    /// How many numbers it had, by direction of the look.
     pub(super) integers: [u16; 2],
 }
 

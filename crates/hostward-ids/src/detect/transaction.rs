@@ -1,7 +1,6 @@
 //! Transactions: each signature at most once, as soon as everything it asks for is there.
 
 use std::collections::VecDeque;
-use std::hash::{Hash, Hasher};
 
 use super::inspect::{CANDIDATES, Look};
 use super::signature::{Compiled, ReadyInspection};
@@ -9,7 +8,7 @@ use super::state::{Candidates, Pending, TransactionState};
 use super::transform;
 use crate::Direction;
 use crate::app::buffer::{Buffer, Integer};
-use crate::app::{Content, File, FileState, Stage, Transaction};
+use crate::app::{File, FileState, Stage, Transaction};
 use crate::rules::pattern::Capture;
 use crate::rules::rule::Absent;
 use crate::rules::test::{DigestKind, TransactionTest};
@@ -72,16 +71,23 @@ impl Look<'_> {
             }
             let before = std::mem::replace(seen, now).0 as usize;
             changed = true;
-            for group in detector.index.of_buffer(content.buffer, direction) {
-                if group.transforms.is_empty() {
-                    let from = before.saturating_sub(group.group.longest.saturating_sub(1));
-                    self.scan(&group.group, content.data.get(from..).unwrap_or_default(), &mut found);
-                } else if content.complete
-                    && let Some(data) = transform::run(&group.transforms, &content.data)
-                {
-                    self.scan(&group.group, &data, &mut found);
-                }
+            self.scan_buffer(content.buffer, &content.data, before, content.complete, &mut found);
+        }
+        state.files.resize(transaction.files.len(), (0, false, false));
+        for (file, seen) in transaction.files.iter().zip(&mut state.files) {
+            if file.direction.is_some_and(|way| way != direction) {
+                continue;
             }
+            let now = (file.data.len() as u32, file.state != FileState::Open, file.name.is_some());
+            let before = std::mem::replace(seen, now);
+            if before == now {
+                continue;
+            }
+            changed = true;
+            if let Some(name) = file.name.as_ref().filter(|_| !before.2) {
+                self.scan_buffer(Buffer::FileName, name, 0, true, &mut found);
+            }
+            self.scan_buffer(Buffer::FileData, &file.data, before.0 as usize, now.1, &mut found);
         }
         if let Some(protocol) = self.scene.protocol
             && !std::mem::replace(&mut state.begun[way], true)
@@ -97,13 +103,25 @@ impl Look<'_> {
         }
         state.events[way] = transaction.events.len() as u16;
         changed |= state.progress[way].replace(transaction.progress[way]) != Some(transaction.progress[way]);
-        let files = digest(&transaction.files);
-        changed |= std::mem::replace(&mut state.files[way], files) != files;
+        changed |= std::mem::replace(&mut state.digests[way], digests(&transaction.files)) != digests(&transaction.files);
         let integers = transaction.integers.len() as u16;
         changed |= std::mem::replace(&mut state.integers[way], integers) != integers;
         self.adopt(&mut found, state);
         self.worker.found = found;
         changed
+    }
+
+    /// Looks for literals in a buffer, of which `before` bytes were looked at already.
+    fn scan_buffer(&mut self, buffer: Buffer, data: &[u8], before: usize, complete: bool, found: &mut Vec<u32>) {
+        let detector = self.detector;
+        for group in detector.index.of_buffer(buffer, self.scene.direction) {
+            if group.transforms.is_empty() {
+                let from = before.saturating_sub(group.group.longest.saturating_sub(1));
+                self.scan(&group.group, data.get(from..).unwrap_or_default(), found);
+            } else if complete && let Some(data) = transform::run(&group.transforms, data) {
+                self.scan(&group.group, &data, found);
+            }
+        }
     }
 
     /// Makes candidates of what was found, unless they are or were.
@@ -230,17 +248,19 @@ impl Look<'_> {
         let buffer = inspection.target;
         let mut there = false;
         let mut all_complete = true;
-        for content in &transaction.buffers {
-            if content.buffer != buffer || !self.counts(signature, buffer, content.direction) {
+        for (direction, data, complete) in instances(transaction, buffer) {
+            if direction.is_some_and(|direction| !self.counts(signature, buffer, direction)) {
                 continue;
             }
             there = true;
-            let complete = content.complete || reached(transaction, content.direction, Stage::Complete);
+            let complete = complete || direction.is_some_and(|way| reached(transaction, way, Stage::Complete));
             all_complete &= complete;
             if inspection.absent == Some(Absent::Only) || (inspection.need_complete && !complete) {
                 continue;
             }
-            if self.content_matches(inspection, content, numbers, little_endian, captures) {
+            if let Some(data) = transform::run(&inspection.transforms, data)
+                && self.steps_match(&inspection.steps, &data, numbers, little_endian, captures).is_some()
+            {
                 return Answer::Yes;
             }
         }
@@ -255,18 +275,6 @@ impl Look<'_> {
             Some(_) if !there => Answer::when(over, false),
             _ => Answer::when(false, last),
         }
-    }
-
-    fn content_matches(
-        &mut self,
-        inspection: &ReadyInspection<Buffer>,
-        content: &Content,
-        numbers: &mut [u64; 32],
-        little_endian: bool,
-        captures: &mut Vec<(Capture, Box<[u8]>)>,
-    ) -> bool {
-        let Some(data) = transform::run(&inspection.transforms, &content.data) else { return false };
-        self.steps_match(&inspection.steps, &data, numbers, little_endian, captures).is_some()
     }
 
     fn test_answer(
@@ -375,16 +383,24 @@ fn later(stage: Stage) -> Stage {
     if stage == Stage::Body { Stage::Complete } else { stage }
 }
 
-/// What of files may change an answer.
-fn digest(files: &[File]) -> u64 {
-    if files.is_empty() {
-        return 0;
-    }
-    let mut hasher = ahash::AHasher::default();
-    for file in files {
-        (file.name.as_ref().map(Vec::len), file.state as u8, file.size, file.digests.md5.is_some()).hash(&mut hasher);
-    }
-    hasher.finish()
+/// How many files are closed, which is when their digests and sizes are known.
+fn digests(files: &[File]) -> u16 {
+    files.iter().filter(|file| file.state != FileState::Open).count() as u16
+}
+
+/// All there is of a buffer: direction, bytes, whether nothing is added. Files lie beside the other buffers.
+fn instances(transaction: &Transaction, buffer: Buffer) -> impl Iterator<Item = (Option<Direction>, &[u8], bool)> {
+    let buffers = transaction
+        .buffers
+        .iter()
+        .filter(move |content| content.buffer == buffer)
+        .map(|content| (Some(content.direction), content.data.as_slice(), content.complete));
+    let files = transaction.files.iter().filter_map(move |file| match buffer {
+        Buffer::FileData => Some((file.direction, file.data.as_slice(), file.state != FileState::Open)),
+        Buffer::FileName => Some((file.direction, file.name.as_deref()?, true)),
+        _ => None,
+    });
+    buffers.chain(files)
 }
 
 /// UUID, version and first fragment as the DCERPC parser writes them (see [`crate::app::buffer`]).

@@ -4,7 +4,8 @@
 
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, c_char, c_int, c_uint, c_ulonglong, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_ulonglong, c_void};
+use std::fmt::Write as _;
 use std::ptr::{self, NonNull};
 
 /// Most hits of one scan; what comes after is not looked for.
@@ -40,6 +41,16 @@ unsafe extern "C" {
         flags: *const c_uint,
         ids: *const c_uint,
         lengths: *const usize,
+        elements: c_uint,
+        mode: c_uint,
+        platform: *const c_void,
+        database: *mut *mut RawDatabase,
+        error: *mut *mut RawCompileError,
+    ) -> c_int;
+    fn hs_compile_multi(
+        expressions: *const *const c_char,
+        flags: *const c_uint,
+        ids: *const c_uint,
         elements: c_uint,
         mode: c_uint,
         platform: *const c_void,
@@ -115,7 +126,17 @@ impl Database {
     /// # Errors
     /// What the library says.
     pub fn compile(literals: &[Literal<'_>]) -> Result<Self, Error> {
-        let expressions: Vec<*const c_char> = literals.iter().map(|literal| literal.bytes.as_ptr().cast()).collect();
+        // The interface for literals takes one that begins with a NUL for an empty one: then all become expressions.
+        let escaped: Vec<CString> = if literals.iter().any(|literal| literal.bytes.first() == Some(&0)) {
+            literals.iter().map(escape).collect()
+        } else {
+            Vec::new()
+        };
+        let expressions: Vec<*const c_char> = if escaped.is_empty() {
+            literals.iter().map(|literal| literal.bytes.as_ptr().cast()).collect()
+        } else {
+            escaped.iter().map(|expression| expression.as_ptr()).collect()
+        };
         let lengths: Vec<usize> = literals.iter().map(|literal| literal.bytes.len()).collect();
         let flags: Vec<c_uint> =
             literals.iter().map(|literal| FLAG_SINGLE_MATCH | if literal.nocase { FLAG_CASELESS } else { 0 }).collect();
@@ -123,22 +144,36 @@ impl Database {
         let ids: Vec<c_uint> = (0..elements).collect();
         let mut database = ptr::null_mut();
         let mut error: *mut RawCompileError = ptr::null_mut();
-        // SAFETY: all four arrays have `elements` entries and live until the call returns; each expression has its length.
+        // SAFETY: all arrays have `elements` entries and live until the call returns; each expression has its length, or
+        // is a string that a NUL ends.
         let status = unsafe {
             if hs_valid_platform() != SUCCESS {
                 return Err(Error::Compile("this processor is not supported".into()));
             }
-            hs_compile_lit_multi(
-                expressions.as_ptr(),
-                flags.as_ptr(),
-                ids.as_ptr(),
-                lengths.as_ptr(),
-                elements,
-                MODE_BLOCK,
-                ptr::null(),
-                &raw mut database,
-                &raw mut error,
-            )
+            if !escaped.is_empty() {
+                hs_compile_multi(
+                    expressions.as_ptr(),
+                    flags.as_ptr(),
+                    ids.as_ptr(),
+                    elements,
+                    MODE_BLOCK,
+                    ptr::null(),
+                    &raw mut database,
+                    &raw mut error,
+                )
+            } else {
+                hs_compile_lit_multi(
+                    expressions.as_ptr(),
+                    flags.as_ptr(),
+                    ids.as_ptr(),
+                    lengths.as_ptr(),
+                    elements,
+                    MODE_BLOCK,
+                    ptr::null(),
+                    &raw mut database,
+                    &raw mut error,
+                )
+            }
         };
         if status != SUCCESS {
             let message = match NonNull::new(error) {
@@ -212,6 +247,15 @@ impl Database {
     }
 }
 
+/// A literal as an expression that matches it and nothing else.
+fn escape(literal: &Literal<'_>) -> CString {
+    let text: String = literal.bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "\\x{byte:02x}");
+        text
+    });
+    CString::new(text).unwrap_or_default()
+}
+
 extern "C" fn on_match(id: c_uint, _: c_ulonglong, _: c_ulonglong, _: c_uint, context: *mut c_void) -> c_int {
     // SAFETY: `context` is the Vec that Database::scan lent for this call.
     let hits = unsafe { &mut *context.cast::<Vec<u32>>() };
@@ -255,6 +299,18 @@ impl Drop for Scratch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn literals_may_begin_with_zero() {
+        let literals = [Literal { bytes: b"\0\0", nocase: false }, Literal { bytes: b"aB.", nocase: true }];
+        let database = Database::compile(&literals).unwrap();
+        let mut scratch = Scratch::default();
+        scratch.fit(&database).unwrap();
+        let mut hits = Vec::new();
+        assert!(database.scan(b"xAb.x\0\0", &mut scratch, &mut hits));
+        hits.sort_unstable();
+        assert_eq!(hits, [0, 1]);
+    }
 
     #[test]
     fn literals_are_found_also_after_serialisation() {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::{Engine, Settings};
 use crate::Direction;
-use crate::app::ftp;
+use crate::app::{ftp, http2};
 use crate::app::recognise::{Recognition, recognise};
 use crate::app::{Expected, HandOver, Limits, Protocol, parser_for};
 use crate::decode::Packet;
@@ -18,6 +18,8 @@ use super::Sink;
 const PROBE_MAX: usize = 4096;
 /// How many flows may be announced and not begun.
 const ANNOUNCED_MAX: usize = 4096;
+/// How often the bytes of one piece can change their protocol.
+const HAND_OVERS_MAX: usize = 2;
 
 /// What all flows share.
 pub(super) struct Applications {
@@ -70,7 +72,7 @@ impl Engine {
             Piece::Gap(len) => {
                 self.stats.gaps += 1;
                 stream.events.push("stream.reassembly_seq_gap");
-                side.gaps.push((side.in_order, len));
+                side.gap(len);
                 stream.tracker.pair(direction).0.gaps = true;
                 gap(flow, by_bytes(flow, direction), usize::try_from(len).unwrap_or(usize::MAX));
             }
@@ -205,17 +207,30 @@ impl Engine {
         }
         flow.recognised[direction as usize] = Some(protocol);
         let limits = &self.applications.limits;
-        flow.app = match &flow.announced {
-            Some(announced) if protocol == Protocol::FtpData => Some(Box::new(ftp::data::new(limits, Some(announced)))),
+        flow.app = Some(match &flow.announced {
+            Some(announced) if protocol == Protocol::FtpData => Box::new(ftp::data::new(limits, Some(announced))),
             _ => parser_for(protocol, flow.protocol, limits),
-        };
+        });
     }
 
     fn parse(&mut self, flow: &mut Flow, direction: Direction, data: &[u8], sink: &mut dyn Sink) {
-        let Some(app) = flow.app.as_mut().filter(|_| !flow.app_failed) else { return };
+        let mut rest = self.parse_once(flow, direction, data, sink);
+        // What lay behind the old protocol's last bytes is the new one's. Not for ever: a stream can claim to change its
+        // protocol as often as it likes.
+        for _ in 0..HAND_OVERS_MAX {
+            if rest.is_empty() {
+                return;
+            }
+            let bytes = std::mem::take(&mut rest);
+            rest = self.parse_once(flow, direction, &bytes, sink);
+        }
+    }
+
+    fn parse_once(&mut self, flow: &mut Flow, direction: Direction, data: &[u8], sink: &mut dyn Sink) -> Vec<u8> {
+        let Some(app) = flow.app.as_mut().filter(|_| !flow.app_failed) else { return Vec::new() };
         let simulated = self.settings.fail_parser_at[direction as usize].is_some();
         let failed = app.parse(direction, data).is_err() || simulated;
-        self.after_parsing(flow, failed, sink);
+        self.after_parsing(flow, failed, sink)
     }
 
     /// A parser failed: what it has parsed stays, nothing more is fed to it.
@@ -225,19 +240,21 @@ impl Engine {
         self.except(policy, flow, sink);
     }
 
-    fn after_parsing(&mut self, flow: &mut Flow, failed: bool, sink: &mut dyn Sink) {
-        let Some(app) = &mut flow.app else { return };
+    /// Takes what parsing led to; gives the bytes that a new parser is to take.
+    fn after_parsing(&mut self, flow: &mut Flow, failed: bool, sink: &mut dyn Sink) -> Vec<u8> {
+        let Some(app) = &mut flow.app else { return Vec::new() };
         flow.app_events.extend(app.take_events());
         while let Some(expected) = app.expected() {
             let server = flow.server.0;
             self.applications.announce(server, flow.owner, expected);
         }
-        let Some(app) = &mut flow.app else { return };
+        let Some(app) = &mut flow.app else { return Vec::new() };
         let handed = app.hand_over();
+        let rest = if handed.is_some() { app.take_rest() } else { Vec::new() };
         if failed {
             self.give_up(flow, sink);
         }
-        let Some(handed) = handed else { return };
+        let Some(handed) = handed else { return Vec::new() };
         // What the old parser has is inspected and told before it goes.
         for direction in [Direction::ToServer, Direction::ToClient] {
             self.inspect(None, flow, direction, sink);
@@ -252,10 +269,16 @@ impl Engine {
             HandOver::To(protocol) => {
                 flow.recognised = [Some(protocol); 2];
                 flow.recognition_over = [true; 2];
-                flow.app = parser_for(protocol, flow.protocol, &self.applications.limits);
+                flow.app = Some(parser_for(protocol, flow.protocol, &self.applications.limits));
+            }
+            HandOver::Http2(upgrade) => {
+                flow.recognised = [Some(Protocol::Http2); 2];
+                flow.recognition_over = [true; 2];
+                flow.app = Some(Box::new(http2::upgraded(&self.applications.limits, &upgrade)));
             }
         }
         flow.app_failed = false;
+        rest
     }
 
     /// Nothing more comes from one side.

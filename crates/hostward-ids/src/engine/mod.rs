@@ -299,6 +299,7 @@ impl Engine {
                 return PacketVerdict::Drop;
             }
         }
+        let over = flow.recognition_over;
         match &packet.transport {
             Transport::Tcp(tcp) => direction = self.tcp(packet, tcp, flow, direction, sink),
             _ => {
@@ -307,6 +308,9 @@ impl Engine {
                     direction = self.datagram(packet, flow, direction, sink);
                 }
             }
+        }
+        for ((now, before), after) in flow.recognised_now.iter_mut().zip(over).zip(flow.recognition_over) {
+            *now = after && !before;
         }
         self.inspect(Some(packet), flow, direction, sink)
     }
@@ -331,11 +335,17 @@ impl Engine {
         flow.midstream |= accepted.midstream;
         flow.established = stream.tracker.state >= State::Established && !stream.tracker.unanswered;
         let at_once = settings.inline || stream.tracker.one_sided;
+        stream.taken = accepted.bytes;
         if accepted.bytes {
             self.take_bytes(packet, tcp, flow, &mut stream, direction, at_once, sink);
         }
-        for way in [direction.reversed(), direction] {
-            self.hand_over(flow, &mut stream, way, at_once, false, sink);
+        // A packet hands over what it acknowledges, and its own bytes where those are in order; a SYN does neither, before
+        // the connection exists.
+        if tcp.flags & flag::SYN == 0 {
+            self.hand_over(flow, &mut stream, direction.reversed(), at_once, false, sink);
+        }
+        if accepted.bytes || tcp.flags & (flag::FIN | flag::RST) != 0 {
+            self.hand_over(flow, &mut stream, direction, at_once, false, sink);
         }
         flow.stream = Some(stream);
         if std::mem::take(&mut flow.reversed) {

@@ -174,6 +174,7 @@ impl Engine {
             payload: payload.filter(|_| self.settings.alert_payload),
             from_stream,
             with_packet: self.settings.alert_payload,
+            with_references: self.settings.alert_references,
         }
         .write(&mut self.json);
     }

@@ -42,6 +42,8 @@ pub struct Flow {
     pub stream: Option<Box<Stream>>,
     /// The protocol, once recognised, by direction: they can differ, which is an event.
     pub recognised: [Option<Protocol>; 2],
+    /// In which directions recognition came to its end by the last packet; for `app-layer-protocol` without anything else.
+    pub recognised_now: [bool; 2],
     /// Whether recognition is over in each direction, successful or not.
     pub recognition_over: [bool; 2],
     /// What parses it.
@@ -102,6 +104,7 @@ impl Flow {
             midstream: false,
             stream: None,
             recognised: [None; 2],
+            recognised_now: [false; 2],
             recognition_over: [false; 2],
             app: None,
             app_failed: false,
@@ -172,6 +175,8 @@ pub struct Owner {
 pub struct Stream {
     /// In-order bytes of each direction that are kept for signatures that look at the stream.
     pub sides: [Reassembled; 2],
+    /// Whether the last packet's payload is the stream's: signatures then look for it there, not in the packet.
+    pub taken: bool,
     /// Events of the last packet, for `stream-event`.
     pub events: SmallVec<[EventName; 2]>,
     /// The connection's state.
@@ -202,6 +207,7 @@ impl Stream {
         self.sides.swap(0, 1);
         self.tracker.sides.swap(0, 1);
         self.tracker.reset.swap(0, 1);
+        self.tracker.opener = self.tracker.opener.map(Direction::reversed);
     }
 }
 
@@ -224,10 +230,19 @@ impl Reassembled {
         usize::try_from(offset.saturating_sub(self.window_offset)).unwrap_or(usize::MAX)
     }
 
+    /// Notes that bytes are missing behind those that are in order.
+    pub fn gap(&mut self, len: u64) {
+        match self.gaps.last_mut() {
+            Some((at, missing)) if *at == self.in_order => *missing += len,
+            _ => self.gaps.push((self.in_order, len)),
+        }
+    }
+
     /// What is kept, with a note where bytes are missing.
     #[must_use]
     pub fn shown(&self) -> std::borrow::Cow<'_, [u8]> {
-        let within = || self.gaps.iter().filter(|(at, _)| *at >= self.window_offset);
+        // A gap with nothing behind it yet is not shown.
+        let within = || self.gaps.iter().filter(|(at, _)| *at >= self.window_offset && *at < self.in_order);
         if within().next().is_none() {
             return self.window.as_slice().into();
         }

@@ -29,6 +29,7 @@ pub(crate) struct Alert<'a> {
     pub payload: Option<Cow<'a, [u8]>>,
     pub from_stream: bool,
     pub with_packet: bool,
+    pub with_references: bool,
 }
 
 /// The most of a payload that is shown.
@@ -90,7 +91,7 @@ impl Alert<'_> {
         json.text("signature", &signature.message);
         json.text("category", &signature.category);
         json.number("severity", u64::from(signature.priority));
-        if !signature.references.is_empty() {
+        if self.with_references && !signature.references.is_empty() {
             json.open_array("references");
             for reference in &signature.references {
                 json.text_element(reference);

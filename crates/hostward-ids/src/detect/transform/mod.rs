@@ -85,7 +85,9 @@ impl ReadyTransform {
             }
             Transform::Gunzip { max } => owned(inflate::gunzip(&data, *max)?),
             Transform::ZlibDeflate { max } => owned(inflate::zlib(&data, *max)?),
-            Transform::Subslice { offset, len, truncate } => owned(subslice(&data, *offset, *len, *truncate)?.to_vec()),
+            Transform::Subslice { offset, len, truncate } => {
+                owned(subslice(&data, *offset, *len, *truncate).unwrap_or_default().to_vec())
+            }
         }
     }
 }

@@ -99,13 +99,13 @@ impl Tracker {
             State::Closed => self.closed(&seen, events),
             _ => self.synchronised(&seen, events),
         };
+        let direction = if accepted.exchanged { direction.reversed() } else { direction };
         if accepted.midstream {
             self.unanswered = settings.midstream == Midstream::Answered && !self.one_sided;
             self.opener = Some(direction);
         } else if self.opener != Some(direction) && seen.has(flag::ACK) && !seen.has(flag::RST) {
             self.unanswered = false;
         }
-        let direction = if accepted.exchanged { direction.reversed() } else { direction };
         self.pair(direction).0.flags |= tcp.flags;
         accepted
     }

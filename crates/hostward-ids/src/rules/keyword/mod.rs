@@ -138,32 +138,28 @@ impl Builder {
                         let at = self.inspection(Target::Buffer(buffer), &[], false)?;
                         self.push_at(at, Step::Pattern(pattern))?;
                     }
-                    None => self.push(Step::Pattern(pattern))?,
+                    None => self.push_related(pattern.relative, Step::Pattern(pattern))?,
                 }
             }
             "byte_test" => {
                 let test = byte::test(text, &self.names)?;
-                self.push(Step::ByteTest(test))?;
+                self.push_related(test.field.relative, Step::ByteTest(test))?;
             }
             "byte_jump" => {
                 let jump = byte::jump(text, &self.names)?;
-                self.push(Step::ByteJump(jump))?;
+                self.push_related(jump.field.relative, Step::ByteJump(jump))?;
             }
             "byte_extract" => {
                 let extract = byte::extract(text, &mut self.names)?;
-                self.push(Step::ByteExtract(extract))?;
+                self.push_related(extract.field.relative, Step::ByteExtract(extract))?;
             }
             "byte_math" => {
                 let math = byte::math(text, &mut self.names)?;
-                self.push(Step::ByteMath(math))?;
+                self.push_related(math.field.relative, Step::ByteMath(math))?;
             }
             "isdataat" => {
                 let test = byte::data_at(text, &self.names)?;
-                if test.relative {
-                    self.push_beside(Step::DataAt(test))?;
-                } else {
-                    self.push(Step::DataAt(test))?;
-                }
+                self.push_related(test.relative, Step::DataAt(test))?;
             }
             "bsize" => self.push(Step::Size(number::Comparison::read(text)?))?,
             "urilen" => self.uri_len(text)?,
@@ -171,7 +167,7 @@ impl Builder {
             "entropy" => self.push(Step::Entropy(entropy(text)?))?,
             "base64_decode" => {
                 let decode = transform::base64_decode(value, &self.names)?;
-                self.push_beside(Step::Base64Decode(decode))?;
+                self.push_related(true, Step::Base64Decode(decode))?;
             }
             "base64_data" => {
                 let at =
@@ -222,11 +218,11 @@ impl Builder {
         self.push_at(at, step)
     }
 
-    /// Puts a step where the last one stands if no sticky buffer is named: `isdataat:…,relative` after a content that
-    /// a modifier of old moved to its buffer belongs to that buffer.
-    fn push_beside(&mut self, step: Step) -> Read<()> {
+    /// Puts a step that is relative where the last one stands if no sticky buffer is named: `isdataat:…,relative` after
+    /// a content that a modifier of old moved to its buffer belongs to that buffer.
+    fn push_related(&mut self, relative: bool, step: Step) -> Read<()> {
         match self.last {
-            Some((at, _)) if self.target == Target::Payload => self.push_at(at, step),
+            Some((at, _)) if relative && self.target == Target::Payload => self.push_at(at, step),
             _ => self.push(step),
         }
     }
