@@ -378,6 +378,7 @@ impl Look<'_> {
                     from_stream: found.from_stream,
                     whole_flow,
                     silent: !told,
+                    ..Alert::default()
                 });
             }
             if pass {

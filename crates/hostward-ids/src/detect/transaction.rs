@@ -103,7 +103,8 @@ impl Look<'_> {
         }
         state.events[way] = transaction.events.len() as u16;
         changed |= state.progress[way].replace(transaction.progress[way]) != Some(transaction.progress[way]);
-        changed |= std::mem::replace(&mut state.digests[way], digests(&transaction.files)) != digests(&transaction.files);
+        changed |=
+            std::mem::replace(&mut state.digests[way], digests(&transaction.files)) != digests(&transaction.files);
         let integers = transaction.integers.len() as u16;
         changed |= std::mem::replace(&mut state.integers[way], integers) != integers;
         self.adopt(&mut found, state);
