@@ -197,7 +197,8 @@ impl Index {
     /// # Errors
     /// The multi-pattern matcher refuses.
     pub fn build(signatures: &[Compiled], cache: &mut Cache) -> Result<Self, super::BuildError> {
-        let mut index = Self { by_buffer: (0..Buffer::ALL.len()).map(|_| Default::default()).collect(), ..Self::default() };
+        let mut index =
+            Self { by_buffer: (0..Buffer::ALL.len()).map(|_| Default::default()).collect(), ..Self::default() };
         let mut making = Making::default();
         for (at, signature) in signatures.iter().enumerate() {
             index.place(at as u32, signature, &mut making);
@@ -208,7 +209,9 @@ impl Index {
             *groups = compile_two(packets.next().unwrap_or_default(), cache)?;
         }
         let mut buffers: Vec<(BufferKey, Wanted)> = making.buffers.into_iter().collect();
-        buffers.sort_unstable_by_key(|((buffer, direction, transforms), _)| (*buffer, *direction, format!("{transforms:?}")));
+        buffers.sort_unstable_by_key(|((buffer, direction, transforms), _)| {
+            (*buffer, *direction, format!("{transforms:?}"))
+        });
         for ((buffer, direction, transforms), wanted) in buffers {
             let transforms = transforms.iter().map(ReadyTransform::new).collect::<Read<Vec<_>>>();
             let transforms = transforms.unwrap_or_default().into_boxed_slice();

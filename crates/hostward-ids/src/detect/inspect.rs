@@ -110,7 +110,6 @@ impl Detector {
 }
 
 impl Look<'_> {
-
     /// Signatures that look at packets, streams, flows.
     fn packets(&mut self) {
         let detector = self.detector;
@@ -296,7 +295,9 @@ impl Look<'_> {
             return Some(true);
         }
         let packet = self.scene.packet.filter(|packet| !packet.payload.is_empty())?;
-        if signature.places.packets || (signature.places.streams && !self.in_stream(packet) && !tcp_stream_only(signature)) {
+        if signature.places.packets
+            || (signature.places.streams && !self.in_stream(packet) && !tcp_stream_only(signature))
+        {
             self.steps_match(&inspection.steps, packet.payload, numbers, false, captures)?;
             return Some(false);
         }
@@ -377,6 +378,7 @@ impl Look<'_> {
                     from_stream: found.from_stream,
                     whole_flow,
                     silent: !told,
+                    ..Alert::default()
                 });
             }
             if pass {

@@ -95,6 +95,10 @@ pub struct Alert {
     pub whole_flow: bool,
     /// Whether it is not to be told (`noalert`, a pass rule without `alert`, a threshold): only its action counts.
     pub silent: bool,
+    /// Members beside `alert` in the event: `metadata` (flowbits, entropy), `traffic`.
+    pub beside: Option<Box<Map<String, Value>>>,
+    /// `context` within `alert`: what data sets know of the values that matched.
+    pub context: Option<Box<Map<String, Value>>>,
 }
 
 /// What a signature does when it matches.

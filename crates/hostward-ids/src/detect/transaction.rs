@@ -103,7 +103,8 @@ impl Look<'_> {
         }
         state.events[way] = transaction.events.len() as u16;
         changed |= state.progress[way].replace(transaction.progress[way]) != Some(transaction.progress[way]);
-        changed |= std::mem::replace(&mut state.digests[way], digests(&transaction.files)) != digests(&transaction.files);
+        changed |=
+            std::mem::replace(&mut state.digests[way], digests(&transaction.files)) != digests(&transaction.files);
         let integers = (transaction.integers.len() + transaction.directed_integers.len()) as u16;
         changed |= std::mem::replace(&mut state.integers[way], integers) != integers;
         self.adopt(&mut found, state);
@@ -288,9 +289,10 @@ impl Look<'_> {
         let over = reached(transaction, direction, Stage::Complete);
         match test {
             TransactionTest::Event(name) => {
-                let seen = transaction.events.iter().any(|(way, event)| {
-                    event == name && (signature.rule.direction.is_none() || *way == direction)
-                });
+                let seen = transaction
+                    .events
+                    .iter()
+                    .any(|(way, event)| event == name && (signature.rule.direction.is_none() || *way == direction));
                 Answer::when(seen, over)
             }
             TransactionTest::Integer(integer, comparisons) => {

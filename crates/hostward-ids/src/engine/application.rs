@@ -5,9 +5,9 @@ use std::net::IpAddr;
 
 use super::{Engine, Settings};
 use crate::Direction;
-use crate::app::{ftp, http2};
 use crate::app::recognise::{Recognition, recognise};
 use crate::app::{Expected, HandOver, Limits, Protocol, parser_for};
+use crate::app::{ftp, http2};
 use crate::decode::Packet;
 use crate::flow::tcp::Piece;
 use crate::flow::{Flow, Owner, Probe, Stream};

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use serde_json::{Map, Value};
+
 use super::json::Json;
 use super::{Heading, application_name, protocol};
 use crate::Direction;
@@ -28,6 +30,8 @@ pub(crate) struct Alert<'a> {
     pub verdict: Option<&'a str>,
     pub payload: Option<Cow<'a, [u8]>>,
     pub from_stream: bool,
+    pub beside: Option<&'a Map<String, Value>>,
+    pub context: Option<&'a Map<String, Value>>,
     pub with_packet: bool,
     pub with_references: bool,
 }
@@ -46,6 +50,9 @@ impl Alert<'_> {
         }
         if let Some(transaction) = self.transaction {
             json.number("tx_id", transaction.id);
+        }
+        for (key, value) in self.beside.into_iter().flatten() {
+            json.value(key, value);
         }
         self.signature(json);
         if let Some(transaction) = self.transaction {
@@ -100,6 +107,9 @@ impl Alert<'_> {
         }
         if !signature.metadata.is_empty() {
             json.map("metadata", &signature.metadata);
+        }
+        if let Some(context) = self.context {
+            json.map("context", context);
         }
         json.close();
     }

@@ -176,8 +176,7 @@ pub fn read(text: &str, variables: &Variables) -> Read<Header> {
         source: address::addresses(source, variables).map_err(|fault| fault.at("source addresses"))?,
         source_ports: address::ports(source_ports, variables).map_err(|fault| fault.at("source ports"))?,
         arrow,
-        destination: address::addresses(destination, variables)
-            .map_err(|fault| fault.at("destination addresses"))?,
+        destination: address::addresses(destination, variables).map_err(|fault| fault.at("destination addresses"))?,
         destination_ports: address::ports(destination_ports, variables)
             .map_err(|fault| fault.at("destination ports"))?,
     })
