@@ -48,9 +48,10 @@ fn owners(owner: BitOwner, ends: Ends) -> ([Option<Owner>; 2], bool) {
 impl HostBits {
     /// Whether what `bit` asks is so.
     pub fn holds(&self, bit: &HostBit, ends: Ends, now: Nanos) -> bool {
-        let set = owners(bit.owner, ends).0.into_iter().flatten().all(|owner| {
-            self.set.get(&(ends.tenant, owner, bit.name.as_str().into())).is_some_and(|&end| end > now)
-        });
+        let set =
+            owners(bit.owner, ends).0.into_iter().flatten().all(|owner| {
+                self.set.get(&(ends.tenant, owner, bit.name.as_str().into())).is_some_and(|&end| end > now)
+            });
         match bit.operation {
             BitOperation::IsNotSet => !set,
             _ => set,

@@ -186,6 +186,7 @@ const FEW_PORTS: u128 = 16;
 const PROTOCOLS: &[Protocol] = &[
     Protocol::Http1,
     Protocol::Http2,
+    Protocol::Doh2,
     Protocol::Dns,
     Protocol::Tls,
     Protocol::Smtp,
@@ -215,7 +216,8 @@ impl Index {
     /// # Errors
     /// The multi-pattern matcher refuses.
     pub fn build(signatures: &[Compiled], cache: &mut Cache) -> Result<Self, super::BuildError> {
-        let mut index = Self { by_buffer: (0..Buffer::ALL.len()).map(|_| Default::default()).collect(), ..Self::default() };
+        let mut index =
+            Self { by_buffer: (0..Buffer::ALL.len()).map(|_| Default::default()).collect(), ..Self::default() };
         let mut making = Making::default();
         for (at, signature) in signatures.iter().enumerate() {
             index.place(at as u32, signature, &mut making);
@@ -230,7 +232,9 @@ impl Index {
             *groups = compile_two(wanted, cache)?;
         }
         let mut buffers: Vec<(BufferKey, Wanted)> = making.buffers.into_iter().collect();
-        buffers.sort_unstable_by_key(|((buffer, direction, transforms), _)| (*buffer, *direction, format!("{transforms:?}")));
+        buffers.sort_unstable_by_key(|((buffer, direction, transforms), _)| {
+            (*buffer, *direction, format!("{transforms:?}"))
+        });
         for ((buffer, direction, transforms), wanted) in buffers {
             let transforms = transforms.iter().map(ReadyTransform::new).collect::<Read<Vec<_>>>();
             let transforms = transforms.unwrap_or_default().into_boxed_slice();
@@ -254,7 +258,9 @@ impl Index {
     pub fn fit(&self, scratch: &mut Scratch) -> Result<(), super::vectorscan::Error> {
         let groups = self.buffers.iter().map(|group| &group.group);
         let packets = self.packets.iter().chain(&self.packet_starts).flatten();
-        for group in groups.chain(&self.streams).chain(&self.stream_starts).chain(packets).chain([&self.response_bodies]) {
+        for group in
+            groups.chain(&self.streams).chain(&self.stream_starts).chain(packets).chain([&self.response_bodies])
+        {
             if let Some(database) = &group.database {
                 scratch.fit(database)?;
             }
@@ -387,7 +393,8 @@ fn needs_syn(signature: &Compiled) -> bool {
 fn few_ports(signature: &Compiled) -> Option<Vec<u16>> {
     let header = &signature.rule.header;
     let Ports::Some(ports) = &header.destination_ports else { return None };
-    if header.arrow == Arrow::Both || ports.ranges().iter().map(|(low, high)| high - low + 1).sum::<u128>() > FEW_PORTS {
+    if header.arrow == Arrow::Both || ports.ranges().iter().map(|(low, high)| high - low + 1).sum::<u128>() > FEW_PORTS
+    {
         return None;
     }
     Some(ports.ranges().iter().flat_map(|&(low, high)| low as u16..=high as u16).collect())

@@ -1,6 +1,7 @@
 //! One call of the engine: candidates among packets' and streams' signatures, verified, then transactions, then what
 //! of all that is told.
 
+use serde_json::{Map, Value};
 use smallvec::SmallVec;
 
 use super::index::{NEAR, TransportClass};
@@ -114,7 +115,6 @@ impl Detector {
 }
 
 impl Look<'_> {
-
     /// Signatures that look at packets, streams, flows.
     fn packets(&mut self) {
         let detector = self.detector;
@@ -315,7 +315,9 @@ impl Look<'_> {
             return Some(true);
         }
         let packet = self.scene.packet.filter(|packet| !packet.payload.is_empty())?;
-        if signature.places.packets || (signature.places.streams && !self.in_stream(packet) && !tcp_stream_only(signature)) {
+        if signature.places.packets
+            || (signature.places.streams && !self.in_stream(packet) && !tcp_stream_only(signature))
+        {
             self.steps_match(&inspection.steps, packet.payload, numbers, false, notes)?;
             return Some(false);
         }
@@ -397,7 +399,8 @@ impl Look<'_> {
                     from_stream: found.from_stream,
                     whole_flow,
                     silent: !told,
-                    entropies: found.entropies,
+                    beside: self.beside(&found),
+                    context: None,
                 });
             }
             if pass {
@@ -407,6 +410,57 @@ impl Look<'_> {
                 break;
             }
         }
+    }
+
+    /// What the event says of the flow's bits, integers and captures and of entropies.
+    fn beside(&self, found: &Match) -> Option<Box<Map<String, Value>>> {
+        let mut metadata = Map::new();
+        let mut traffic: Map<String, Value> = Map::new();
+        if let Some(state) = self.state.as_deref() {
+            let mut bits = Vec::new();
+            for name in state.bits().iter().filter_map(|&bit| self.detector.flow_bit_name(bit)) {
+                let of_traffic = name.strip_prefix("traffic/").and_then(|rest| rest.split_once('/'));
+                match of_traffic {
+                    Some((kind @ ("id" | "label"), value)) => {
+                        let list = traffic.entry(kind).or_insert_with(|| Value::Array(Vec::new()));
+                        if let Value::Array(list) = list {
+                            list.push(value.into());
+                        }
+                    }
+                    _ => bits.push(Value::from(name)),
+                }
+            }
+            if !bits.is_empty() {
+                metadata.insert("flowbits".into(), Value::Array(bits));
+            }
+            let integers: Map<String, Value> =
+                state.integers().map(|(name, value)| (name.into(), value.into())).collect();
+            if !integers.is_empty() {
+                metadata.insert("flowints".into(), Value::Object(integers));
+            }
+            let captures: Vec<Value> = state
+                .captures()
+                .map(|(name, value)| {
+                    let value = String::from_utf8_lossy(value).into_owned();
+                    Value::Object(Map::from_iter([(name.to_owned(), Value::String(value))]))
+                })
+                .collect();
+            if !captures.is_empty() {
+                metadata.insert("flowvars".into(), Value::Array(captures));
+            }
+        }
+        if !found.entropies.is_empty() {
+            let values = found.entropies.iter().map(|&(name, value)| (name.replace('.', "_"), Value::from(value)));
+            metadata.insert("entropy".into(), Value::Object(values.collect()));
+        }
+        let mut beside = Map::new();
+        if !metadata.is_empty() {
+            beside.insert("metadata".into(), Value::Object(metadata));
+        }
+        if !traffic.is_empty() {
+            beside.insert("traffic".into(), Value::Object(traffic));
+        }
+        (!beside.is_empty()).then(|| Box::new(beside))
     }
 
     fn threshold(&mut self, number: u32, signature: &Compiled) -> Outcome {

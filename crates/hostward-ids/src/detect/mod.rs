@@ -93,10 +93,12 @@ pub struct Alert {
     /// Whether a drop or a pass holds for the whole flow: the signature looks at addresses and ports alone, at the stream,
     /// or at a transaction. Otherwise it holds for the packet.
     pub whole_flow: bool,
-    /// Entropies that it compared, and of which buffer; EVE's `metadata.entropy`.
-    pub entropies: Vec<(&'static str, f64)>,
     /// Whether it is not to be told (`noalert`, a pass rule without `alert`, a threshold): only its action counts.
     pub silent: bool,
+    /// Members beside `alert` in the event: `metadata` (flowbits, entropy), `traffic`.
+    pub beside: Option<Box<Map<String, Value>>>,
+    /// `context` within `alert`: what data sets know of the values that matched.
+    pub context: Option<Box<Map<String, Value>>>,
 }
 
 /// What a signature does when it matches.

@@ -63,7 +63,10 @@ pub fn holds(test: &PacketTest, packet: &Packet<'_>, stream_events: &[&str]) -> 
             None => packet.vlan.iter().any(|vlan| id.holds(u64::from(*vlan))),
             Some(layer) => {
                 let at = if *layer < 0 { packet.vlan.len() as i64 + i64::from(*layer) } else { i64::from(*layer) };
-                usize::try_from(at).ok().and_then(|at| packet.vlan.get(at)).is_some_and(|vlan| id.holds(u64::from(*vlan)))
+                usize::try_from(at)
+                    .ok()
+                    .and_then(|at| packet.vlan.get(at))
+                    .is_some_and(|vlan| id.holds(u64::from(*vlan)))
             }
         },
         PacketTest::Checksum { valid } => packet.bad_checksum != *valid,

@@ -37,7 +37,12 @@ pub struct Scene<'s> {
 
 impl<'s> Scene<'s> {
     /// Of what [`super::Detector::inspect`] is given.
-    pub fn new(packet: Option<&'s Packet<'s>>, flow: Option<&'s Flow>, protocol: Option<Protocol>, direction: Direction) -> Self {
+    pub fn new(
+        packet: Option<&'s Packet<'s>>,
+        flow: Option<&'s Flow>,
+        protocol: Option<Protocol>,
+        direction: Direction,
+    ) -> Self {
         let (source, destination) = match (packet, flow) {
             (Some(packet), _) => ends_of(packet),
             (None, Some(flow)) => {
@@ -100,7 +105,8 @@ impl<'s> Scene<'s> {
         use crate::rules::address::{Addresses, Ports};
         let fits = |end: Option<(IpAddr, Option<u16>)>, addresses: &Addresses, ports: &Ports| {
             let address = *addresses == Addresses::Any || end.is_some_and(|(address, _)| addresses.contains(address));
-            let port = || *ports == Ports::Any || end.and_then(|(_, port)| port).is_some_and(|port| ports.contains(port));
+            let port =
+                || *ports == Ports::Any || end.and_then(|(_, port)| port).is_some_and(|port| ports.contains(port));
             address && port()
         };
         fits(source, &rule.header.source, &rule.header.source_ports)
@@ -143,9 +149,7 @@ impl<'s> Scene<'s> {
             && signature.rule.flow_tests.iter().all(|test| match test {
                 FlowTest::Bits { .. } => true,
                 FlowTest::Integer(integer) => state.is_some_and(|state| integer_holds(integer, state)),
-                FlowTest::HostBit(bit) => {
-                    self.ends().is_some_and(|ends| store.host_bits.holds(bit, ends, self.now))
-                }
+                FlowTest::HostBit(bit) => self.ends().is_some_and(|ends| store.host_bits.holds(bit, ends, self.now)),
                 FlowTest::Age(comparison) => self.flow.is_some_and(|flow| {
                     // Whole seconds of both are compared, as Suricata does.
                     comparison.holds((self.now / 1_000_000_000).saturating_sub(flow.first / 1_000_000_000))
@@ -189,7 +193,9 @@ impl<'s> Scene<'s> {
             ProtocolOf::ToClient => one(of_direction(1)),
             ProtocolOf::Either => one(of_direction(0)) || one(of_direction(1)),
             ProtocolOf::Final => one((self.protocol, flow.recognition_over == [true; 2])),
-            ProtocolOf::Original => one((flow.recognised[0].or(flow.recognised[1]), flow.recognition_over == [true; 2])),
+            ProtocolOf::Original => {
+                one((flow.recognised[0].or(flow.recognised[1]), flow.recognition_over == [true; 2]))
+            }
         }
     }
 }

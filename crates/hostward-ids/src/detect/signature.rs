@@ -201,7 +201,9 @@ impl Compiled {
             })
             .collect();
         let hook = match &rule.header.hook {
-            Some(hook) => Some(hook_stage(&hook.name).ok_or_else(|| Fault::new(format!("'{}' is no hook", hook.name)))?),
+            Some(hook) => {
+                Some(hook_stage(&hook.name).ok_or_else(|| Fault::new(format!("'{}' is no hook", hook.name)))?)
+            }
             None => None,
         };
         let directions = directions(&rule, &buffers, hook)?;
@@ -362,7 +364,9 @@ fn places(rule: &Rule) -> Places {
         Layer::TcpPacket => Places { packets: true, streams: false },
         Layer::TcpStream => Places { packets: false, streams: true },
         // Packets as well as streams: a packet with these bytes in this place, or the beginning of a stream.
-        Layer::Tcp | Layer::Ip | Layer::Ipv4 | Layer::Ipv6 if positioned && !of_packet && rule.stream_only.is_none() => {
+        Layer::Tcp | Layer::Ip | Layer::Ipv4 | Layer::Ipv6
+            if positioned && !of_packet && rule.stream_only.is_none() =>
+        {
             Places { packets: true, streams: true }
         }
         _ if rule.stream_only == Some(true) => Places { packets: false, streams: true },
@@ -376,9 +380,7 @@ fn places(rule: &Rule) -> Places {
 
 /// Whether a content of the payload has a place of its own.
 fn positioned(rule: &Rule) -> bool {
-    let has_place = |step: &Step| {
-        matches!(step, Step::Content(content) if content.offset.is_some() || content.depth.is_some() || content.startswith)
-    };
+    let has_place = |step: &Step| matches!(step, Step::Content(content) if content.offset.is_some() || content.depth.is_some() || content.startswith);
     rule.inspections
         .iter()
         .any(|inspection| inspection.target == Target::Payload && inspection.steps.iter().any(has_place))
@@ -440,7 +442,8 @@ fn fast_pattern(rule: &Rule) -> Option<Fast> {
                 strength(content),
             );
             if best.as_ref().is_none_or(|(known, _)| key > *known) {
-                let fast = Fast { target: target.clone(), bytes: bytes.into(), nocase: content.nocase, end: end(content) };
+                let fast =
+                    Fast { target: target.clone(), bytes: bytes.into(), nocase: content.nocase, end: end(content) };
                 best = Some((key, fast));
             }
         }

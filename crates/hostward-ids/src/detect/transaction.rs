@@ -46,9 +46,13 @@ impl Look<'_> {
             }
             let mut state = std::mem::take(&mut transaction.detect);
             if self.candidates(transaction, &mut state) {
-                let list = |number: u32| self.detector.compiled.get(number as usize).map_or(way, |signature| {
-                    if signature.whole() { BOTH } else { way }
-                });
+                let list =
+                    |number: u32| {
+                        self.detector
+                            .compiled
+                            .get(number as usize)
+                            .map_or(way, |signature| if signature.whole() { BOTH } else { way })
+                    };
                 let mut judged = std::mem::take(&mut self.worker.judged);
                 judged.clear();
                 for &signature in &self.worker.found {
@@ -115,8 +119,9 @@ impl Look<'_> {
         }
         state.events[way] = transaction.events.len() as u16;
         changed |= state.progress[way].replace(transaction.progress[way]) != Some(transaction.progress[way]);
-        changed |= std::mem::replace(&mut state.digests[way], digests(&transaction.files)) != digests(&transaction.files);
-        let integers = transaction.integers.len() as u16;
+        changed |=
+            std::mem::replace(&mut state.digests[way], digests(&transaction.files)) != digests(&transaction.files);
+        let integers = (transaction.integers.len() + transaction.directed_integers.len()) as u16;
         changed |= std::mem::replace(&mut state.integers[way], integers) != integers;
         if !self.worker.of_payload.is_empty() {
             changed = true;
@@ -303,15 +308,18 @@ impl Look<'_> {
         let over = reached(transaction, direction, Stage::Complete);
         match test {
             TransactionTest::Event(name) => {
-                let seen = transaction.events.iter().any(|(way, event)| {
-                    event == name && (signature.rule.direction.is_none() || *way == direction)
-                });
+                let seen = transaction
+                    .events
+                    .iter()
+                    .any(|(way, event)| event == name && (signature.rule.direction.is_none() || *way == direction));
                 Answer::when(seen, over)
             }
             TransactionTest::Integer(integer, comparisons) => {
-                let holds = transaction.integers.iter().any(|(known, value)| {
-                    known == integer && comparisons.iter().any(|comparison| comparison.holds(*value))
-                });
+                let here = transaction.directed_integers.iter().filter(|(way, ..)| *way == direction);
+                let here = here.map(|(_, known, value)| (known, value));
+                let holds = transaction.integers.iter().map(|(known, value)| (known, value)).chain(here).any(
+                    |(known, value)| known == integer && comparisons.iter().any(|comparison| comparison.holds(*value)),
+                );
                 Answer::when(holds, over)
             }
             TransactionTest::DcerpcInterface { uuid, version, any_fragment } => {

@@ -5,9 +5,9 @@ use std::net::IpAddr;
 
 use super::{Engine, Settings};
 use crate::Direction;
-use crate::app::{ftp, http2};
 use crate::app::recognise::{Recognition, recognise};
 use crate::app::{Expected, HandOver, Limits, Protocol, parser_for};
+use crate::app::{ftp, http2};
 use crate::decode::Packet;
 use crate::flow::tcp::Piece;
 use crate::flow::{Flow, Owner, Probe, Stream};
@@ -72,7 +72,7 @@ impl Engine {
             Piece::Gap(len) => {
                 self.stats.gaps += 1;
                 stream.events.push("stream.reassembly_seq_gap");
-                side.gaps.push((side.in_order, len));
+                side.gap(len);
                 stream.tracker.pair(direction).0.gaps = true;
                 gap(flow, by_bytes(flow, direction), usize::try_from(len).unwrap_or(usize::MAX));
             }
@@ -229,7 +229,13 @@ impl Engine {
     fn parse_once(&mut self, flow: &mut Flow, direction: Direction, data: &[u8], sink: &mut dyn Sink) -> Vec<u8> {
         let Some(app) = flow.app.as_mut().filter(|_| !flow.app_failed) else { return Vec::new() };
         let simulated = self.settings.fail_parser_at[direction as usize].is_some();
+        let before = app.protocol();
         let failed = app.parse(direction, data).is_err() || simulated;
+        // HTTP/2 can turn out to carry DNS.
+        if app.protocol() != before {
+            flow.recognised = [Some(app.protocol()); 2];
+            flow.recognition_over = [true; 2];
+        }
         self.after_parsing(flow, failed, sink)
     }
 

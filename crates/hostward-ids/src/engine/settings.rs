@@ -80,6 +80,8 @@ pub struct Settings {
     pub community_id_seed: u16,
     /// Whether alerts show the payload and the packet.
     pub alert_payload: bool,
+    /// Whether alerts list what a signature refers to.
+    pub alert_references: bool,
     /// Which events are written beside alerts.
     pub events: EventSet,
     /// Protocols that are not looked for.
@@ -141,6 +143,7 @@ impl Default for Settings {
             community_id: false,
             community_id_seed: 0,
             alert_payload: true,
+            alert_references: false,
             events: EventSet::default(),
             disabled: Vec::new(),
             fail_parser_at: [None; 2],
@@ -195,6 +198,7 @@ impl Settings {
             "outputs.fileinfo" => self.events.files = read.truth()?,
             "outputs.stats" => self.events.stats = read.truth()?,
             "outputs.alert.payload" => self.alert_payload = read.truth()?,
+            "outputs.alert.references" => self.alert_references = read.truth()?,
             "outputs.anomaly.types.decode" => self.events.decode_anomalies = read.truth()?,
             "outputs.anomaly.types.stream" => self.events.stream_anomalies = read.truth()?,
             "outputs.anomaly.types.applayer" => self.events.application_anomalies = read.truth()?,

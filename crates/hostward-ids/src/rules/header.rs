@@ -80,10 +80,11 @@ pub struct Header {
 #[must_use]
 pub fn application(name: &str) -> Option<&'static [Protocol]> {
     Some(match name {
-        "http" => &[Protocol::Http1, Protocol::Http2],
+        "http" => &[Protocol::Http1, Protocol::Http2, Protocol::Doh2],
         "http1" => &[Protocol::Http1],
-        "http2" => &[Protocol::Http2],
-        "dns" => &[Protocol::Dns],
+        "http2" => &[Protocol::Http2, Protocol::Doh2],
+        "doh2" => &[Protocol::Doh2],
+        "dns" => &[Protocol::Dns, Protocol::Doh2],
         "tls" | "ssl" => &[Protocol::Tls],
         "smtp" => &[Protocol::Smtp],
         "ftp" => &[Protocol::Ftp],
@@ -175,8 +176,7 @@ pub fn read(text: &str, variables: &Variables) -> Read<Header> {
         source: address::addresses(source, variables).map_err(|fault| fault.at("source addresses"))?,
         source_ports: address::ports(source_ports, variables).map_err(|fault| fault.at("source ports"))?,
         arrow,
-        destination: address::addresses(destination, variables)
-            .map_err(|fault| fault.at("destination addresses"))?,
+        destination: address::addresses(destination, variables).map_err(|fault| fault.at("destination addresses"))?,
         destination_ports: address::ports(destination_ports, variables)
             .map_err(|fault| fault.at("destination ports"))?,
     })

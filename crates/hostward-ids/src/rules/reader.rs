@@ -124,7 +124,9 @@ pub fn read_text(file: &str, text: &str, variables: &Variables, loaded: &mut Loa
             joined.push(' ');
             continue;
         }
-        let whole = if joined.is_empty() { std::borrow::Cow::Borrowed(trimmed) } else {
+        let whole = if joined.is_empty() {
+            std::borrow::Cow::Borrowed(trimmed)
+        } else {
             joined.push_str(trimmed);
             std::borrow::Cow::Owned(std::mem::take(&mut joined))
         };
@@ -173,8 +175,12 @@ mod tests {
 
     #[test]
     fn modifiers_of_old_move_their_content() {
-        let old = rule(r#"alert http any any -> any any (content:"GET"; http_method; content:"/x"; nocase; http_uri; sid:1;)"#);
-        let new = rule(r#"alert http any any -> any any (http.method; content:"GET"; http.uri; content:"/x"; nocase; sid:1;)"#);
+        let old = rule(
+            r#"alert http any any -> any any (content:"GET"; http_method; content:"/x"; nocase; http_uri; sid:1;)"#,
+        );
+        let new = rule(
+            r#"alert http any any -> any any (http.method; content:"GET"; http.uri; content:"/x"; nocase; sid:1;)"#,
+        );
         assert_eq!(old.inspections, new.inspections);
     }
 

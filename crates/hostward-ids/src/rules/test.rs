@@ -13,12 +13,18 @@ pub enum PacketTest {
     Flags(FlagTest),
     Acknowledgement(u32),
     Sequence(u32),
-    Window { negated: bool, value: u16 },
+    Window {
+        negated: bool,
+        value: u16,
+    },
     Mss(Comparison),
     Ttl(Comparison),
     /// IP identification.
     Id(u32),
-    Tos { negated: bool, value: u8 },
+    Tos {
+        negated: bool,
+        value: u8,
+    },
     IpProtocol(Comparison),
     IpOption(IpOption),
     FragmentBits(FlagTest),
@@ -30,8 +36,13 @@ pub enum PacketTest {
     IcmpSequence(u16),
     Icmpv6Mtu(Comparison),
     VlanLayers(Comparison),
-    VlanId { layer: Option<i8>, id: Comparison },
-    Checksum { valid: bool },
+    VlanId {
+        layer: Option<i8>,
+        id: Comparison,
+    },
+    Checksum {
+        valid: bool,
+    },
     DecodeEvent(String),
     StreamEvent(String),
 }
@@ -191,15 +202,31 @@ pub enum FlowIntegerValue {
 #[allow(missing_docs)]
 pub enum FlowTest {
     /// `flowbits:isset,a|b` (any of them) and `isnotset` (none of them).
-    Bits { set: bool, names: Vec<String> },
+    Bits {
+        set: bool,
+        names: Vec<String>,
+    },
     Integer(FlowInteger),
     HostBit(HostBit),
     /// Seconds since its first packet.
     Age(Comparison),
-    Packets { to_server: Option<bool>, count: Comparison },
-    Bytes { to_server: Option<bool>, count: Comparison },
-    StreamSize { side: StreamSide, size: Comparison },
-    Protocol { negated: bool, name: ProtocolName, of: ProtocolOf },
+    Packets {
+        to_server: Option<bool>,
+        count: Comparison,
+    },
+    Bytes {
+        to_server: Option<bool>,
+        count: Comparison,
+    },
+    StreamSize {
+        side: StreamSide,
+        size: Comparison,
+    },
+    Protocol {
+        negated: bool,
+        name: ProtocolName,
+        of: ProtocolOf,
+    },
 }
 
 /// Asked of a transaction.
@@ -209,13 +236,31 @@ pub enum TransactionTest {
     Event(String),
     Integer(Integer, Vec<Comparison>),
     /// UUID in the order it is written in, and what its version has to be; `any_frag` if not only in a first fragment.
-    DcerpcInterface { uuid: [u8; 16], version: Option<Comparison>, any_fragment: bool },
-    TlsVersion { negated: bool, versions: Vec<u16> },
+    DcerpcInterface {
+        uuid: [u8; 16],
+        version: Option<Comparison>,
+        any_fragment: bool,
+    },
+    TlsVersion {
+        negated: bool,
+        versions: Vec<u16>,
+    },
     FtpBounce,
-    FileName { content: Box<[u8]>, nocase: bool, negated: bool },
-    FileExtension { content: Box<[u8]>, negated: bool },
+    FileName {
+        content: Box<[u8]>,
+        nocase: bool,
+        negated: bool,
+    },
+    FileExtension {
+        content: Box<[u8]>,
+        negated: bool,
+    },
     FileSize(Comparison),
-    FileDigest { kind: DigestKind, negated: bool, file: String },
+    FileDigest {
+        kind: DigestKind,
+        negated: bool,
+        file: String,
+    },
     /// How far the transaction came: an index of the protocol's stages.
     State(Comparison),
 }
@@ -233,7 +278,10 @@ pub enum DigestKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Effect {
-    FlowBit { operation: BitOperation, name: String },
+    FlowBit {
+        operation: BitOperation,
+        name: String,
+    },
     Integer(FlowInteger),
     HostBit(HostBit),
     /// Following packets are to be recorded.

@@ -71,7 +71,13 @@ impl Body {
     }
 
     /// Takes more of it.
-    pub(in crate::app) fn write(&mut self, transaction: &mut Transaction, direction: Direction, limits: &Limits, data: &[u8]) {
+    pub(in crate::app) fn write(
+        &mut self,
+        transaction: &mut Transaction,
+        direction: Direction,
+        limits: &Limits,
+        data: &[u8],
+    ) {
         if data.is_empty() {
             return;
         }

@@ -169,7 +169,8 @@ impl<'r, 'd> Run<'r, 'd> {
             Ready::DataAt(at) => {
                 let offset = self.number(at.offset);
                 let there = if at.relative {
-                    (position as i64).saturating_add(offset) <= data.len() as i64 && (offset > 0 || position < data.len())
+                    (position as i64).saturating_add(offset) <= data.len() as i64
+                        && (offset > 0 || position < data.len())
                 } else {
                     offset < data.len() as i64
                 };
@@ -183,7 +184,8 @@ impl<'r, 'd> Run<'r, 'd> {
                 holds(entropy.compare, value) && self.from(rest, position)
             }
             Ready::Base64Decode(decode) => {
-                let start = self.number(decode.offset).saturating_add(if decode.relative { position as i64 } else { 0 });
+                let start =
+                    self.number(decode.offset).saturating_add(if decode.relative { position as i64 } else { 0 });
                 let Some(text) = usize::try_from(start).ok().and_then(|start| data.get(start..)) else {
                     return false;
                 };

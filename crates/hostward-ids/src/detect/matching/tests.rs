@@ -126,7 +126,12 @@ fn random_contents_agree_with_the_reference() {
         let steps = steps(&options);
         let wanted = reference(&steps, &data, 0);
         hits += u32::from(wanted);
-        assert_eq!(matches(&options, &data), wanted, "round {round}: {options} on {:?}", String::from_utf8_lossy(&data));
+        assert_eq!(
+            matches(&options, &data),
+            wanted,
+            "round {round}: {options} on {:?}",
+            String::from_utf8_lossy(&data)
+        );
     }
     assert!(hits > 1000, "{hits} matches are too few to tell anything");
 }

@@ -125,15 +125,13 @@ fn url_decode(data: &[u8]) -> Vec<u8> {
         rest = after;
         made.push(match (first, after) {
             (b'+', _) => b' ',
-            (b'%', [high, low, after @ ..]) => {
-                match (char::from(*high).to_digit(16), char::from(*low).to_digit(16)) {
-                    (Some(high), Some(low)) => {
-                        rest = after;
-                        (high << 4 | low) as u8
-                    }
-                    _ => b'%',
+            (b'%', [high, low, after @ ..]) => match (char::from(*high).to_digit(16), char::from(*low).to_digit(16)) {
+                (Some(high), Some(low)) => {
+                    rest = after;
+                    (high << 4 | low) as u8
                 }
-            }
+                _ => b'%',
+            },
             _ => *first,
         });
     }

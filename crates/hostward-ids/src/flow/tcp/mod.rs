@@ -28,9 +28,9 @@ pub mod flag {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Midstream {
     /// Never: such packets are looked at one by one.
+    #[default]
     Off,
     /// They count as established once the other end has answered with anything but RST.
-    #[default]
     Answered,
     /// They count as established at once.
     On,

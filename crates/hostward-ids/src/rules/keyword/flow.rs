@@ -222,8 +222,32 @@ fn stream_size(text: &str) -> Read<FlowTest> {
 
 /// Protocols that Suricata knows and that are never recognised here: a rule that excludes one is still right.
 const UNRECOGNISED: &[&str] = &[
-    "bittorrent-dht", "dhcp", "dnp3", "doh2", "enip", "ike", "imap", "krb5", "ldap", "mdns", "modbus", "mqtt", "mysql",
-    "nfs", "ntp", "pgsql", "pop3", "quic", "rdp", "rfb", "sip", "snmp", "telnet", "template", "tftp", "websocket",
+    "bittorrent-dht",
+    "dhcp",
+    "dnp3",
+    "doh2",
+    "enip",
+    "ike",
+    "imap",
+    "krb5",
+    "ldap",
+    "mdns",
+    "modbus",
+    "mqtt",
+    "mysql",
+    "nfs",
+    "ntp",
+    "pgsql",
+    "pop3",
+    "quic",
+    "rdp",
+    "rfb",
+    "sip",
+    "snmp",
+    "telnet",
+    "template",
+    "tftp",
+    "websocket",
 ];
 
 fn protocol(text: &str) -> Read<FlowTest> {

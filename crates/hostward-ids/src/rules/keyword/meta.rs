@@ -39,8 +39,7 @@ impl Builder {
                 }
             }
             "reference" => {
-                let (scheme, content) =
-                    text.split_once(',').ok_or_else(|| Fault::new("expected scheme,reference"))?;
+                let (scheme, content) = text.split_once(',').ok_or_else(|| Fault::new("expected scheme,reference"))?;
                 if self.rule.references.len() < 64 {
                     let scheme = scheme.trim().to_ascii_lowercase();
                     self.rule.references.push((scheme, unescape(content.trim())));
@@ -112,11 +111,8 @@ fn version_met(alternative: &str) -> Option<bool> {
     for part in alternative.split_whitespace() {
         let (operator, version) = part.split_at(part.find(|c: char| c.is_ascii_digit())?);
         let mut numbers = version.split('.').map(|number| number.parse::<u32>().ok());
-        let wanted = (
-            numbers.next().flatten()?,
-            numbers.next().unwrap_or(Some(0))?,
-            numbers.next().unwrap_or(Some(0))?,
-        );
+        let wanted =
+            (numbers.next().flatten()?, numbers.next().unwrap_or(Some(0))?, numbers.next().unwrap_or(Some(0))?);
         all &= match operator.trim() {
             ">=" => VERSION >= wanted,
             ">" => VERSION > wanted,

@@ -170,9 +170,10 @@ impl Builder {
                 self.push_related(true, Step::Base64Decode(decode))?;
             }
             "base64_data" => {
-                let at = self.rule.inspections.iter().rposition(|inspection| {
-                    inspection.steps.iter().any(|step| matches!(step, Step::Base64Decode(_)))
-                });
+                let at =
+                    self.rule.inspections.iter().rposition(|inspection| {
+                        inspection.steps.iter().any(|step| matches!(step, Step::Base64Decode(_)))
+                    });
                 let at = at.ok_or_else(|| Fault::new("no base64_decode before it"))?;
                 self.target = self.rule.inspections[at].target;
                 self.transforms.clone_from(&self.rule.inspections[at].transforms);
