@@ -57,6 +57,8 @@ pub struct Searched {
     pub anywhere: Group,
     /// Within the first [`NEAR`] bytes.
     pub near: Group,
+    /// Anywhere, too short for the group.
+    pub shorts: Vec<Short>,
 }
 
 impl Searched {
@@ -77,16 +79,20 @@ impl Searched {
 pub struct Short {
     /// Which.
     pub signature: u32,
-    /// Looks for it, unless case does not count.
-    finder: Option<memmem::Finder<'static>>,
-    len: usize,
+    literal: Box<[u8]>,
+    nocase: bool,
 }
 
 impl Short {
     /// Whether the literal is in `data`, of which `before` bytes were searched already.
     pub fn is_in(&self, data: &[u8], before: usize) -> bool {
-        let data = data.get(before.saturating_sub(self.len - 1)..).unwrap_or_default();
-        self.finder.as_ref().is_none_or(|finder| finder.find(data).is_some())
+        let from = before.saturating_sub(self.literal.len().saturating_sub(1));
+        let data = data.get(from..).unwrap_or_default();
+        if self.nocase {
+            super::matching::find_nocase(&self.literal, data).is_some()
+        } else {
+            memmem::find(data, &self.literal).is_some()
+        }
     }
 }
 
@@ -104,8 +110,24 @@ impl WantedBoth {
         group.add(&fast.bytes, fast.nocase, signature);
     }
 
-    fn compile(self, cache: &mut Cache) -> Result<Searched, super::BuildError> {
-        Ok(Searched { anywhere: self.anywhere.compile(cache)?, near: self.near.compile(cache)? })
+    fn compile(mut self, cache: &mut Cache) -> Result<Searched, super::BuildError> {
+        let few = self.anywhere.literals.keys().filter(|(bytes, _)| bytes.len() < SHORT).count();
+        let mut shorts = Vec::new();
+        if few <= SHORTS_MAX && SHORTS_WORTH.contains(&self.anywhere.literals.len()) {
+            self.anywhere.literals.retain(|(bytes, nocase), signatures| {
+                let short = bytes.len() < SHORT;
+                if short {
+                    shorts.extend(signatures.iter().map(|&signature| Short {
+                        signature,
+                        literal: bytes.clone(),
+                        nocase: *nocase,
+                    }));
+                }
+                !short
+            });
+            shorts.sort_unstable_by_key(|short| short.signature);
+        }
+        Ok(Searched { anywhere: self.anywhere.compile(cache)?, near: self.near.compile(cache)?, shorts })
     }
 }
 
@@ -115,8 +137,36 @@ struct Wanted {
     literals: AHashMap<(Box<[u8]>, bool), Vec<u32>>,
 }
 
+/// How seldom a byte is in text and HTML, roughly in bits.
+fn rarity(byte: u8, nocase: bool) -> u32 {
+    match byte {
+        b' ' | b'e' | b't' | b'a' | b'o' | b'i' | b'n' | b's' | b'r' => 4,
+        b'a'..=b'z' => 5,
+        b'A'..=b'Z' if nocase => 5,
+        b'0'..=b'9' | b'/' | b'.' | b'-' | b'=' | b'"' | b'<' | b'>' | b'\r' | b'\n' => 6,
+        b'A'..=b'Z' => 7,
+        0x20..=0x7e => 8,
+        _ => 9,
+    }
+}
+
+/// The part of a literal that is looked for: the matcher first compares its last eight bytes, so those are better seldom
+/// ones. What is cut off is verified later in any case.
+fn seldom(bytes: &[u8], nocase: bool) -> &[u8] {
+    let weight = |end: usize| {
+        let part = bytes.get(end.saturating_sub(KEY)..end).unwrap_or_default();
+        part.iter().map(|&byte| rarity(byte, nocase)).sum::<u32>()
+    };
+    let best = (KEY.min(bytes.len())..=bytes.len()).max_by_key(|&end| (weight(end), end));
+    best.and_then(|end| bytes.get(..end)).unwrap_or(bytes)
+}
+
+/// How many bytes the matcher compares first.
+const KEY: usize = 8;
+
 impl Wanted {
     fn add(&mut self, bytes: &[u8], nocase: bool, signature: u32) {
+        let bytes = seldom(bytes, nocase);
         self.literals.entry((bytes.into(), nocase)).or_default().push(signature);
     }
 
@@ -239,6 +289,10 @@ pub struct Index {
 
 /// Literals shorter than this are kept out of the groups that see whole streams: they halve the matcher's speed.
 const SHORT: usize = 4;
+/// With more of them than this, one search for all is cheaper than one for each.
+const SHORTS_MAX: usize = 32;
+/// With fewer literals a group is fast in any case; with more, short ones were measured to cost nothing.
+const SHORTS_WORTH: std::ops::Range<usize> = 48..512;
 /// How far in the literals reach that are looked for at the beginning only.
 pub const NEAR: usize = 128;
 /// Signatures for at most so many ports are looked up by port.
@@ -435,8 +489,8 @@ fn place_payload(at: u32, signature: &Compiled, fast: &Fast, making: &mut Making
         if signature.positioned {
             making.stream_starts[direction].add(fast, at);
         } else if fast.bytes.len() < SHORT {
-            let finder = (!fast.nocase).then(|| memmem::Finder::new(&*fast.bytes).into_owned());
-            making.stream_shorts[direction].push(Short { signature: at, finder, len: fast.bytes.len() });
+            let (literal, nocase) = (fast.bytes.clone(), fast.nocase);
+            making.stream_shorts[direction].push(Short { signature: at, literal, nocase });
         } else {
             making.streams[direction].add(&fast.bytes, fast.nocase, at);
         }

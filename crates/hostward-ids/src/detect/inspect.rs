@@ -4,7 +4,7 @@
 use serde_json::{Map, Value};
 use smallvec::SmallVec;
 
-use super::index::{Searched, TransportClass};
+use super::index::{Searched, Short, TransportClass};
 use super::matching::Run;
 use super::scene::{Around, Notes, Scene, apply};
 use super::signature::{Compiled, Kind};
@@ -232,7 +232,12 @@ impl Look<'_> {
 
     /// Finds signatures of streams with short literals: first those whose header fits.
     fn shorts(&mut self, data: &[u8], before: usize, found: &mut Vec<u32>) {
-        for short in &self.detector.index.stream_shorts[self.scene.direction as usize] {
+        let detector = self.detector;
+        self.short(&detector.index.stream_shorts[self.scene.direction as usize], data, before, found);
+    }
+
+    fn short(&self, shorts: &[Short], data: &[u8], before: usize, found: &mut Vec<u32>) {
+        for short in shorts {
             let Some(signature) = self.detector.compiled.get(short.signature as usize) else { continue };
             if self.scene.header_fits(signature) && short.is_in(data, before) {
                 found.push(short.signature);
@@ -245,6 +250,7 @@ impl Look<'_> {
         for (group, part) in searched.parts(data, before) {
             self.scan(group, part, found);
         }
+        self.short(&searched.shorts, data, before, found);
     }
 
     fn scan(&mut self, group: &super::index::Group, data: &[u8], found: &mut Vec<u32>) {
