@@ -5,15 +5,16 @@ use std::collections::HashMap;
 use ahash::AHashMap;
 
 use super::cache::{Cache, Key};
-use super::signature::{Compiled, FastTarget, Kind};
+use super::signature::{Compiled, Fast, FastTarget, Kind};
 use super::transform::ReadyTransform;
 use super::vectorscan::{Database, Literal, Scratch};
 use crate::Direction;
 use crate::app::Protocol;
 use crate::app::buffer::Buffer;
 use crate::rules::Read;
-use crate::rules::header::Layer;
-use crate::rules::test::{PacketTest, TransactionTest};
+use crate::rules::address::Ports;
+use crate::rules::header::{Arrow, Layer};
+use crate::rules::test::{FlagMode, PacketTest, TransactionTest};
 use crate::rules::transform::Transform;
 
 /// Literals of many signatures, and who wants to know of each.
@@ -142,12 +143,22 @@ pub struct Index {
     by_buffer: Vec<[Vec<u32>; 2]>,
     /// Of streams, by direction.
     pub streams: [Group; 2],
+    /// Of streams' beginnings: signatures with contents that have a place of their own.
+    pub stream_starts: [Group; 2],
     /// Of packets' payloads, by transport and direction, for signatures that look at packets.
     pub packets: [[Group; 2]; 4],
+    /// Likewise, where the literal can only be in the first [`NEAR`] bytes.
+    pub packet_starts: [[Group; 2]; 4],
+    /// Of bodies of HTTP responses, which are files as well: one scan serves both.
+    pub response_bodies: Group,
     /// Looked at once for each direction of a flow.
     pub ip_only: ByTransport,
     /// Looked at for each packet.
     pub packet: ByTransport,
+    /// Looked at for each packet of TCP with SYN.
+    pub syn: Vec<u32>,
+    /// Looked at for each packet to one of few ports.
+    pub to_port: AHashMap<u16, Vec<u32>>,
     /// Looked at when the protocol is known.
     pub protocol_only: ByTransport,
     /// Looked at for each packet of a flow with this protocol.
@@ -166,10 +177,16 @@ pub struct Index {
     pub looks_at_streams: bool,
 }
 
+/// How far into a packet the literals reach that are looked for at its beginning only.
+pub const NEAR: usize = 128;
+/// Signatures for at most so many ports are looked up by port.
+const FEW_PORTS: u128 = 16;
+
 /// All protocols.
 const PROTOCOLS: &[Protocol] = &[
     Protocol::Http1,
     Protocol::Http2,
+    Protocol::Doh2,
     Protocol::Dns,
     Protocol::Tls,
     Protocol::Smtp,
@@ -186,7 +203,10 @@ type BufferKey = (Buffer, usize, Vec<Transform>);
 #[derive(Default)]
 struct Making {
     streams: [Wanted; 2],
+    stream_starts: [Wanted; 2],
     packets: [[Wanted; 2]; 4],
+    packet_starts: [[Wanted; 2]; 4],
+    response_bodies: Wanted,
     buffers: HashMap<BufferKey, Wanted>,
 }
 
@@ -203,9 +223,13 @@ impl Index {
             index.place(at as u32, signature, &mut making);
         }
         index.streams = compile_two(making.streams, cache)?;
-        let mut packets = making.packets.into_iter();
-        for groups in &mut index.packets {
-            *groups = compile_two(packets.next().unwrap_or_default(), cache)?;
+        index.stream_starts = compile_two(making.stream_starts, cache)?;
+        index.response_bodies = making.response_bodies.compile(cache)?;
+        for (groups, wanted) in index.packets.iter_mut().zip(making.packets) {
+            *groups = compile_two(wanted, cache)?;
+        }
+        for (groups, wanted) in index.packet_starts.iter_mut().zip(making.packet_starts) {
+            *groups = compile_two(wanted, cache)?;
         }
         let mut buffers: Vec<(BufferKey, Wanted)> = making.buffers.into_iter().collect();
         buffers.sort_unstable_by_key(|((buffer, direction, transforms), _)| {
@@ -233,7 +257,10 @@ impl Index {
     /// There is no memory.
     pub fn fit(&self, scratch: &mut Scratch) -> Result<(), super::vectorscan::Error> {
         let groups = self.buffers.iter().map(|group| &group.group);
-        for group in groups.chain(&self.streams).chain(self.packets.iter().flatten()) {
+        let packets = self.packets.iter().chain(&self.packet_starts).flatten();
+        for group in
+            groups.chain(&self.streams).chain(&self.stream_starts).chain(packets).chain([&self.response_bodies])
+        {
             if let Some(database) = &group.database {
                 scratch.fit(database)?;
             }
@@ -272,27 +299,18 @@ impl Index {
                 _ => {}
             }
         }
-        let fast = signature.fast.as_ref().filter(|fast| fast.target == FastTarget::Payload);
-        match fast {
-            Some(fast) => {
-                let mut all = ByTransport::default();
-                all.add(layer, at);
-                for direction in 0..2 {
-                    if !signature.directions[direction] {
-                        continue;
-                    }
-                    for class in 0..4 {
-                        if !all.lists[class].is_empty() && (signature.places.packets || class != 0) {
-                            making.packets[class][direction].add(&fast.bytes, fast.nocase, at);
-                        }
-                    }
-                    if signature.places.streams && !all.lists[TransportClass::Tcp as usize].is_empty() {
-                        making.streams[direction].add(&fast.bytes, fast.nocase, at);
+        match signature.fast.as_ref().filter(|fast| fast.target == FastTarget::Payload) {
+            Some(fast) => place_payload(at, signature, fast, making),
+            None if signature.kind == Kind::Stream => self.stream_always.add(layer, at),
+            None if needs_syn(signature) => self.syn.push(at),
+            None => match few_ports(signature) {
+                Some(ports) => {
+                    for port in ports {
+                        self.to_port.entry(port).or_default().push(at);
                     }
                 }
-            }
-            None if signature.kind == Kind::Stream => self.stream_always.add(layer, at),
-            None => self.packet.add(layer, at),
+                None => self.packet.add(layer, at),
+            },
         }
     }
 
@@ -316,12 +334,19 @@ impl Index {
                 for direction in 0..2 {
                     let allowed = if signature.whole() { true } else { signature.directions[direction] };
                     if allowed && own.is_none_or(|own| own as usize == direction) {
+                        if transforms.is_empty()
+                            && direction == Direction::ToClient as usize
+                            && matches!(buffer, Buffer::HttpResponseBody | Buffer::FileData)
+                        {
+                            making.response_bodies.add(&fast.bytes, fast.nocase, at);
+                        }
                         let key = (buffer, direction, transforms.clone());
                         making.buffers.entry(key).or_default().add(&fast.bytes, fast.nocase, at);
                     }
                 }
             }
-            _ => {
+            Some(fast) => place_payload(at, signature, fast, making),
+            None => {
                 for protocol in signature.protocols().unwrap_or(PROTOCOLS) {
                     for direction in 0..2 {
                         if signature.directions[direction] {
@@ -333,6 +358,50 @@ impl Index {
         }
     }
 }
+
+/// Puts a signature's literal where payloads are looked at: of packets, of streams, or only of their beginnings.
+fn place_payload(at: u32, signature: &Compiled, fast: &Fast, making: &mut Making) {
+    let mut all = ByTransport::default();
+    all.add(signature.rule.header.layer, at);
+    let tcp = !all.lists[TransportClass::Tcp as usize].is_empty();
+    let near = fast.end.is_some_and(|end| end <= NEAR);
+    for direction in (0..2).filter(|&direction| signature.directions[direction]) {
+        let packets = if near { &mut making.packet_starts } else { &mut making.packets };
+        for (class, groups) in packets.iter_mut().enumerate() {
+            if !all.lists[class].is_empty() && (signature.places.packets || class != TransportClass::Tcp as usize) {
+                groups[direction].add(&fast.bytes, fast.nocase, at);
+            }
+        }
+        if signature.places.streams && tcp {
+            let streams = if signature.positioned { &mut making.stream_starts } else { &mut making.streams };
+            streams[direction].add(&fast.bytes, fast.nocase, at);
+        }
+    }
+}
+
+/// Whether only packets with SYN can match.
+fn needs_syn(signature: &Compiled) -> bool {
+    signature.rule.packet_tests.iter().any(|test| match test {
+        PacketTest::Flags(flags) => {
+            matches!(flags.mode, FlagMode::Exactly | FlagMode::All) && flags.flags & !flags.ignored & SYN != 0
+        }
+        _ => false,
+    })
+}
+
+/// The destination ports of a signature that is for few.
+fn few_ports(signature: &Compiled) -> Option<Vec<u16>> {
+    let header = &signature.rule.header;
+    let Ports::Some(ports) = &header.destination_ports else { return None };
+    if header.arrow == Arrow::Both || ports.ranges().iter().map(|(low, high)| high - low + 1).sum::<u128>() > FEW_PORTS
+    {
+        return None;
+    }
+    Some(ports.ranges().iter().flat_map(|&(low, high)| low as u16..=high as u16).collect())
+}
+
+/// The SYN bit of TCP's flags.
+const SYN: u8 = 0x02;
 
 fn compile_two(wanted: [Wanted; 2], cache: &mut Cache) -> Result<[Group; 2], super::BuildError> {
     let [to_server, to_client] = wanted;

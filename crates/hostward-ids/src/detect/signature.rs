@@ -8,7 +8,7 @@ use super::{Action, datasets};
 use crate::Direction;
 use crate::app::buffer::Buffer;
 use crate::app::{Protocol, Stage};
-use crate::rules::content::Content;
+use crate::rules::content::{Content, Operand};
 use crate::rules::header::{Arrow, Layer, RuleAction};
 use crate::rules::rule::{Absent, Frame, PacketBuffer};
 use crate::rules::test::{Effect, Establishment, FlowTest, PacketTest, Threshold, TransactionTest};
@@ -107,6 +107,8 @@ pub struct Fast {
     pub target: FastTarget,
     pub bytes: Box<[u8]>,
     pub nocase: bool,
+    /// Where it ends at the latest, if that is written.
+    pub end: Option<usize>,
 }
 
 /// See [`Fast`].
@@ -394,6 +396,18 @@ fn strength(content: &Content) -> (usize, usize) {
     (content.bytes.len().min(24) + varied.min(12), content.bytes.len())
 }
 
+/// Where a content ends at the latest, if that is written.
+fn end(content: &Content) -> Option<usize> {
+    if content.startswith {
+        return Some(content.bytes.len());
+    }
+    match (content.offset, content.depth) {
+        (None, Some(Operand::Value(depth))) => usize::try_from(depth).ok(),
+        (Some(Operand::Value(offset)), Some(Operand::Value(depth))) => usize::try_from(offset.checked_add(depth)?).ok(),
+        _ => None,
+    }
+}
+
 /// Chooses what the multi-pattern matcher looks for: what the rule says, else the strongest positive content, one
 /// in a buffer of a transaction before one in the payload, which is far more often looked at.
 fn fast_pattern(rule: &Rule) -> Option<Fast> {
@@ -428,7 +442,8 @@ fn fast_pattern(rule: &Rule) -> Option<Fast> {
                 strength(content),
             );
             if best.as_ref().is_none_or(|(known, _)| key > *known) {
-                let fast = Fast { target: target.clone(), bytes: bytes.into(), nocase: content.nocase };
+                let fast =
+                    Fast { target: target.clone(), bytes: bytes.into(), nocase: content.nocase, end: end(content) };
                 best = Some((key, fast));
             }
         }
