@@ -33,6 +33,11 @@ impl Applications {
         Self { limits: settings.limits.clone(), disabled: settings.disabled.clone(), announced: HashMap::default() }
     }
 
+    /// Whether parsers compute digests of files from the next flow on.
+    pub(super) fn digest_files(&mut self, wanted: bool) {
+        self.limits.file_digests = wanted;
+    }
+
     /// What another flow announced for a flow between these ends.
     pub(super) fn announced(&mut self, from: (IpAddr, u16), to: (IpAddr, u16), owner: Owner) -> Option<Expected> {
         if self.announced.is_empty() {
