@@ -78,6 +78,8 @@ pub struct Detector {
     flow_bits: signature::Names,
     /// Whether files' digests are asked for.
     digests: bool,
+    /// Whether a signature drops or rejects, and so has to see everything before it passes.
+    decides: bool,
 }
 
 /// What signatures found, by their index in the [`Detector`].
