@@ -300,9 +300,6 @@ impl Look<'_> {
             None => return,
             Some(from_stream) => from_stream,
         };
-        if !signature.frames.is_empty() {
-            return;
-        }
         self.matched(number, signature, None, from_stream, notes);
     }
 

@@ -137,7 +137,7 @@ impl Engine {
         let table = Table::new(settings.flows_max, settings.timeouts);
         let budget = Budget { used: 0, limit: settings.reassembly_bytes_max };
         let mut applications = Applications::new(&settings);
-        applications.digest_files(settings.limits.file_digests || detector.wants_file_digests());
+        applications.suit(&detector, &settings);
         Self {
             detector,
             worker: Worker::default(),
