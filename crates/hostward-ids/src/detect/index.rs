@@ -111,11 +111,12 @@ impl WantedBoth {
     }
 
     fn compile(mut self, cache: &mut Cache) -> Result<Searched, super::BuildError> {
-        let few = self.anywhere.literals.keys().filter(|(bytes, _)| bytes.len() < SHORT).count();
+        let short = |bytes: &[u8], nocase: bool| bytes.len() < SHORT && !nocase;
+        let few = self.anywhere.literals.keys().filter(|(bytes, nocase)| short(bytes, *nocase)).count();
         let mut shorts = Vec::new();
         if few <= SHORTS_MAX && SHORTS_WORTH.contains(&self.anywhere.literals.len()) {
             self.anywhere.literals.retain(|(bytes, nocase), signatures| {
-                let short = bytes.len() < SHORT;
+                let short = short(bytes, *nocase);
                 if short {
                     shorts.extend(signatures.iter().map(|&signature| Short {
                         signature,
@@ -477,17 +478,18 @@ fn place_payload(at: u32, signature: &Compiled, fast: &Fast, making: &mut Making
     let mut all = ByTransport::default();
     all.add(signature.rule.header.layer, at);
     let tcp = !all.lists[TransportClass::Tcp as usize].is_empty();
+    let beginning = signature.near.as_ref().unwrap_or(fast);
     for direction in (0..2).filter(|&direction| signature.directions[direction]) {
         for (class, groups) in making.packets.iter_mut().enumerate() {
             if !all.lists[class].is_empty() && (signature.places.packets || class != TransportClass::Tcp as usize) {
-                groups[direction].add(fast, at);
+                groups[direction].add(beginning, at);
             }
         }
         if !signature.places.streams || !tcp {
             continue;
         }
         if signature.positioned {
-            making.stream_starts[direction].add(fast, at);
+            making.stream_starts[direction].add(beginning, at);
         } else if fast.bytes.len() < SHORT {
             let (literal, nocase) = (fast.bytes.clone(), fast.nocase);
             making.stream_shorts[direction].push(Short { signature: at, literal, nocase });
