@@ -57,6 +57,8 @@ pub enum PacketVerdict {
     Pass,
     /// It is dropped.
     Drop,
+    /// It is dropped, and its sender is told: RST, or ICMP unreachable.
+    Reject,
 }
 
 /// What the engine has counted.
@@ -171,8 +173,8 @@ impl Engine {
             let mut inner = Inner::frame(fragments.link_type, &fragments.data);
             inner.source = decode::Source::Defragmented;
             whole = self.nested(frame, inner, fragments.depth, fragments.vlan, sink);
-            if whole.verdict == PacketVerdict::Drop {
-                verdict = PacketVerdict::Drop;
+            if verdict == PacketVerdict::Pass {
+                verdict = whole.verdict;
             }
         }
         self.tick(frame.time, sink);
@@ -220,8 +222,9 @@ impl Engine {
             }
             outer = deeper.as_ref().and_then(|_| outer_of(&packet));
             vlan = packet.vlan.clone();
-            if self.packet(&packet, frame.owner, sink) == PacketVerdict::Drop {
-                done.verdict = PacketVerdict::Drop;
+            let verdict = self.packet(&packet, frame.owner, sink);
+            if done.verdict == PacketVerdict::Pass {
+                done.verdict = verdict;
             }
             next = deeper;
         }
@@ -486,7 +489,8 @@ impl Engine {
         } else {
             skip_streams(flow, direction);
         }
-        if self.this_packet == ThisPacket::Drop || matches!(flow.verdict, FlowVerdict::Drop | FlowVerdict::Reject) {
+        let dropped = matches!(flow.verdict, FlowVerdict::Drop | FlowVerdict::Reject);
+        if verdict == PacketVerdict::Pass && (dropped || self.this_packet == ThisPacket::Drop) {
             verdict = PacketVerdict::Drop;
         }
         if let Some(packet) = packet {
@@ -528,12 +532,16 @@ impl Engine {
                 Action::Pass => flow.passed |= alert.whole_flow,
                 Action::Drop if !self.settings.inline => {}
                 Action::Drop | Action::Reject => {
-                    if self.settings.inline {
-                        verdict = PacketVerdict::Drop;
+                    let (of_packet, of_flow) = if alert.action == Action::Drop {
+                        (PacketVerdict::Drop, FlowVerdict::Drop)
+                    } else {
+                        (PacketVerdict::Reject, FlowVerdict::Reject)
+                    };
+                    if verdict == PacketVerdict::Pass {
+                        verdict = of_packet;
                     }
-                    let whole = if alert.action == Action::Drop { FlowVerdict::Drop } else { FlowVerdict::Reject };
-                    if alert.whole_flow || whole == FlowVerdict::Reject {
-                        for_flow.get_or_insert(whole);
+                    if alert.whole_flow {
+                        for_flow.get_or_insert(of_flow);
                     }
                 }
             }
