@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
@@ -21,7 +21,7 @@ from hostward.model.guard import GuardEvent
 from hostward.policy import SliceDelta
 
 # Grows when a message changes its meaning; both sides refuse another number.
-CHANNEL_VERSION = 4
+CHANNEL_VERSION = 5
 # A slice of 100,000 peers is some 4 MB; anything far beyond is not a slice.
 MESSAGE_LIMIT_BYTES = 64 * 1024 * 1024
 # With this code a controller closes a connection of a host that may have none (RFC 6455, 7.4.2).
@@ -96,6 +96,7 @@ class Events(Message, frozen=True, tag="events"):
     events: Sequence[FlowEvent]
     lost: int
     alerts: Sequence[GuardEvent] = ()
+    detections: Sequence[Mapping[str, Any]] = ()
 
 
 class Talkers(Message, frozen=True, tag="talkers"):

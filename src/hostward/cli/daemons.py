@@ -200,7 +200,8 @@ def _agent(config: AgentConfig, identity: HostIdentity) -> Agent:
     )
     named = config.metrics.endpoints if config.metrics else NAMED_ENDPOINTS
     settings = AgentSettings(config.controller, config.state, limits, config.repair_period_s, named)
-    return Agent(settings, identity, enforcer, proving)
+    inspector = None if config.inspector is None else config.inspector.settings(config.state)
+    return Agent(settings, identity, enforcer, proving, inspector)
 
 
 def _tell_metrics(url: str) -> None:

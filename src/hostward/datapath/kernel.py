@@ -20,6 +20,7 @@ from hostward import _core
 from hostward.datapath import devices
 from hostward.datapath.enforcer import Counters, DeviceFacts, EndpointStatus, Repair, RepairKind
 from hostward.datapath.guards import KINDS, GuardState, guard_event, order_guard, revision_of
+from hostward.datapath.inspection import FlowMark, InspectionCounts, InspectionNames, InspectorMaps
 from hostward.datapath.kernel_tables import KernelTables
 from hostward.datapath.processes import asks_for_acceptors, asks_for_processes, watch_processes
 from hostward.datapath.programmer import Programmer
@@ -303,6 +304,23 @@ class KernelEnforcer:
         except _core.CoreError as error:
             raise DatapathError(str(error), subject=name) from error
 
+    def inspector_maps(self) -> InspectorMaps:
+        """See ``Enforcer``."""
+        self._core.reset_inspection()
+        return InspectorMaps(*self._core.inspector_maps())
+
+    def inspection_names(self) -> InspectionNames:
+        """See ``Enforcer``."""
+        rules = {number: "+".join(rules) for number, rules in self._rules.items()}
+        sets = {number: names for names, number in self._programmer.layout.profiles.items()}
+        return InspectionNames(dict(self._names), rules, dict(self._executables), sets)
+
+    def judge_flow(self, slot: int, key: bytes, tag: int, marks: FlowMark) -> bool:
+        """See ``Enforcer``."""
+        endpoint = self._names.get(slot)
+        attached = self._attached.get(endpoint.id) if endpoint is not None else None
+        return attached is not None and attached.port.judge(key, tag, marks)
+
     def settle(self) -> None:
         """See ``Enforcer``: waits for an RCU grace period."""
         self._programmer.settle()
@@ -453,6 +471,7 @@ class KernelEnforcer:
         try:
             gone, *counted = self._core.read_counts([_GONE, *slots.values()])
             packets, count_bytes = self._core.sum_counts([_GONE, *self._programmer.passing()])
+            inspected = InspectionCounts(*self._core.sum_inspection())
         except _core.CoreError as error:
             raise DatapathError(str(error), subject="counters") from error
         endpoints: dict[str, EndpointReading] = {}
@@ -472,7 +491,9 @@ class KernelEnforcer:
         recognised = {kind.value: sum(guard.recognised[kind] for guard in guards) for kind in KINDS}
         tracked = sum(endpoint.flows for endpoint in endpoints.values())
         tables = {"flows": Fill(tracked, self._capacity.flows), **self._programmer.fills()}
-        return Readings(endpoints, denied, packets, count_bytes, lost, answers, suppressed, tables, recognised)
+        return Readings(
+            endpoints, denied, packets, count_bytes, lost, answers, suppressed, tables, recognised, inspected
+        )
 
     def talkers(self, limit: int) -> Mapping[str, Sequence[Talker]]:
         """See ``Enforcer``."""

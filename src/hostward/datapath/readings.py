@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from hostward.datapath.inspection import NOTHING_INSPECTED, InspectionCounts
+
 
 @dataclass(frozen=True, slots=True)
 class EndpointReading:
@@ -39,7 +41,7 @@ class Readings:
     """One reading of a host. All but ``endpoints`` count for those that are gone, too.
 
     ``passed_packets`` and ``passed_bytes`` are of packets that a rule let pass, those it would deny included.
-    ``recognised`` is how often a guard recognised something, by kind.
+    ``recognised`` is how often a guard recognised something, by kind; ``inspected`` what went to the inspector.
     """
 
     endpoints: Mapping[str, EndpointReading]
@@ -51,6 +53,7 @@ class Readings:
     answers_suppressed: int
     tables: Mapping[str, Fill]
     recognised: Mapping[str, int]
+    inspected: InspectionCounts = NOTHING_INSPECTED
 
 
 @dataclass(frozen=True, slots=True)

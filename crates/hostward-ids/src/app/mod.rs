@@ -38,6 +38,8 @@ use buffer::{Buffer, Integer};
 pub enum Protocol {
     Http1,
     Http2,
+    /// DNS over HTTP/2 (RFC 8484): both at once.
+    Doh2,
     Dns,
     Tls,
     Smtp,
@@ -76,6 +78,8 @@ pub struct Transaction {
     pub buffers: Vec<Content>,
     /// Numbers that signatures can look at; likewise several.
     pub integers: SmallVec<[(Integer, u64); 4]>,
+    /// Numbers that only one direction has; signatures compare those of theirs.
+    pub directed_integers: Vec<(Direction, Integer, u64)>,
     /// What was odd about it, with the direction it was seen in.
     pub events: SmallVec<[(Direction, EventName); 2]>,
     /// Files that it carried.
@@ -261,6 +265,7 @@ impl Transaction {
             directions: [true; 2],
             buffers: Vec::new(),
             integers: SmallVec::new(),
+            directed_integers: Vec::new(),
             events: SmallVec::new(),
             files: SmallVec::new(),
             log: Map::new(),
@@ -298,7 +303,7 @@ pub fn parser_for(protocol: Protocol, transport: u8, limits: &Limits) -> Box<dyn
         Protocol::FtpData => Box::new(ftp::data::new(limits, None)),
         Protocol::Smb => Box::new(smb::new(limits)),
         Protocol::Ssh => Box::new(ssh::new(limits)),
-        Protocol::Http2 => Box::new(http2::new(limits)),
+        Protocol::Http2 | Protocol::Doh2 => Box::new(http2::new(limits)),
         Protocol::Smtp => Box::new(smtp::new(limits)),
     }
 }

@@ -170,6 +170,7 @@ pub struct Index {
 const PROTOCOLS: &[Protocol] = &[
     Protocol::Http1,
     Protocol::Http2,
+    Protocol::Doh2,
     Protocol::Dns,
     Protocol::Tls,
     Protocol::Smtp,

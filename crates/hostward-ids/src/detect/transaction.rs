@@ -105,7 +105,7 @@ impl Look<'_> {
         changed |= state.progress[way].replace(transaction.progress[way]) != Some(transaction.progress[way]);
         changed |=
             std::mem::replace(&mut state.digests[way], digests(&transaction.files)) != digests(&transaction.files);
-        let integers = transaction.integers.len() as u16;
+        let integers = (transaction.integers.len() + transaction.directed_integers.len()) as u16;
         changed |= std::mem::replace(&mut state.integers[way], integers) != integers;
         self.adopt(&mut found, state);
         self.worker.found = found;
@@ -296,9 +296,13 @@ impl Look<'_> {
                 Answer::when(seen, over)
             }
             TransactionTest::Integer(integer, comparisons) => {
-                let holds = transaction.integers.iter().any(|(known, value)| {
-                    known == integer && comparisons.iter().any(|comparison| comparison.holds(*value))
-                });
+                let here = transaction.directed_integers.iter().filter(|(way, ..)| *way == direction);
+                let here = here.map(|(_, known, value)| (known, value));
+                let holds = transaction.integers.iter().map(|(known, value)| (known, value)).chain(here).any(
+                    |(known, value)| {
+                        known == integer && comparisons.iter().any(|comparison| comparison.holds(*value))
+                    },
+                );
                 Answer::when(holds, over)
             }
             TransactionTest::DcerpcInterface { uuid, version, any_fragment } => {

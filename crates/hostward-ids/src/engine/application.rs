@@ -229,7 +229,13 @@ impl Engine {
     fn parse_once(&mut self, flow: &mut Flow, direction: Direction, data: &[u8], sink: &mut dyn Sink) -> Vec<u8> {
         let Some(app) = flow.app.as_mut().filter(|_| !flow.app_failed) else { return Vec::new() };
         let simulated = self.settings.fail_parser_at[direction as usize].is_some();
+        let before = app.protocol();
         let failed = app.parse(direction, data).is_err() || simulated;
+        // HTTP/2 can turn out to carry DNS.
+        if app.protocol() != before {
+            flow.recognised = [Some(app.protocol()); 2];
+            flow.recognition_over = [true; 2];
+        }
         self.after_parsing(flow, failed, sink)
     }
 

@@ -1,6 +1,7 @@
 //! Joins the parts: a frame goes in, events come out.
 
 mod application;
+mod control;
 mod report;
 pub mod settings;
 
@@ -127,6 +128,7 @@ pub struct Engine {
     this_packet: ThisPacket,
     next_flow_id: u64,
     stats: Stats,
+    generation: u32,
 }
 
 impl Engine {
@@ -151,6 +153,7 @@ impl Engine {
             this_packet: ThisPacket::Inspect,
             next_flow_id: 0,
             stats: Stats::default(),
+            generation: 0,
         }
     }
 
@@ -484,6 +487,7 @@ impl Engine {
         let mut verdict = PacketVerdict::Pass;
         if flow.verdict == FlowVerdict::Inspect && !flow.passed && self.this_packet == ThisPacket::Inspect {
             self.alerts.clear();
+            self.refresh(flow);
             self.detector.inspect(&mut self.worker, packet, Some(flow), direction, &mut self.alerts);
             verdict = self.act(packet, flow, direction, sink);
         } else {

@@ -54,6 +54,8 @@ pub struct Flow {
     pub app_events: SmallVec<[(Direction, EventName); 2]>,
     /// What the matcher remembers of it: flowbits and the like.
     pub detect: FlowState,
+    /// By which of the engine's sets of signatures, one after the other.
+    pub matched_by: u32,
     /// What is done with its packets from now on.
     pub verdict: FlowVerdict,
     /// Whether signatures no longer look at it: a pass rule or an exception policy said so. It is still parsed and logged.
@@ -108,6 +110,7 @@ impl Flow {
             app_failed: false,
             app_events: SmallVec::new(),
             detect: FlowState::default(),
+            matched_by: 0,
             verdict: FlowVerdict::default(),
             passed: false,
             owner: Owner::default(),

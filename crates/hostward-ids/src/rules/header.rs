@@ -80,10 +80,11 @@ pub struct Header {
 #[must_use]
 pub fn application(name: &str) -> Option<&'static [Protocol]> {
     Some(match name {
-        "http" => &[Protocol::Http1, Protocol::Http2],
+        "http" => &[Protocol::Http1, Protocol::Http2, Protocol::Doh2],
         "http1" => &[Protocol::Http1],
-        "http2" => &[Protocol::Http2],
-        "dns" => &[Protocol::Dns],
+        "http2" => &[Protocol::Http2, Protocol::Doh2],
+        "doh2" => &[Protocol::Doh2],
+        "dns" => &[Protocol::Dns, Protocol::Doh2],
         "tls" | "ssl" => &[Protocol::Tls],
         "smtp" => &[Protocol::Smtp],
         "ftp" => &[Protocol::Ftp],

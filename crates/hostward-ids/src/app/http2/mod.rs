@@ -35,6 +35,7 @@ const MAX_FLOW_EVENTS: usize = 16;
 const MAX_INTEGERS: usize = 64;
 /// The longest message of DNS.
 const MAX_DNS_LEN: u64 = 65_535;
+const DNS_MESSAGE: &[u8] = b"application/dns-message";
 const HEADER_TABLE_SIZE: u16 = 1;
 
 /// A parser for one flow.
@@ -46,6 +47,7 @@ pub fn new(limits: &Limits) -> Http2 {
         sides: [Side { preface: Some(0), ..Side::default() }, Side::default()],
         streams: VecDeque::new(),
         events: SmallVec::new(),
+        dns: false,
     }
 }
 
@@ -89,6 +91,8 @@ pub struct Http2 {
     queue: Queue,
     sides: [Side; 2],
     streams: VecDeque<Stream>,
+    /// Whether messages of DNS were asked for (RFC 8484).
+    dns: bool,
     events: SmallVec<[(Direction, EventName); 2]>,
 }
 
@@ -117,7 +121,7 @@ struct Stream {
 
 impl Parser for Http2 {
     fn protocol(&self) -> Protocol {
-        Protocol::Http2
+        if self.dns { Protocol::Doh2 } else { Protocol::Http2 }
     }
 
     fn parse(&mut self, direction: Direction, mut data: &[u8]) -> Result<(), Fatal> {
@@ -264,9 +268,9 @@ impl Http2 {
             transaction.id
         });
         let Some(transaction) = self.queue.get(id) else { return };
-        note(transaction, Integer::Http2FrameType, u64::from(header.kind));
+        note(transaction, direction, Integer::Http2FrameType, u64::from(header.kind));
         if let Some((integer, value)) = number {
-            note(transaction, integer, value);
+            note(transaction, direction, integer, value);
             if let Some(key) = match integer {
                 Integer::Http2Priority => Some("priority"),
                 Integer::Http2ErrorCode => Some("error_code"),
@@ -294,7 +298,7 @@ impl Http2 {
         }
         let Some(transaction) = self.queue.last().filter(|_| header.stream == 0) else { return };
         for (id, value) in &shown {
-            note(transaction, Integer::Http2Settings, u64::from(*id) << 32 | u64::from(*value));
+            note(transaction, direction, Integer::Http2Settings, u64::from(*id) << 32 | u64::from(*value));
         }
         let list = shown
             .into_iter()
@@ -359,9 +363,9 @@ impl Http2 {
         let at = self.stream(direction, header.stream);
         let Some(stream) = self.streams.get_mut(at) else { return };
         let Some(transaction) = self.queue.get(stream.transaction) else { return };
-        note(transaction, Integer::Http2FrameType, u64::from(header.kind));
+        note(transaction, direction, Integer::Http2FrameType, u64::from(header.kind));
         for size in &block.size_updates {
-            note(transaction, Integer::Http2SizeUpdate, *size);
+            note(transaction, direction, Integer::Http2SizeUpdate, *size);
         }
         if block.too_long {
             transaction.raise(direction, "http2.reassembly_limit_reached");
@@ -376,7 +380,8 @@ impl Http2 {
             let body = match direction {
                 ToServer => {
                     stream.path.clone_from(&read.path);
-                    stream.dns = fields::value(&block.fields, b"content-type") == Some(b"application/dns-message");
+                    stream.dns = fields::value(&block.fields, b"content-type") == Some(DNS_MESSAGE);
+                    self.dns |= stream.dns || fields::value(&block.fields, b"accept") == Some(DNS_MESSAGE);
                     let path = (!read.path.is_empty()).then_some(read.path.as_slice());
                     Body::of_request(&read.method, &read.headers, path, &self.limits, &mut events)
                 }
@@ -403,7 +408,7 @@ impl Http2 {
         let way = direction as usize;
         stream.lens[way] += piece.len() as u64;
         if let Some(transaction) = self.queue.get(stream.transaction) {
-            note(transaction, Integer::Http2FrameType, u64::from(frames::DATA));
+            note(transaction, direction, Integer::Http2FrameType, u64::from(frames::DATA));
             if transaction.progress[way] < Stage::Body {
                 transaction.progress[way] = Stage::Body;
             }
@@ -446,9 +451,10 @@ impl Http2 {
     }
 }
 
-fn note(transaction: &mut Transaction, integer: Integer, value: u64) {
-    if transaction.integers.len() < MAX_INTEGERS && !transaction.integers.contains(&(integer, value)) {
-        transaction.integers.push((integer, value));
+fn note(transaction: &mut Transaction, direction: Direction, integer: Integer, value: u64) {
+    let known = &mut transaction.directed_integers;
+    if known.len() < MAX_INTEGERS && !known.contains(&(direction, integer, value)) {
+        known.push((direction, integer, value));
     }
 }
 

@@ -108,7 +108,7 @@ fn streams_look_like_the_old_protocol() {
     assert_eq!(get(one, Buffer::HttpResponseLine), "HTTP/2 200\\r\\n");
     assert_eq!(get(one, Buffer::HttpServer), "x");
     assert_eq!(get(one, Buffer::HttpResponseBody), "body of one");
-    assert!(one.integers.contains(&(Integer::Http2Priority, 255)));
+    assert!(one.directed_integers.contains(&(ToServer, Integer::Http2Priority, 255)));
     assert_eq!(one.events.as_slice(), [(ToServer, "http2.userinfo_in_uri")]);
     assert_eq!(one.log["http2"]["request"]["priority"], 255);
     assert_eq!(one.log["status"], 200);
@@ -116,9 +116,9 @@ fn streams_look_like_the_old_protocol() {
     assert_eq!(one.files[0].data, b"body of one");
     let three = of_stream(&mut parser, 3);
     assert_eq!(get(three, Buffer::HttpRequestBody), "hello");
-    assert!(three.integers.contains(&(Integer::Http2ErrorCode, 8)));
+    assert!(three.directed_integers.contains(&(ToClient, Integer::Http2ErrorCode, 8)));
     let settings = of_stream(&mut parser, 0);
-    assert!(settings.integers.contains(&(Integer::Http2Settings, 4 << 32 | 0x1_0000)));
+    assert!(settings.directed_integers.contains(&(ToServer, Integer::Http2Settings, 4 << 32 | 0x1_0000)));
     assert!(settings.logged && settings.complete());
 }
 
