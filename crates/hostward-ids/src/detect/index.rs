@@ -118,7 +118,7 @@ impl ByTransport {
             Layer::Icmp | Layer::Icmpv4 | Layer::Icmpv6 => &[TransportClass::Icmp],
             Layer::Sctp => &[TransportClass::Other],
             Layer::Application(protocols) => match protocols {
-                [Protocol::Dns] => &[TransportClass::Tcp, TransportClass::Udp],
+                [Protocol::Dns, ..] => &[TransportClass::Tcp, TransportClass::Udp],
                 _ => &[TransportClass::Tcp],
             },
             _ => &[TransportClass::Tcp, TransportClass::Udp, TransportClass::Icmp, TransportClass::Other],

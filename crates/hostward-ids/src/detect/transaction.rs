@@ -299,9 +299,7 @@ impl Look<'_> {
                 let here = transaction.directed_integers.iter().filter(|(way, ..)| *way == direction);
                 let here = here.map(|(_, known, value)| (known, value));
                 let holds = transaction.integers.iter().map(|(known, value)| (known, value)).chain(here).any(
-                    |(known, value)| {
-                        known == integer && comparisons.iter().any(|comparison| comparison.holds(*value))
-                    },
+                    |(known, value)| known == integer && comparisons.iter().any(|comparison| comparison.holds(*value)),
                 );
                 Answer::when(holds, over)
             }

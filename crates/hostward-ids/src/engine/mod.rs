@@ -126,6 +126,8 @@ pub struct Engine {
     swept: Nanos,
     /// What an exception policy said of the packet that is worked on.
     this_packet: ThisPacket,
+    /// The number of the packet whose bytes are parsed.
+    parsed_number: u64,
     next_flow_id: u64,
     stats: Stats,
     generation: u32,
@@ -151,6 +153,7 @@ impl Engine {
             interface: None,
             swept: 0,
             this_packet: ThisPacket::Inspect,
+            parsed_number: 0,
             next_flow_id: 0,
             stats: Stats::default(),
             generation: 0,
@@ -399,7 +402,7 @@ impl Engine {
         let end = offset + data.len() as u64;
         if side.bytes.is_next(offset) && (at_once || end <= side.acknowledged) {
             side.bytes.passed(data.len());
-            self.deliver(flow, stream, direction, Piece::Data(data), sink);
+            self.deliver(flow, stream, direction, Piece::Data(data, packet.number), sink);
             return;
         }
         let full = self.settings.fail_reassembly_at.is_some_and(|number| packet.number >= number);
@@ -407,7 +410,7 @@ impl Engine {
         let inserted = if full {
             Insertion::NoMemory
         } else {
-            side.bytes.insert(offset, data, policy, &mut self.budget, &mut stream.events)
+            side.bytes.insert(offset, data, packet.number, policy, &mut self.budget, &mut stream.events)
         };
         if inserted == Insertion::NoMemory {
             self.stats.reassembly_no_memory += 1;

@@ -147,8 +147,12 @@ impl Engine {
     ) {
         self.json.begin();
         let Some(signature) = self.detector.signature(alert.signature) else { return };
+        let way = direction as usize;
+        // What is told at a flow's end is told of the packet that brought it.
+        let brought = transaction.map(|transaction| transaction.moved[way].0).filter(|number| *number > 0);
         let number = match (packet, flow) {
             (Some(packet), _) => packet.number,
+            (None, Some(_)) if brought.is_some() => brought.unwrap_or_default(),
             (None, Some(flow)) => flow.numbers[direction as usize],
             (None, None) => 0,
         };
