@@ -2,6 +2,7 @@
 
 mod application;
 mod control;
+mod related;
 mod report;
 pub mod settings;
 
@@ -139,7 +140,8 @@ impl Engine {
     pub fn new(detector: Arc<Detector>, settings: Settings) -> Self {
         let table = Table::new(settings.flows_max, settings.timeouts);
         let budget = Budget { used: 0, limit: settings.reassembly_bytes_max };
-        let applications = Applications::new(&settings);
+        let mut applications = Applications::new(&settings);
+        applications.suit(&detector, &settings);
         Self {
             detector,
             worker: Worker::default(),
@@ -242,6 +244,14 @@ impl Engine {
             return self.inspect_alone(packet, owner, sink);
         };
         self.this_packet = ThisPacket::Inspect;
+        if let Some((from, to, protocol)) = related::ends(packet) {
+            let key = Key::new(from, to, protocol, &packet.vlan, &owner);
+            if let Some((slot, mut flow)) = self.table.take(&key) {
+                let verdict = self.in_flow(packet, &mut flow, from, sink);
+                self.table.put(slot, flow);
+                return verdict;
+            }
+        }
         let key = Key::new(from, to, protocol, &packet.vlan, &owner);
         let mut found = self.table.take(&key);
         if let Some((slot, flow)) = found.take_if(|(_, flow)| begins_anew(packet, flow)) {
@@ -308,6 +318,7 @@ impl Engine {
         let over = flow.recognition_over;
         match &packet.transport {
             Transport::Tcp(tcp) => direction = self.tcp(packet, tcp, flow, direction, sink),
+            Transport::Icmp { .. } if !matches!(flow.protocol, 1 | 58) => {}
             _ => {
                 flow.established |= flow.packets.iter().all(|count| *count > 0);
                 if let Transport::Udp { .. } = packet.transport {
