@@ -9,7 +9,7 @@ use serde_json::Value;
 
 /// From the agent.
 #[derive(Debug, Deserialize)]
-#[serde(tag = "say", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Order {
     /// Signatures to match from now on; compiled beside those in force.
     Rules(Rules),

@@ -36,8 +36,8 @@ pub struct Loaded {
 pub fn load(order: &Rules) -> Result<Loaded, String> {
     let began = Instant::now();
     let mut settings = Settings::default();
-    // Whoever is inspected from now on has talked before.
-    for (key, value) in [("stream.midstream", "true"), ("stream.async-oneside", "false")] {
+    // Whoever is inspected from now on may have talked before; and what a signature drops is dropped.
+    for (key, value) in [("stream.midstream", "true"), ("simulate-ips", "true")] {
         settings.set(key, value).map_err(|error| error.to_string())?;
     }
     for (key, value) in &order.settings {

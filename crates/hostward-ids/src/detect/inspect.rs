@@ -1,11 +1,12 @@
 //! One call of the engine: candidates among packets' and streams' signatures, verified, then transactions, then what
 //! of all that is told.
 
+use serde_json::{Map, Value};
 use smallvec::SmallVec;
 
-use super::index::TransportClass;
+use super::index::{Searched, Short, TransportClass};
 use super::matching::Run;
-use super::scene::{Around, Scene, apply};
+use super::scene::{Around, Notes, Scene, apply};
 use super::signature::{Compiled, Kind};
 use super::state::{FlowState, Store, WAITING, Worker};
 use super::threshold::{Count, Outcome};
@@ -21,8 +22,11 @@ pub(super) const CANDIDATES: usize = 1024;
 /// How far back from new stream bytes a match may begin.
 const BEHIND: usize = 8 * 1024;
 
+/// The SYN bit of TCP's flags.
+const SYN: u8 = 0x02;
+
 /// A match that thresholds have not seen yet.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Match {
     pub signature: u32,
     pub transaction: Option<u64>,
@@ -60,6 +64,10 @@ pub(super) struct Look<'l> {
     pub worker: &'l mut Worker,
     pub state: Option<&'l mut FlowState>,
     pub matches: SmallVec<[Match; 8]>,
+    /// Entropies that were computed in this call, the last of each buffer: transaction, buffer, value.
+    pub entropies: Vec<(Option<u64>, &'static str, f64)>,
+    /// The transaction that is being looked at.
+    pub transaction: Option<u64>,
     pub stream: Option<StreamView<'l>>,
 }
 
@@ -90,8 +98,16 @@ impl Detector {
             let stream = seen
                 .and_then(|flow| flow.stream.as_ref())
                 .and_then(|stream| StreamView::new(&stream.sides[direction as usize]));
-            let mut look =
-                Look { detector: self, scene, worker, state: state.as_mut(), matches: SmallVec::new(), stream };
+            let mut look = Look {
+                detector: self,
+                scene,
+                worker,
+                state: state.as_mut(),
+                matches: SmallVec::new(),
+                entropies: Vec::new(),
+                transaction: None,
+                stream,
+            };
             look.packets();
             if let Some(app) = &mut app {
                 look.transactions(app.transactions());
@@ -130,6 +146,10 @@ impl Look<'_> {
             let from = stream.new.saturating_sub(group.longest.saturating_sub(1));
             let begin = found.len();
             self.scan(group, stream.data.get(from..).unwrap_or_default(), &mut found);
+            if stream.offset == 0 {
+                self.search(&index.stream_starts[way], stream.data, stream.new, &mut found);
+            }
+            self.shorts(stream.data, stream.new, &mut found);
             found.extend_from_slice(index.stream_always.get(class));
             if let Some(state) = self.state.as_deref_mut() {
                 let now = stream.offset;
@@ -152,6 +172,7 @@ impl Look<'_> {
             self.worker.counters.candidates_cut += (found.len() - CANDIDATES * 8) as u64;
             found.truncate(CANDIDATES * 8);
         }
+        self.worker.of_payload.clear();
         for &signature in &found {
             self.packet_signature(signature);
         }
@@ -162,6 +183,12 @@ impl Look<'_> {
         let index = &self.detector.index;
         let way = self.scene.direction as usize;
         found.extend_from_slice(index.packet.get(class));
+        if let Some((_, Some(port))) = self.scene.destination {
+            found.extend(index.to_port.get(&port).into_iter().flatten());
+        }
+        if matches!(&packet.transport, Transport::Tcp(tcp) if tcp.flags & SYN != 0) {
+            found.extend_from_slice(&index.syn);
+        }
         for event in &packet.events {
             found.extend(index.decode_events.get(*event).into_iter().flatten());
         }
@@ -195,12 +222,13 @@ impl Look<'_> {
             found.extend_from_slice(index.protocol_only.get(class));
         }
         if !packet.payload.is_empty() {
-            let group = &index.packets[class as usize][way];
-            self.scan(group, packet.payload, found);
+            self.search(&index.packets[class as usize][way], packet.payload, 0, found);
             // Packets that belong to no stream are looked at as if they were a piece of one.
             if !self.in_stream(packet) {
                 if class == TransportClass::Tcp {
                     self.scan(&index.streams[way], packet.payload, found);
+                    self.search(&index.stream_starts[way], packet.payload, 0, found);
+                    self.shorts(packet.payload, 0, found);
                 }
                 found.extend_from_slice(index.stream_always.get(class));
             }
@@ -213,7 +241,30 @@ impl Look<'_> {
             && self.scene.flow.and_then(|flow| flow.stream.as_ref()).is_some_and(|stream| stream.taken)
     }
 
-    pub(super) fn scan(&mut self, group: &super::index::Group, data: &[u8], found: &mut Vec<u32>) {
+    /// Finds signatures of streams with short literals: first those whose header fits.
+    fn shorts(&mut self, data: &[u8], before: usize, found: &mut Vec<u32>) {
+        let detector = self.detector;
+        self.short(&detector.index.stream_shorts[self.scene.direction as usize], data, before, found);
+    }
+
+    fn short(&self, shorts: &[Short], data: &[u8], before: usize, found: &mut Vec<u32>) {
+        for short in shorts {
+            let Some(signature) = self.detector.compiled.get(short.signature as usize) else { continue };
+            if self.scene.header_fits(signature) && short.is_in(data, before) {
+                found.push(short.signature);
+            }
+        }
+    }
+
+    /// Looks for literals in `data`, of which `before` bytes were looked at already.
+    pub(super) fn search(&mut self, searched: &Searched, data: &[u8], before: usize, found: &mut Vec<u32>) {
+        for (group, part) in searched.parts(data, before) {
+            self.scan(group, part, found);
+        }
+        self.short(&searched.shorts, data, before, found);
+    }
+
+    fn scan(&mut self, group: &super::index::Group, data: &[u8], found: &mut Vec<u32>) {
         if group.is_empty() || data.is_empty() {
             return;
         }
@@ -227,7 +278,11 @@ impl Look<'_> {
     fn packet_signature(&mut self, number: u32) {
         let Some(signature) = self.detector.compiled.get(number as usize) else { return };
         if signature.kind == Kind::Transaction {
-            self.flow_event_signature(number, signature);
+            if signature.payload.is_empty() {
+                self.flow_event_signature(number, signature);
+            } else {
+                self.worker.of_payload.push(number);
+            }
             return;
         }
         if !self.scene.header_fits(signature)
@@ -236,30 +291,26 @@ impl Look<'_> {
         {
             return;
         }
-        let mut captures = Vec::new();
+        let mut notes = Notes::default();
         let mut numbers = [0; 32];
-        if !self.packet_buffers_match(signature, &mut numbers, &mut captures) {
+        if !self.packet_buffers_match(signature, &mut numbers, &mut notes) {
             return;
         }
-        let from_stream = match self.payload_matches(signature, &mut numbers, &mut captures) {
+        let from_stream = match self.payload_matches(signature, &mut numbers, &mut notes) {
             None => return,
             Some(from_stream) => from_stream,
         };
-        if !signature.frames.is_empty() {
-            return;
-        }
-        self.matched(number, signature, None, from_stream, captures);
+        self.matched(number, signature, None, from_stream, notes);
     }
 
     /// A rule that asks for an event which belongs to the flow.
     fn flow_event_signature(&mut self, number: u32, signature: &Compiled) {
         if signature.buffers.is_empty()
-            && signature.payload.is_empty()
             && self.scene.header_fits(signature)
             && self.scene.packet_tests_hold(signature)
             && self.scene.flow_tests_hold(signature, self.state.as_deref(), &self.worker.store)
         {
-            self.matched(number, signature, None, false, Vec::new());
+            self.matched(number, signature, None, false, Notes::default());
         }
     }
 
@@ -267,14 +318,14 @@ impl Look<'_> {
         &mut self,
         signature: &Compiled,
         numbers: &mut [u64; 32],
-        captures: &mut Vec<(Capture, Box<[u8]>)>,
+        notes: &mut Notes,
     ) -> bool {
         signature.packet_buffers.iter().all(|inspection| {
             let mut room = [0; 16];
             let Some(packet) = self.scene.packet else { return false };
             let Some(data) = headers::buffer(inspection.target, packet, &mut room) else { return false };
             let Some(data) = transform::run(&inspection.transforms, data) else { return false };
-            self.steps_match(&inspection.steps, &data, numbers, false, captures).is_some()
+            self.steps_match(&inspection.steps, &data, numbers, false, notes).is_some()
         })
     }
 
@@ -283,13 +334,13 @@ impl Look<'_> {
         &mut self,
         signature: &Compiled,
         numbers: &mut [u64; 32],
-        captures: &mut Vec<(Capture, Box<[u8]>)>,
+        notes: &mut Notes,
     ) -> Option<bool> {
         let Some(inspection) = signature.payload.first() else { return Some(false) };
         if signature.places.streams
             && let Some(stream) = self.stream
             && (stream.offset == 0 || !signature.positioned)
-            && let Some(reached) = self.steps_match(&inspection.steps, stream.data, numbers, false, captures)
+            && let Some(reached) = self.steps_match(&inspection.steps, stream.data, numbers, false, notes)
             && (reached > stream.new || reached == 0)
         {
             return Some(true);
@@ -298,7 +349,7 @@ impl Look<'_> {
         if signature.places.packets
             || (signature.places.streams && !self.in_stream(packet) && !tcp_stream_only(signature))
         {
-            self.steps_match(&inspection.steps, packet.payload, numbers, false, captures)?;
+            self.steps_match(&inspection.steps, packet.payload, numbers, false, notes)?;
             return Some(false);
         }
         None
@@ -311,25 +362,34 @@ impl Look<'_> {
         data: &[u8],
         numbers: &mut [u64; 32],
         little_endian: bool,
-        captures: &mut Vec<(Capture, Box<[u8]>)>,
+        notes: &mut Notes,
     ) -> Option<usize> {
-        let kept = captures.len();
+        let kept = notes.captures.len();
         let mut around = Around {
             sets: &self.detector.sets,
             store: &mut self.worker.store,
             tenant: self.scene.tenant,
             little_endian,
-            captures,
+            notes,
         };
         let mut run = Run::new(data, *numbers, &mut around);
         let matched = run.matches(steps);
         let (reached, cut, result) = (run.reached, run.cut, run.numbers);
         self.worker.counters.verifications_cut += u64::from(cut);
+        for (name, value) in notes.entropies.drain(..) {
+            let key = (self.transaction, name);
+            let mut known = self.entropies.iter_mut();
+            if let Some(known) = known.find(|(transaction, known, _)| (*transaction, *known) == key) {
+                known.2 = value;
+            } else if self.entropies.len() < 64 {
+                self.entropies.push((key.0, name, value));
+            }
+        }
         if matched {
             *numbers = result;
             Some(reached)
         } else {
-            captures.truncate(kept);
+            notes.captures.truncate(kept);
             None
         }
     }
@@ -341,10 +401,10 @@ impl Look<'_> {
         signature: &Compiled,
         transaction: Option<u64>,
         from_stream: bool,
-        captures: Vec<(Capture, Box<[u8]>)>,
+        notes: Notes,
     ) {
         if let Some(state) = self.state.as_deref_mut() {
-            for (capture, value) in captures {
+            for (capture, value) in notes.captures {
                 if let Capture::Flow(name) = capture {
                     state.capture(&name, &value);
                 }
@@ -378,7 +438,8 @@ impl Look<'_> {
                     from_stream: found.from_stream,
                     whole_flow,
                     silent: !told,
-                    ..Alert::default()
+                    beside: self.beside(&found),
+                    context: None,
                 });
             }
             if pass {
@@ -388,6 +449,59 @@ impl Look<'_> {
                 break;
             }
         }
+    }
+
+    /// What the event says of the flow's bits, integers and captures and of entropies.
+    fn beside(&self, found: &Match) -> Option<Box<Map<String, Value>>> {
+        let mut metadata = Map::new();
+        let mut traffic: Map<String, Value> = Map::new();
+        if let Some(state) = self.state.as_deref() {
+            let mut bits = Vec::new();
+            for name in state.bits().iter().filter_map(|&bit| self.detector.flow_bit_name(bit)) {
+                let of_traffic = name.strip_prefix("traffic/").and_then(|rest| rest.split_once('/'));
+                match of_traffic {
+                    Some((kind @ ("id" | "label"), value)) => {
+                        let list = traffic.entry(kind).or_insert_with(|| Value::Array(Vec::new()));
+                        if let Value::Array(list) = list {
+                            list.push(value.into());
+                        }
+                    }
+                    _ => bits.push(Value::from(name)),
+                }
+            }
+            if !bits.is_empty() {
+                metadata.insert("flowbits".into(), Value::Array(bits));
+            }
+            let integers: Map<String, Value> =
+                state.integers().map(|(name, value)| (name.into(), value.into())).collect();
+            if !integers.is_empty() {
+                metadata.insert("flowints".into(), Value::Object(integers));
+            }
+            let captures: Vec<Value> = state
+                .captures()
+                .map(|(name, value)| {
+                    let value = String::from_utf8_lossy(value).into_owned();
+                    Value::Object(Map::from_iter([(name.to_owned(), Value::String(value))]))
+                })
+                .collect();
+            if !captures.is_empty() {
+                metadata.insert("flowvars".into(), Value::Array(captures));
+            }
+        }
+        let own = self.entropies.iter().filter(|(transaction, ..)| *transaction == found.transaction);
+        let values: Map<String, Value> =
+            own.map(|&(_, name, value)| (name.replace('.', "_"), Value::from(value))).collect();
+        if !values.is_empty() {
+            metadata.insert("entropy".into(), Value::Object(values));
+        }
+        let mut beside = Map::new();
+        if !metadata.is_empty() {
+            beside.insert("metadata".into(), Value::Object(metadata));
+        }
+        if !traffic.is_empty() {
+            beside.insert("traffic".into(), Value::Object(traffic));
+        }
+        (!beside.is_empty()).then(|| Box::new(beside))
     }
 
     fn threshold(&mut self, number: u32, signature: &Compiled) -> Outcome {

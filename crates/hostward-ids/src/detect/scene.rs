@@ -288,14 +288,25 @@ pub fn apply(effects: &[ReadyEffect], scene: &Scene<'_>, mut state: Option<&mut 
     }
 }
 
+/// What a match leaves beside its alert.
+#[derive(Debug, Default)]
+pub struct Notes {
+    /// What patterns captured.
+    pub captures: Vec<(Capture, Box<[u8]>)>,
+    /// Entropies that were asked for, and of which buffer.
+    pub entropies: Vec<(&'static str, f64)>,
+    /// The buffer that is being looked at.
+    pub buffer: Option<crate::app::buffer::Buffer>,
+}
+
 /// What the steps of a rule may ask of the outside.
 pub struct Around<'a> {
     pub sets: &'a DataSets,
     pub store: &'a mut Store,
     pub tenant: u32,
     pub little_endian: bool,
-    /// What was captured, kept if the whole rule matches.
-    pub captures: &'a mut Vec<(Capture, Box<[u8]>)>,
+    /// What is kept if the whole rule matches.
+    pub notes: &'a mut Notes,
 }
 
 impl super::matching::Surroundings for Around<'_> {
@@ -304,8 +315,15 @@ impl super::matching::Surroundings for Around<'_> {
     }
 
     fn capture(&mut self, capture: &Capture, value: &[u8]) {
-        if self.captures.len() < 32 {
-            self.captures.push((capture.clone(), value.get(..256).unwrap_or(value).into()));
+        if self.notes.captures.len() < 32 {
+            self.notes.captures.push((capture.clone(), value.get(..256).unwrap_or(value).into()));
+        }
+    }
+
+    fn entropy(&mut self, value: f64) {
+        if self.notes.entropies.len() < 32 {
+            let name = self.notes.buffer.map_or("payload", crate::app::buffer::Buffer::name);
+            self.notes.entropies.push((name, value));
         }
     }
 

@@ -8,9 +8,9 @@ use super::{Action, datasets};
 use crate::Direction;
 use crate::app::buffer::Buffer;
 use crate::app::{Protocol, Stage};
-use crate::rules::content::Content;
+use crate::rules::content::{Content, Operand};
 use crate::rules::header::{Arrow, Layer, RuleAction};
-use crate::rules::rule::{Absent, Frame, PacketBuffer};
+use crate::rules::rule::{Absent, PacketBuffer};
 use crate::rules::test::{Effect, Establishment, FlowTest, PacketTest, Threshold, TransactionTest};
 use crate::rules::{Fault, Inspection, Read, Rule, Step, Target};
 
@@ -71,7 +71,6 @@ pub struct Compiled {
     pub positioned: bool,
     pub payload: Box<[ReadyInspection<()>]>,
     pub packet_buffers: Box<[ReadyInspection<PacketBuffer>]>,
-    pub frames: Box<[ReadyInspection<Frame>]>,
     pub buffers: Box<[ReadyInspection<Buffer>]>,
     /// The point at which it is looked at, if it names one.
     pub hook: Option<(Direction, Stage)>,
@@ -107,6 +106,8 @@ pub struct Fast {
     pub target: FastTarget,
     pub bytes: Box<[u8]>,
     pub nocase: bool,
+    /// Where it ends at the latest, if that is written.
+    pub end: Option<usize>,
 }
 
 /// See [`Fast`].
@@ -161,13 +162,11 @@ impl Compiled {
     pub fn new(rule: Rule, shared: &mut Shared<'_>) -> Read<Self> {
         let mut payload = Vec::new();
         let mut packet_buffers = Vec::new();
-        let mut frames = Vec::new();
         let mut buffers = Vec::new();
         for inspection in &rule.inspections {
             match inspection.target {
                 Target::Payload => payload.push(ready((), inspection, shared)?),
                 Target::Packet(buffer) => packet_buffers.push(ready(buffer, inspection, shared)?),
-                Target::Frame(frame) => frames.push(ready(frame, inspection, shared)?),
                 Target::Buffer(buffer) => buffers.push(ready(buffer, inspection, shared)?),
             }
         }
@@ -205,7 +204,7 @@ impl Compiled {
             None => None,
         };
         let directions = directions(&rule, &buffers, hook)?;
-        let kind = kind(&rule, hook.is_some(), &buffers, &payload, &packet_buffers, &frames);
+        let kind = kind(&rule, hook.is_some(), &buffers, &payload, &packet_buffers);
         let fast = fast_pattern(&rule);
         Ok(Self {
             action: match rule.header.action {
@@ -221,7 +220,6 @@ impl Compiled {
             directions,
             payload: payload.into(),
             packet_buffers: packet_buffers.into(),
-            frames: frames.into(),
             buffers: buffers.into(),
             hook,
             fast,
@@ -318,12 +316,11 @@ fn kind(
     buffers: &[ReadyInspection<Buffer>],
     payload: &[ReadyInspection<()>],
     packet_buffers: &[ReadyInspection<PacketBuffer>],
-    frames: &[ReadyInspection<Frame>],
 ) -> Kind {
     if hooked || !buffers.is_empty() || !rule.transaction_tests.is_empty() {
         return Kind::Transaction;
     }
-    if !payload.is_empty() || !frames.is_empty() {
+    if !payload.is_empty() {
         return if places(rule).streams { Kind::Stream } else { Kind::Packet };
     }
     let of_flow_only = rule.packet_tests.is_empty() && packet_buffers.is_empty();
@@ -394,6 +391,18 @@ fn strength(content: &Content) -> (usize, usize) {
     (content.bytes.len().min(24) + varied.min(12), content.bytes.len())
 }
 
+/// Where a content ends at the latest, if that is written.
+fn end(content: &Content) -> Option<usize> {
+    if content.startswith {
+        return Some(content.bytes.len());
+    }
+    match (content.offset, content.depth) {
+        (None, Some(Operand::Value(depth))) => usize::try_from(depth).ok(),
+        (Some(Operand::Value(offset)), Some(Operand::Value(depth))) => usize::try_from(offset.checked_add(depth)?).ok(),
+        _ => None,
+    }
+}
+
 /// Chooses what the multi-pattern matcher looks for: what the rule says, else the strongest positive content, one
 /// in a buffer of a transaction before one in the payload, which is far more often looked at.
 fn fast_pattern(rule: &Rule) -> Option<Fast> {
@@ -406,7 +415,7 @@ fn fast_pattern(rule: &Rule) -> Option<Fast> {
                 at += 1;
                 FastTarget::Buffer { buffer, inspection: at - 1 }
             }
-            Target::Packet(_) | Target::Frame(_) => continue,
+            Target::Packet(_) => continue,
         };
         if inspection.absent.is_some() {
             continue;
@@ -428,7 +437,8 @@ fn fast_pattern(rule: &Rule) -> Option<Fast> {
                 strength(content),
             );
             if best.as_ref().is_none_or(|(known, _)| key > *known) {
-                let fast = Fast { target: target.clone(), bytes: bytes.into(), nocase: content.nocase };
+                let fast =
+                    Fast { target: target.clone(), bytes: bytes.into(), nocase: content.nocase, end: end(content) };
                 best = Some((key, fast));
             }
         }

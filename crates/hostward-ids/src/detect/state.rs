@@ -17,7 +17,7 @@ pub const WAITING: usize = 64;
 #[derive(Debug, Default)]
 pub struct TransactionState {
     /// How much of each buffer was looked at: length, and whether it was complete.
-    pub(super) seen: Vec<(u32, bool)>,
+    pub(super) seen: SmallVec<[(u32, bool); 24]>,
     /// What became of candidates: for each direction, and for those that cover both.
     pub(super) lists: [Candidates; 3],
     /// Whether each direction was looked at.
@@ -127,6 +127,9 @@ pub struct Worker {
     pub(super) fits: u64,
     pub(super) hits: Vec<u32>,
     pub(super) found: Vec<u32>,
+    /// Signatures of transactions whose literal the payload of this call has.
+    pub(super) of_payload: Vec<u32>,
+    pub(super) judged: Vec<Pending>,
     pub(super) store: Store,
     pub(super) counters: Counters,
 }

@@ -3,18 +3,21 @@
 use std::collections::VecDeque;
 
 use super::inspect::{CANDIDATES, Look};
+use super::scene::Notes;
 use super::signature::{Compiled, ReadyInspection};
 use super::state::{Candidates, Pending, TransactionState};
 use super::transform;
 use crate::Direction;
 use crate::app::buffer::{Buffer, Integer};
-use crate::app::{File, FileState, Stage, Transaction};
-use crate::rules::pattern::Capture;
+use crate::app::{File, FileState, Protocol, Stage, Transaction};
 use crate::rules::rule::Absent;
 use crate::rules::test::{DigestKind, TransactionTest};
 
 /// Which of a transaction's lists has the signatures that cover both directions.
 const BOTH: usize = 2;
+
+/// So many bytes of a body are looked at together, if no signature decides over packets.
+const BATCH: u32 = 4096;
 
 /// What one thing that is asked says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,12 +47,28 @@ impl Look<'_> {
             if transaction.inspected[way] {
                 continue;
             }
+            self.transaction = Some(transaction.id);
             let mut state = std::mem::take(&mut transaction.detect);
             if self.candidates(transaction, &mut state) {
-                let [to_server, to_client, both] = &mut state.lists;
-                let own = if way == 0 { to_server } else { to_client };
-                self.verify(transaction, own);
-                self.verify(transaction, both);
+                let list = |number: u32| {
+                    self.detector
+                        .compiled
+                        .get(number as usize)
+                        .map_or(way, |signature| if signature.whole() { BOTH } else { way })
+                };
+                let mut judged = std::mem::take(&mut self.worker.judged);
+                judged.clear();
+                for &signature in &self.worker.found {
+                    let Candidates { pending, done } = &state.lists[list(signature)];
+                    if !done.contains(&signature) && !pending.iter().any(|known| known.signature == signature) {
+                        judged.push(Pending { signature, matched: 0, payload: false });
+                    }
+                }
+                judged.append(&mut state.lists[way].pending);
+                judged.append(&mut state.lists[BOTH].pending);
+                judged.sort_unstable_by_key(|pending| pending.signature);
+                self.verify(transaction, &mut judged, &mut state.lists, way);
+                self.worker.judged = judged;
             }
             transaction.detect = state;
         }
@@ -69,6 +88,9 @@ impl Look<'_> {
             if content.direction != direction || (*seen == now && (seen.1 || seen.0 > 0)) {
                 continue;
             }
+            if self.too_little(seen.0, now.0, now.1) {
+                continue;
+            }
             let before = std::mem::replace(seen, now).0 as usize;
             changed = true;
             self.scan_buffer(content.buffer, &content.data, before, content.complete, &mut found);
@@ -79,10 +101,10 @@ impl Look<'_> {
                 continue;
             }
             let now = (file.data.len() as u32, file.state != FileState::Open, file.name.is_some());
-            let before = std::mem::replace(seen, now);
-            if before == now {
+            if *seen == now || (seen.2 == now.2 && self.too_little(seen.0, now.0, now.1)) {
                 continue;
             }
+            let before = std::mem::replace(seen, now);
             changed = true;
             if let Some(name) = file.name.as_ref().filter(|_| !before.2) {
                 self.scan_buffer(Buffer::FileName, name, 0, true, &mut found);
@@ -107,63 +129,67 @@ impl Look<'_> {
             std::mem::replace(&mut state.digests[way], digests(&transaction.files)) != digests(&transaction.files);
         let integers = (transaction.integers.len() + transaction.directed_integers.len()) as u16;
         changed |= std::mem::replace(&mut state.integers[way], integers) != integers;
-        self.adopt(&mut found, state);
+        if !self.worker.of_payload.is_empty() {
+            changed = true;
+            found.extend_from_slice(&self.worker.of_payload);
+        }
+        found.sort_unstable();
+        found.dedup();
         self.worker.found = found;
         changed
+    }
+
+    /// Whether so little was added to a body that it can wait for more: a scan costs less per byte the longer it is.
+    fn too_little(&self, before: u32, now: u32, complete: bool) -> bool {
+        !complete && !self.detector.decides && before > 0 && now.saturating_sub(before) < BATCH
     }
 
     /// Looks for literals in a buffer, of which `before` bytes were looked at already.
     fn scan_buffer(&mut self, buffer: Buffer, data: &[u8], before: usize, complete: bool, found: &mut Vec<u32>) {
         let detector = self.detector;
+        let http = matches!(self.scene.protocol, Some(Protocol::Http1 | Protocol::Http2));
+        let one_scan = http && self.scene.direction == Direction::ToClient;
         for group in detector.index.of_buffer(buffer, self.scene.direction) {
+            // A response's body is its file.
+            let body = one_scan && matches!(buffer, Buffer::HttpResponseBody | Buffer::FileData);
+            if body && group.transforms.is_empty() {
+                continue;
+            }
             if group.transforms.is_empty() {
-                let from = before.saturating_sub(group.group.longest.saturating_sub(1));
-                self.scan(&group.group, data.get(from..).unwrap_or_default(), found);
+                self.search(&group.searched, data, before, found);
             } else if complete && let Some(data) = transform::run(&group.transforms, data) {
-                self.scan(&group.group, &data, found);
+                self.search(&group.searched, &data, 0, found);
             }
+        }
+        if one_scan && buffer == Buffer::HttpResponseBody {
+            self.search(&detector.index.response_bodies, data, before, found);
         }
     }
 
-    /// Makes candidates of what was found, unless they are or were.
-    fn adopt(&mut self, found: &mut Vec<u32>, state: &mut TransactionState) {
-        found.sort_unstable();
-        found.dedup();
-        for &signature in found.iter() {
-            let Some(compiled) = self.detector.compiled.get(signature as usize) else { continue };
-            let list = if compiled.whole() { BOTH } else { self.scene.direction as usize };
-            let list = &mut state.lists[list];
-            if list.done.contains(&signature) || list.pending.iter().any(|known| known.signature == signature) {
-                continue;
-            }
-            if list.pending.len() >= CANDIDATES {
-                self.worker.counters.candidates_cut += 1;
-                continue;
-            }
-            list.pending.push(Pending { signature, matched: 0, payload: false });
-        }
-        for list in &mut state.lists {
-            list.pending.sort_unstable_by_key(|pending| pending.signature);
-        }
-    }
-
-    /// Verifies candidates.
-    fn verify(&mut self, transaction: &Transaction, candidates: &mut Candidates) {
-        let Candidates { pending, done } = candidates;
-        pending.retain_mut(|pending| {
-            let Some(signature) = self.detector.compiled.get(pending.signature as usize) else { return false };
-            let mut captures = Vec::new();
+    /// Verifies candidates; those that may match yet are kept.
+    fn verify(
+        &mut self,
+        transaction: &Transaction,
+        judged: &mut Vec<Pending>,
+        lists: &mut [Candidates; 3],
+        way: usize,
+    ) {
+        for mut pending in judged.drain(..) {
+            let Some(signature) = self.detector.compiled.get(pending.signature as usize) else { continue };
+            let list = &mut lists[if signature.whole() { BOTH } else { way }];
+            let mut notes = Notes::default();
             let mut from_stream = false;
-            match self.judge(signature, transaction, pending, &mut captures, &mut from_stream) {
-                Answer::Wait => return true,
+            match self.judge(signature, transaction, &mut pending, &mut notes, &mut from_stream) {
+                Answer::Wait if list.pending.len() < CANDIDATES => list.pending.push(pending),
+                Answer::Wait => self.worker.counters.candidates_cut += 1,
+                // What cannot match is forgotten: if its literal comes again, it fails again.
                 Answer::No => {}
                 Answer::Yes => {
-                    self.matched(pending.signature, signature, Some(transaction.id), from_stream, captures);
+                    self.matched(pending.signature, signature, Some(transaction.id), from_stream, notes);
+                    list.done.push(pending.signature);
                 }
             }
-            done.push(pending.signature);
-            false
-        });
+        }
     }
 
     fn judge(
@@ -171,7 +197,7 @@ impl Look<'_> {
         signature: &Compiled,
         transaction: &Transaction,
         pending: &mut Pending,
-        captures: &mut Vec<(Capture, Box<[u8]>)>,
+        notes: &mut Notes,
         from_stream: &mut bool,
     ) -> Answer {
         let direction = self.scene.direction;
@@ -196,7 +222,7 @@ impl Look<'_> {
             if pending.matched & bit != 0 && signature.rule.variables == 0 {
                 continue;
             }
-            match self.buffer_answer(signature, inspection, transaction, &mut numbers, little_endian, captures) {
+            match self.buffer_answer(signature, inspection, transaction, &mut numbers, little_endian, notes) {
                 Answer::Yes => pending.matched |= bit,
                 Answer::Wait => all = Answer::Wait,
                 Answer::No => return Answer::No,
@@ -214,7 +240,7 @@ impl Look<'_> {
             return Answer::Wait;
         }
         if !signature.payload.is_empty() && !pending.payload {
-            match self.payload_matches(signature, &mut numbers, captures) {
+            match self.payload_matches(signature, &mut numbers, notes) {
                 Some(stream) => {
                     pending.payload = true;
                     *from_stream = stream;
@@ -225,7 +251,7 @@ impl Look<'_> {
         let rest = all == Answer::Yes
             && self.scene.packet_tests_hold(signature)
             && self.scene.flow_tests_hold(signature, self.state.as_deref(), &self.worker.store)
-            && self.packet_buffers_match(signature, &mut numbers, captures);
+            && self.packet_buffers_match(signature, &mut numbers, notes);
         Answer::when(rest, false)
     }
 
@@ -244,9 +270,10 @@ impl Look<'_> {
         transaction: &Transaction,
         numbers: &mut [u64; 32],
         little_endian: bool,
-        captures: &mut Vec<(Capture, Box<[u8]>)>,
+        notes: &mut Notes,
     ) -> Answer {
         let buffer = inspection.target;
+        notes.buffer = Some(buffer);
         let mut there = false;
         let mut all_complete = true;
         for (direction, data, complete) in instances(transaction, buffer) {
@@ -260,7 +287,7 @@ impl Look<'_> {
                 continue;
             }
             if let Some(data) = transform::run(&inspection.transforms, data)
-                && self.steps_match(&inspection.steps, &data, numbers, little_endian, captures).is_some()
+                && self.steps_match(&inspection.steps, &data, numbers, little_endian, notes).is_some()
             {
                 return Answer::Yes;
             }
@@ -299,9 +326,7 @@ impl Look<'_> {
                 let here = transaction.directed_integers.iter().filter(|(way, ..)| *way == direction);
                 let here = here.map(|(_, known, value)| (known, value));
                 let holds = transaction.integers.iter().map(|(known, value)| (known, value)).chain(here).any(
-                    |(known, value)| {
-                        known == integer && comparisons.iter().any(|comparison| comparison.holds(*value))
-                    },
+                    |(known, value)| known == integer && comparisons.iter().any(|comparison| comparison.holds(*value)),
                 );
                 Answer::when(holds, over)
             }

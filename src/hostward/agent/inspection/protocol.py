@@ -84,7 +84,6 @@ def encode_rules(settings: InspectorSettings, sets: Mapping[int, tuple[str, ...]
             if name not in data and beside.parent == path.parent and beside.is_file():
                 data[name] = beside.read_text("utf-8", "replace")
     order = {
-        "say": "rules",
         "files": [{"name": name, "text": text} for name, text in files],
         "data": dict(data),
         "variables": dict(settings.variables),
@@ -99,7 +98,7 @@ def encode_rules(settings: InspectorSettings, sets: Mapping[int, tuple[str, ...]
         },
         "sets": {str(number): names for number, names in sets.items()},
     }
-    return msgspec.json.encode(order) + b"\n"
+    return msgspec.json.encode({"rules": order}) + b"\n"
 
 
 def encode_names(host: str, names: InspectionNames) -> bytes:
@@ -108,7 +107,6 @@ def encode_names(host: str, names: InspectionNames) -> bytes:
     for (slot, number), path in names.executables.items():
         processes.setdefault(str(slot), {})[str(number)] = path
     order = {
-        "say": "names",
         "host": host,
         "endpoints": {
             str(slot): {"name": endpoint.id, "tenant": endpoint.tenant, "tenant_id": tenant_number(endpoint.tenant)}
@@ -117,7 +115,7 @@ def encode_names(host: str, names: InspectionNames) -> bytes:
         "rules": {str(number): rule for number, rule in names.rules.items()},
         "processes": processes,
     }
-    return msgspec.json.encode(order) + b"\n"
+    return msgspec.json.encode({"names": order}) + b"\n"
 
 
 def tenant_number(tenant: str) -> int:

@@ -22,6 +22,8 @@ pub trait Surroundings {
     fn data_set(&mut self, number: u16, value: &[u8]) -> bool;
     /// Keeps what a pattern's group matched.
     fn capture(&mut self, capture: &Capture, value: &[u8]);
+    /// Keeps an entropy that was asked for.
+    fn entropy(&mut self, value: f64);
     /// The byte order that DCERPC's header tells.
     fn dce_little_endian(&self) -> bool;
 }
@@ -176,7 +178,11 @@ impl<'r, 'd> Run<'r, 'd> {
             }
             Ready::Size(comparison) => comparison.holds(data.len() as u64) && self.from(rest, position),
             Ready::DataSet(number) => self.around.data_set(*number, data) && self.from(rest, position),
-            Ready::Entropy(entropy) => holds(entropy, data) && self.from(rest, position),
+            Ready::Entropy(entropy) => {
+                let Some(value) = entropy_of(entropy, data) else { return false };
+                self.around.entropy(value);
+                holds(entropy.compare, value) && self.from(rest, position)
+            }
             Ready::Base64Decode(decode) => {
                 let start =
                     self.number(decode.offset).saturating_add(if decode.relative { position as i64 } else { 0 });
@@ -358,7 +364,7 @@ fn find(ready: &ReadyContent, range: &[u8]) -> Option<usize> {
 }
 
 /// Likewise, ASCII letters of either case; `wanted` is lower case.
-fn find_nocase(wanted: &[u8], range: &[u8]) -> Option<usize> {
+pub fn find_nocase(wanted: &[u8], range: &[u8]) -> Option<usize> {
     let (&first, last) = (wanted.first()?, range.len().checked_sub(wanted.len())?);
     let upper = first.to_ascii_uppercase();
     let mut at = 0;
@@ -374,27 +380,25 @@ fn find_nocase(wanted: &[u8], range: &[u8]) -> Option<usize> {
     None
 }
 
-/// Whether the entropy of `data` is as wanted.
-fn holds(entropy: &Entropy, data: &[u8]) -> bool {
+/// Shannon's entropy of a part of `data`, in bits a byte; `None` if there is none.
+fn entropy_of(entropy: &Entropy, data: &[u8]) -> Option<f64> {
     let data = data.get(entropy.offset..).unwrap_or_default();
     let data = entropy.len.and_then(|len| data.get(..len)).unwrap_or(data);
     if data.is_empty() {
-        return false;
+        return None;
     }
-    let mut counts = [0_u64; 256];
+    let mut counts = [0_u32; 256];
     for &byte in data {
         counts[usize::from(byte)] += 1;
     }
-    let total = data.len() as f64;
-    let value: f64 = counts
-        .iter()
-        .filter(|&&count| count > 0)
-        .map(|&count| {
-            let share = count as f64 / total;
-            -share * share.log2()
-        })
-        .sum();
-    match entropy.compare {
+    let total = f64::from(u32::try_from(data.len()).ok()?);
+    let shares = counts.iter().filter(|&&count| count > 0).map(|&count| f64::from(count) / total);
+    Some(shares.map(|share| -share * share.log2()).sum())
+}
+
+/// Whether an entropy is as wanted.
+fn holds(compare: EntropyCompare, value: f64) -> bool {
+    match compare {
         EntropyCompare::Equal(x) => (value - x).abs() < 1e-9,
         EntropyCompare::NotEqual(x) => (value - x).abs() >= 1e-9,
         EntropyCompare::Less(x) => value < x,
@@ -405,3 +409,6 @@ fn holds(entropy: &Entropy, data: &[u8]) -> bool {
         EntropyCompare::NotBetween(low, high) => !(low < value && value < high),
     }
 }
+
+#[cfg(test)]
+mod tests;
