@@ -92,6 +92,8 @@ pub struct Transaction {
     pub logged: bool,
     /// Which directions signatures have seen in full; kept by the engine.
     pub inspected: [bool; 2],
+    /// By which packet's bytes each direction came as far as it is, and how far that is; kept by the engine.
+    pub moved: [(u64, Stage); 2],
     /// What the matcher remembers of it.
     pub detect: TransactionState,
 }
@@ -275,6 +277,7 @@ impl Transaction {
             log_beside: Map::new(),
             logged: false,
             inspected: [false; 2],
+            moved: [(0, Stage::Started); 2],
             detect: TransactionState::default(),
         }
     }

@@ -132,7 +132,7 @@ impl Default for Settings {
             reassembly_memory_policy: None,
             defrag_memory_policy: None,
             exception_policy: None,
-            packet_alerts_max: 15,
+            packet_alerts_max: 64,
             guess_transaction: false,
             tunnel_ports: TunnelPorts::default(),
             limits: Limits::default(),
