@@ -172,7 +172,7 @@ impl Default for Limits {
         Self {
             body_inspect_len: 100_000,
             decompressed_len: 10_000_000,
-            decompression_layers: 2,
+            decompression_layers: 3,
             transactions: 256,
             file_digests: false,
             frames: false,
