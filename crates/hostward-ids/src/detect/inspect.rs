@@ -404,6 +404,12 @@ impl Look<'_> {
         notes: Notes,
     ) {
         if let Some(state) = self.state.as_deref_mut() {
+            if signature.kind == Kind::ProtocolOnly {
+                if state.protocol_matched.contains(&number) {
+                    return;
+                }
+                state.protocol_matched.push(number);
+            }
             for (capture, value) in notes.captures {
                 if let Capture::Flow(name) = capture {
                     state.capture(&name, &value);

@@ -68,6 +68,8 @@ pub struct FlowState {
     pub(super) ip_only: [bool; 2],
     /// Likewise those that ask for the protocol only.
     pub(super) protocol_only: [bool; 2],
+    /// Those of them that matched: one that names no direction is told once.
+    pub(super) protocol_matched: SmallVec<[u32; 4]>,
     /// Whether a pass rule covers all of it.
     pub(super) passed: bool,
     /// Signatures whose literal was seen in a stream, and where: the rest may follow.
@@ -75,6 +77,11 @@ pub struct FlowState {
 }
 
 impl FlowState {
+    /// Says that the flow goes on with another protocol: signatures that ask for it are looked at anew.
+    pub fn protocol_changes(&mut self) {
+        self.protocol_only = [false; 2];
+    }
+
     /// Whether a rule ordered to let the rest of the flow pass without inspection.
     #[must_use]
     pub fn passed(&self) -> bool {

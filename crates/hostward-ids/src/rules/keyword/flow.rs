@@ -1,6 +1,6 @@
 //! Keywords that ask or change something of a flow or of hosts.
 
-use super::super::header::application;
+use super::super::header::{application, exactly};
 use super::super::number::{self, Comparison};
 use super::super::test::{
     BitOperation, BitOwner, Effect, Establishment, FlowInteger, FlowIntegerOperation, FlowIntegerValue, FlowTest,
@@ -9,6 +9,7 @@ use super::super::test::{
 use super::super::{Fault, Read};
 use super::Builder;
 use crate::Direction;
+use crate::app::Protocol;
 
 impl Builder {
     pub(super) fn flow(&mut self, keyword: &str, value: Option<&str>) -> Read<bool> {
@@ -271,7 +272,12 @@ fn protocol(text: &str) -> Read<FlowTest> {
     let name = match name {
         "failed" => ProtocolName::Failed,
         "unknown" if !negated => ProtocolName::Unknown,
-        _ => match application(name) {
+        // Alone, without what carries it or is like it.
+        "dns" if mode == "exact" => ProtocolName::Known(&[Protocol::Dns]),
+        "http2" if mode == "exact" => ProtocolName::Known(&[Protocol::Http2]),
+        "http" if mode == "exact" => ProtocolName::Known(&[Protocol::Http1]),
+        "dcerpc" if mode == "exact" => ProtocolName::Known(&[Protocol::Dcerpc]),
+        _ => match if mode == "exact" { exactly(name) } else { application(name) } {
             Some(protocols) => ProtocolName::Known(protocols),
             None if UNRECOGNISED.contains(&name) => ProtocolName::Never,
             None => return Err(Fault::new(format!("the protocol '{name}' is not known"))),

@@ -179,18 +179,20 @@ fn tls_version(text: &str) -> Option<u16> {
 }
 
 fn tls_versions(text: &str) -> Read<TransactionTest> {
-    let (mut negated, mut versions) = (None, Vec::new());
+    let (mut refused, mut versions) = (Vec::new(), Vec::new());
     for word in text.split(',').map(str::trim) {
-        let (not, name) = match word.strip_prefix('!') {
-            Some(rest) => (true, rest),
-            None => (false, word),
+        let (list, name) = match word.strip_prefix('!') {
+            Some(rest) => (&mut refused, rest),
+            None => (&mut versions, word),
         };
-        if negated.replace(not).is_some_and(|earlier| earlier != not) {
-            return Err(Fault::new("versions with '!' and without"));
-        }
-        versions.push(tls_version(name).ok_or_else(|| Fault::new(format!("'{name}' is no version")))?);
+        list.push(tls_version(name).ok_or_else(|| Fault::new(format!("'{name}' is no version")))?);
     }
-    Ok(TransactionTest::TlsVersion { negated: negated.unwrap_or(false), versions })
+    if refused.is_empty() {
+        return Ok(TransactionTest::TlsVersion { negated: false, versions });
+    }
+    // Any of the words is enough: beside one with '!', a plain one only takes an exception back.
+    refused.retain(|version| !versions.contains(version));
+    Ok(TransactionTest::TlsVersion { negated: true, versions: refused })
 }
 
 /// How far TLS is, in its own words, in the order in which they are reached.
