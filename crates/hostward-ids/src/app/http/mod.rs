@@ -176,14 +176,17 @@ impl Http {
     fn run(&mut self, direction: Direction, mut data: &[u8], closed: bool) {
         loop {
             let state = self.side(direction).state;
-            let Some(taken) = self.step(direction, data, closed) else { return };
+            let Some(taken) = self.step(direction, data, closed) else { break };
             if self.limits.frames {
                 self.keep_frame(direction, data.get(..taken).unwrap_or_default());
             }
             data = data.get(taken..).unwrap_or_default();
             if taken == 0 && self.side(direction).state == state {
-                return;
+                break;
             }
+        }
+        if self.hand_over.is_some() {
+            self.rest = data.to_vec();
         }
     }
 
