@@ -11,6 +11,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +191,15 @@ class LabTrust:
                     subject=row["name"],
                 )
             time.sleep(0.05)
+
+    def await_proven(self, operator: Operator) -> None:
+        """Return once every host was found good by evidence from after this call, and its gate is open.
+
+        A sentinel whose agent is killed now holds to what is in force. Raises HostwardError naming one that is not.
+        """
+        now = datetime.now(UTC).isoformat()
+        self.await_evidence(operator, lambda row: row["evidence"] in ("good", "warning") and row["appraised"] > now)
+        self.await_gates(operator)
 
     def await_gates(self, operator: Operator, limit_s: float = _LEARN_LIMIT_S) -> None:
         """Return once every host has a network: its gate is open, or would be. Raises HostwardError naming a closed one."""

@@ -33,6 +33,7 @@ def claim_all(claims: Claims, stage: Stage) -> None:
     claims.chapter("Agents killed, a device moved, a pin removed")
     local, streams = stage.stream(WEB_2, APP, 8080), [stage.stream(WEB, APP, 8080), stage.stream(APP, DB, 5432, 6)]
     try:
+        _proven(stage)
         stage.lab.kill_agents()
         claims.hold(
             "every agent is killed by SIGKILL: the streams go on, and new flows are decided", lambda: _orphaned(stage)
@@ -85,8 +86,7 @@ def _returned(claims: Claims, stage: Stage, streams: list[Stream]) -> str:
 
 
 def _gone(claims: Claims, stage: Stage, streams: list[Stream]) -> str:
-    # What the agents' return has to be followed by; else they were away already.
-    stage.lab.await_network()
+    _proven(stage)
     stage.lab.kill_agents()
     killed_s = time.monotonic()
     limit_s = RESTART_GRACE_S + _CUT_LIMIT_S
@@ -113,7 +113,7 @@ def _network_back(claims: Claims, stage: Stage) -> str:
 def _moved(claims: Claims, stage: Stage) -> str:
     endpoint = stage.lab.endpoint(EVIL[1])
     host, fabric = _wires(stage, endpoint.host)
-    stage.lab.await_network()
+    _proven(stage)
     stream = stage.stream(WEB, APP, 8080)
     try:
         require(stream.await_echoes(20, 5), "the stream does not begin")
@@ -151,7 +151,7 @@ def _unpinned(claims: Claims, stage: Stage) -> str:
         path for path in pins.rglob("*") if path.is_dir() and path.name.endswith(f"@{endpoint.tenant}@{endpoint.name}")
     ]
     require(bool(found), f"no pins of {EVIL[2]} under {pins}")
-    stage.lab.await_network()
+    _proven(stage)
     stream = stage.stream(APP, DB, 5432)
     try:
         require(stream.await_echoes(20, 5), "the stream does not begin")
@@ -196,6 +196,11 @@ def _unbroken(claims: Claims, stream: Stream) -> str:
 
 
 # -- what is looked at
+
+
+def _proven(stage: Stage) -> None:
+    """Before an agent is killed: what is in force was attested, so that only what is done now can cut a host off."""
+    stage.lab.trust.await_proven(stage.lab.operator)
 
 
 def _silent(stream: Stream, since_s: float, limit_s: float) -> float:
