@@ -9,6 +9,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,7 +83,9 @@ class Agent:
     async def run(self) -> None:
         """The agent's life."""
         try:
-            await self._enforcement.restore()
+            # Ports get new programs, one after the other.
+            async with self._proving.change(self._enforcement.settled) if self._proving is not None else nullcontext():
+                await self._enforcement.restore()
             self.restored.set()
             notify("READY=1")
             async with asyncio.TaskGroup() as tasks:
