@@ -127,6 +127,8 @@ struct hw_abi {
 	struct hw_guard_target guard_target;
 	struct hw_guard guard;
 	struct hw_order order;
+	struct hw_sampler sampler;
+	struct hw_sample sample;
 	enum hw_direction direction;
 	enum hw_verdict verdict;
 	enum hw_reason reason;
@@ -146,6 +148,8 @@ struct hw_abi {
 	enum hw_guard_size guard_size;
 	enum hw_order_kind order_kind;
 	enum hw_place_use place_use;
+	enum hw_sampling_bits sampling_bits;
+	enum hw_sample_size sample_size;
 };
 
 const volatile struct hw_abi *const hw_abi_types = 0;
