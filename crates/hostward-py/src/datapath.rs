@@ -127,9 +127,9 @@ fn counts_tuple(counts: EndpointCounts) -> CountsTuple {
 }
 
 /// MAC, network, flow quota, events a second, events at once; rates, priority; whether connections are picked up; the
-/// number of the workload's namespace; DHCP servers, if they are named; guard.
+/// number of the workload's namespace; DHCP servers, if they are named; guard and what is sampled.
 type EndpointTuple =
-    ([u8; 6], u32, u32, u32, u32, Rate, [Rate; 2], u32, bool, Option<u32>, Option<Vec<String>>, [(u8, u32); 4]);
+    ([u8; 6], u32, u32, u32, u32, Rate, [Rate; 2], u32, bool, Option<u32>, Option<Vec<String>>, ([(u8, u32); 4], u32));
 
 fn endpoint_config(tuple: EndpointTuple) -> PyResult<EndpointConfig> {
     let (
@@ -144,7 +144,7 @@ fn endpoint_config(tuple: EndpointTuple) -> PyResult<EndpointConfig> {
         picks_up,
         workload_netns,
         servers,
-        guard,
+        (guard, sampling),
     ) = tuple;
     let (names_dhcp, servers) = (servers.is_some(), servers.unwrap_or_default());
     let mut dhcp = [[0; 16]; abi::stride::DHCP_SERVERS as usize];
@@ -168,6 +168,7 @@ fn endpoint_config(tuple: EndpointTuple) -> PyResult<EndpointConfig> {
         names_dhcp,
         dhcp,
         guard,
+        sampling,
     })
 }
 
@@ -315,6 +316,11 @@ impl Datapath {
 
     fn read_guard(&self, slot: u32) -> PyResult<GuardTuple> {
         self.inner.read_guard(slot).map(guard_tuple).map_err(refused)
+    }
+
+    fn read_samples(&self, slot: u32) -> PyResult<(u64, u64, u64)> {
+        let counts = self.inner.read_samples(slot).map_err(refused)?;
+        Ok((counts.pool, counts.taken, counts.lost))
     }
 
     fn read_count(&self, slot: u32) -> PyResult<(u64, u64)> {
