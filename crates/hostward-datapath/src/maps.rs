@@ -24,7 +24,7 @@ use crate::error::libbpf;
 use crate::ffi;
 
 /// Every shared map of the object, in the order of `bpf/maps.h`.
-const NAMES: [&str; 29] = [
+const NAMES: [&str; 32] = [
     "hw_endpoints",
     "hw_active",
     "hw_networks",
@@ -54,6 +54,9 @@ const NAMES: [&str; 29] = [
     "hw_denials",
     "hw_samplers",
     "hw_samples",
+    "hw_inspect",
+    "hw_inspect_usage",
+    "hw_inspect_done",
 ];
 const EVENTS: &str = "hw_events";
 

@@ -106,7 +106,8 @@ class KernelLimit:
 class KernelDecision:
     """A decision as the tables hold it. ``verdict`` is a word of model.verdict.Verdict; see ``Decision`` for the rest.
 
-    ``limits`` are ordered by end and unit, as the tables give them back.
+    ``limits`` are ordered by end and unit, as the tables give them back. ``profile`` numbers the set of signatures that
+    what it allows is inspected with, 0 for none; where that cannot be, ``fail_closed`` says that it does not pass.
     """
 
     number: int
@@ -117,6 +118,8 @@ class KernelDecision:
     keeps: bool = False
     limits: tuple[KernelLimit, ...] = ()
     choices: tuple[Choice, ...] = ()
+    profile: int = 0
+    fail_closed: bool = False
 
 
 def kernel_decision(decision: Decision, slots: Mapping[int, int]) -> KernelDecision:
