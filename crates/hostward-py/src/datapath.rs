@@ -23,6 +23,7 @@ use pyo3::prelude::*;
 
 use crate::event::Event;
 use crate::refused;
+use crate::sample::Sample;
 use crate::talkers::Talkers;
 
 /// See `_core.pyi`.
@@ -411,6 +412,10 @@ impl Datapath {
 
     fn clear_slot(&self, slot: u32) -> PyResult<()> {
         self.inner.clear_slot(slot).map_err(refused)
+    }
+
+    fn drain_samples(&self, limit: usize) -> PyResult<Vec<Sample>> {
+        Ok(self.inner.drain_samples(limit).map_err(refused)?.into_iter().map(Sample::from).collect())
     }
 
     fn drain_events(&self, limit: usize) -> PyResult<Vec<Event>> {
