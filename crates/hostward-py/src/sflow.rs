@@ -80,6 +80,7 @@ impl SflowExporter {
             Interface::Index(ifindex)
         };
         let mut records = Vec::with_capacity(4);
+        records.push(FlowRecord::RawHeader { frame_len: sample.frame_len, header: &sample.header });
         if let Some((from, to)) = sample.addresses() {
             let own = sample.direction == "egress";
             let (local, remote) = if own { (from, to) } else { (to, from) };
@@ -92,7 +93,6 @@ impl SflowExporter {
         if dropped {
             records.push(FlowRecord::Reason(&sample.reason));
         }
-        records.push(FlowRecord::RawHeader { frame_len: sample.frame_len, header: &sample.header });
         let (pool, drops) = totals;
         let sample = FlowSample { rate: sample.rate, pool, drops, input: source, output, records: &records };
         self.inner.push_flow(Source::Interface(ifindex), &sample, uptime_ms)

@@ -30,6 +30,7 @@ class Holds(Enum):
     PREFIXES = "a list of prefixes"
     SHARES = "a mapping of tenants to whole numbers"
     GUARD = "a mapping of what is recognised to what is done"
+    SAMPLING = "a rate, or a mapping of groups to rates"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,13 @@ _GUARD = Key(
     "of the platform's and the tenant's the stricter holds",
 )
 
+_SAMPLING = Key(
+    Holds.SAMPLING,
+    "which share of endpoints' packets is sampled, at random: `1/1000`, or GROUP: its rate, and `any` for all of them; from "
+    "`1/1` to `1/10000000`; of all rates that speak of an endpoint, the platform's and its tenant's, the most frequent holds; "
+    "by default none is",
+)
+
 TENANT_KEYS: Mapping[str, Key] = {
     "tenant": Key(Holds.NAME, "the tenant that this document describes"),
     "mode": _MODE,
@@ -68,6 +76,7 @@ TENANT_KEYS: Mapping[str, Key] = {
     "rules": Key(Holds.RULES, "the tenant's rules; their order never matters"),
     "assertions": _ASSERTIONS,
     "guard": _GUARD,
+    "sampling": _SAMPLING,
 }
 
 PLATFORM_KEYS: Mapping[str, Key] = {
@@ -92,6 +101,7 @@ PLATFORM_KEYS: Mapping[str, Key] = {
     "baseline": Key(Holds.RULES, "rules behind the tenants', where no rule of a tenant speaks"),
     "assertions": _ASSERTIONS,
     "guard": _GUARD,
+    "sampling": _SAMPLING,
 }
 
 NETWORK_KEYS: Mapping[str, Key] = {
