@@ -59,9 +59,9 @@ _GUARD = Key(
 
 _SAMPLING = Key(
     Holds.SAMPLING,
-    "which share of endpoints' packets is sampled, at random: `1/1000`, or GROUP: its rate, and `any` for all of them; from "
-    "`1/1` to `1/10000000`; of all rates that speak of an endpoint, the platform's and its tenant's, the most frequent holds; "
-    "by default none is",
+    "which share of endpoints' packets is sampled, at random: `1/1000`, or GROUP: its rate, and `any` for all of them; "
+    "from `1/1` to `1/10000000`; of all rates that speak of an endpoint, the platform's and its tenant's, the most "
+    "frequent holds; by default none is",
 )
 
 TENANT_KEYS: Mapping[str, Key] = {
