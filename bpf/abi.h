@@ -214,22 +214,27 @@ struct hw_cell {
 };
 
 enum hw_decision_flag {
-	HW_DECISION_REJECT = 1,	       /* of a denial: the sender is answered, see answer.h */
-	HW_DECISION_KEEP = 2,	       /* of an allowance: what it opens outlives its revocation */
-	HW_DECISION_KEEPS = 4,	       /* of a denial: flows that a revoked HW_DECISION_KEEP opened go on */
-	HW_DECISION_LIMITED = 8,       /* of an allowance: it has an entry in hw_limits */
-	HW_DECISION_BY_PROCESS = 16,   /* hw_choices names the decision, by the process at this end */
-	HW_DECISION_AT_PROCESS = 32,   /* and where a flow is opened to, not every process gets the same */
-	HW_DECISION_INSPECT = 64,      /* of an allowance: what it lets pass goes to the inspector too, see inspect.h */
-	HW_DECISION_FAIL_CLOSED = 128, /* and what cannot go there does not pass */
+	HW_DECISION_REJECT = 1,	     /* of a denial: the sender is answered, see answer.h */
+	HW_DECISION_KEEP = 2,	     /* of an allowance: what it opens outlives its revocation */
+	HW_DECISION_KEEPS = 4,	     /* of a denial: flows that a revoked HW_DECISION_KEEP opened go on */
+	HW_DECISION_LIMITED = 8,     /* of an allowance: it has an entry in hw_limits */
+	HW_DECISION_BY_PROCESS = 16, /* hw_choices names the decision, by the process at this end */
+	HW_DECISION_AT_PROCESS = 32, /* and where a flow is opened to, not every process gets the same */
+	HW_DECISION_LOG = 64,	     /* its flows are reported */
+};
+
+/* Of an allowance, at one end: what it lets pass goes to the inspector too, see inspect.h. */
+enum hw_inspect {
+	HW_INSPECT_PROFILE = 0x3f,     /* which of the host's sets of signatures; 0: nothing is inspected */
+	HW_INSPECT_FAIL_CLOSED = 0x80, /* what cannot go to the inspector does not pass */
 };
 
 struct hw_decision {
-	__u32 number; /* the rule's 32-bit number, never reused for another meaning */
-	__u8 verdict; /* enum hw_verdict */
-	__u8 log;
-	__u8 flags;   /* enum hw_decision_flag */
-	__u8 profile; /* of HW_DECISION_INSPECT: which of the host's sets of signatures */
+	__u32 number;	 /* the rule's 32-bit number, never reused for another meaning */
+	__u8 verdict;	 /* enum hw_verdict */
+	__u8 flags;	 /* enum hw_decision_flag */
+	__u8 inspect[2]; /* enum hw_inspect, by the end that this host has: the opener's, and the one that is opened to
+			  */
 };
 
 /* Wherever the datapath keeps a decision's index: what it is, told without looking it up. */

@@ -161,6 +161,7 @@ struct hw_abi {
 	enum hw_sampling_bits sampling_bits;
 	enum hw_sample_size sample_size;
 	enum hw_flow_mark flow_mark;
+	enum hw_inspect inspect;
 };
 
 const volatile struct hw_abi *const hw_abi_types = 0;

@@ -47,24 +47,32 @@ static __always_inline __u32 room_for(__u32 len_bytes)
 }
 
 /* The frame behind the record's header; the record is gone afterwards. */
+static __always_inline int fill_record(struct __sk_buff *skb, const struct hw_packet *p, struct hw_inspected *record,
+				       const struct hw_inspected *header, const __u32 room)
+{
+	__u32 len = p->len_bytes;
+
+	if (!record)
+		return 0;
+	__builtin_memcpy(record, header, sizeof(*record));
+	/* The compiler would test both bounds in one, and Linux 6.1 learns nothing from "not 0". */
+	asm volatile("" : "+r"(len));
+	if (len < HW_ETH_LEN)
+		goto discard;
+	asm volatile("" : "+r"(len));
+	if (len > room - sizeof(*record))
+		goto discard;
+	if (bpf_skb_load_bytes(skb, 0, record + 1, len))
+		goto discard;
+	bpf_ringbuf_submit(record, 0);
+	return 1;
+discard:
+	bpf_ringbuf_discard(record, 0);
+	return 0;
+}
+
 #define HW_FILL_RECORD(skb, p, room, header)                                                                           \
-	({                                                                                                             \
-		struct hw_inspected *record = bpf_ringbuf_reserve(&hw_inspect, room, 0);                               \
-		__u32 len = (p)->len_bytes;                                                                            \
-		int sent = 0;                                                                                          \
-                                                                                                                       \
-		if (record) {                                                                                          \
-			asm volatile("" : "+r"(len));                                                                  \
-			__builtin_memcpy(record, header, sizeof(*record));                                             \
-			if (len && len <= (room) - sizeof(*record) && !bpf_skb_load_bytes(skb, 0, record + 1, len)) {  \
-				bpf_ringbuf_submit(record, 0);                                                         \
-				sent = 1;                                                                              \
-			} else {                                                                                       \
-				bpf_ringbuf_discard(record, 0);                                                        \
-			}                                                                                              \
-		}                                                                                                      \
-		sent;                                                                                                  \
-	})
+	fill_record(skb, p, bpf_ringbuf_reserve(&hw_inspect, room, 0), header, room)
 
 static __always_inline int send_record(struct __sk_buff *skb, const struct hw_packet *p, __u32 room,
 				       const struct hw_inspected *header)
@@ -106,6 +114,7 @@ __noinline int inspect_packet(struct __sk_buff *skb, struct hw_packet *p, __u32 
 	struct hw_inspected *header;
 	struct hw_decision *rule;
 	struct hw_policy *policy;
+	__u8 how;
 
 	if (!p)
 		return HW_REASON_INTERNAL;
@@ -115,7 +124,8 @@ __noinline int inspect_packet(struct __sk_buff *skb, struct hw_packet *p, __u32 
 	header = bpf_map_lookup_elem(&new_inspected, &zero);
 	if (!rule || !usage || !header)
 		return HW_REASON_INTERNAL;
-	if (!(rule->flags & HW_DECISION_INSPECT))
+	how = p->opener == HW_EGRESS ? rule->inspect[HW_CHOICE_OPENER] : rule->inspect[HW_CHOICE_ACCEPTOR];
+	if (!how)
 		return HW_REASON_NONE;
 	room = room_for(p->len_bytes);
 	header->time_ns = bpf_ktime_get_ns();
@@ -130,7 +140,7 @@ __noinline int inspect_packet(struct __sk_buff *skb, struct hw_packet *p, __u32 
 	header->room_bytes = room;
 	header->direction = p->direction;
 	header->opener = p->opener;
-	header->profile = rule->profile;
+	header->profile = how & HW_INSPECT_PROFILE;
 	header->process = p->process;
 	if (take_room(usage, slot, room)) {
 		if (send_record(skb, p, room, header)) {
@@ -139,7 +149,7 @@ __noinline int inspect_packet(struct __sk_buff *skb, struct hw_packet *p, __u32 
 		}
 		__sync_fetch_and_sub(&usage->room_bytes, room);
 	}
-	if (rule->flags & HW_DECISION_FAIL_CLOSED) {
+	if (how & HW_INSPECT_FAIL_CLOSED) {
 		__sync_fetch_and_add(&usage->refused_packets, 1);
 		return HW_REASON_UNINSPECTED;
 	}

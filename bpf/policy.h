@@ -167,7 +167,7 @@ static __always_inline void decide(struct __sk_buff *skb, struct hw_packet *p, _
 	a->flags = decision->flags;
 	if (decision->flags & HW_DECISION_LIMITED)
 		a->decision |= HW_LIMITED;
-	if (decision->flags & HW_DECISION_INSPECT)
+	if (p->opener == HW_EGRESS ? decision->inspect[HW_CHOICE_OPENER] : decision->inspect[HW_CHOICE_ACCEPTOR])
 		a->decision |= HW_INSPECTED;
 	if (decision->verdict == HW_VERDICT_ALLOW || decision->verdict == HW_VERDICT_WOULD_DENY) {
 		a->verdict = decision->verdict;

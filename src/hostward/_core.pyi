@@ -36,7 +36,7 @@ _EndpointConfig = tuple[
 # (end, process, executable, the slot of the decision that it leads to)
 _Choice = tuple[int, int, int, int]
 # Number, verdict, log, flags, limits: (end, unit, number of the rule, rate), choices.
-_Decision = tuple[int, int, bool, int, list[tuple[int, int, int, _Rate]], list[_Choice], int]
+_Decision = tuple[int, int, bool, int, list[tuple[int, int, int, _Rate]], list[_Choice], list[int]]
 
 @final
 class Event:

@@ -25,7 +25,7 @@ from hostward.model.slice import ClassSet
 _VERDICT_NUMBERS = {"allow": 1, "deny": 2, "would-deny": 3}
 _VERDICT_WORDS = {number: word for word, number in _VERDICT_NUMBERS.items()}
 # enum hw_decision_flag.
-_REJECT, _KEEP, _KEEPS, _INSPECT, _FAIL_CLOSED = 1, 2, 4, 64, 128
+_REJECT, _KEEP, _KEEPS = 1, 2, 4
 # Where ICMP types, ICMPv6 types and IP protocol numbers stand in the block for others.
 _OTHER_BASES = (0, 256, 512)
 
@@ -132,7 +132,7 @@ class KernelTables:
     def read_decisions(self) -> Mapping[int, KernelDecision]:
         """See ``Tables``."""
         found: dict[int, KernelDecision] = {}
-        for slot, (number, verdict, log, flags, limits, choices, profile) in self._core.read_decisions():
+        for slot, (number, verdict, log, flags, limits, choices, inspect) in self._core.read_decisions():
             found[slot] = KernelDecision(
                 number,
                 _VERDICT_WORDS[verdict],
@@ -142,8 +142,7 @@ class KernelTables:
                 bool(flags & _KEEPS),
                 tuple(KernelLimit(rule, ENDS[end], UNITS[unit], Cost(*cost)) for end, unit, rule, cost in limits),
                 tuple(choices),
-                profile,
-                bool(flags & _FAIL_CLOSED),
+                (inspect[0], inspect[1]),
             )
         return found
 
@@ -202,15 +201,13 @@ _Rate = tuple[int, int]
 _Limit = tuple[int, int, int, _Rate]
 
 
-def _decision_fields(decision: KernelDecision) -> tuple[int, int, bool, int, list[_Limit], list[Choice], int]:
+def _decision_fields(decision: KernelDecision) -> tuple[int, int, bool, int, list[_Limit], list[Choice], list[int]]:
     flags = decision.reject * _REJECT | decision.keep * _KEEP | decision.keeps * _KEEPS
-    if decision.profile:
-        flags |= _INSPECT | decision.fail_closed * _FAIL_CLOSED
     limits = [
         (ENDS.index(limit.end), UNITS.index(limit.unit), limit.number, _rate(limit.cost)) for limit in decision.limits
     ]
     verdict, choices = _VERDICT_NUMBERS[decision.verdict], list(decision.choices)
-    return (decision.number, verdict, decision.log, flags, limits, choices, decision.profile)
+    return (decision.number, verdict, decision.log, flags, limits, choices, list(decision.inspect))
 
 
 def _rate(cost: Cost) -> _Rate:

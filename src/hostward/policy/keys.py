@@ -30,6 +30,7 @@ class Holds(Enum):
     PREFIXES = "a list of prefixes"
     SHARES = "a mapping of tenants to whole numbers"
     GUARD = "a mapping of what is recognised to what is done"
+    OVERLOAD = "a word"
     SAMPLING = "a rate, or a mapping of groups to rates"
 
 
@@ -57,6 +58,12 @@ _GUARD = Key(
     "of the platform's and the tenant's the stricter holds",
 )
 
+_OVERLOAD = Key(
+    Holds.OVERLOAD,
+    "of flows that rules with `inspect=` allow, while the inspector is overloaded or away: `fail-open` (the default), they "
+    "pass and what was not seen is counted, or `fail-closed`, they are denied",
+)
+
 _SAMPLING = Key(
     Holds.SAMPLING,
     "which share of endpoints' packets is sampled, at random: `1/1000`, or GROUP: its rate, and `any` for all of them; "
@@ -76,6 +83,7 @@ TENANT_KEYS: Mapping[str, Key] = {
     "rules": Key(Holds.RULES, "the tenant's rules; their order never matters"),
     "assertions": _ASSERTIONS,
     "guard": _GUARD,
+    "inspection": _OVERLOAD,
     "sampling": _SAMPLING,
 }
 
@@ -101,6 +109,7 @@ PLATFORM_KEYS: Mapping[str, Key] = {
     "baseline": Key(Holds.RULES, "rules behind the tenants', where no rule of a tenant speaks"),
     "assertions": _ASSERTIONS,
     "guard": _GUARD,
+    "inspection": _OVERLOAD,
     "sampling": _SAMPLING,
 }
 

@@ -70,6 +70,9 @@ pub struct Owner {
     pub reference: u64,
     /// The tenant's number.
     pub tenant: u32,
+    /// The endpoint whose port saw the packet. It belongs to the key of every flow, fragment, expected flow and host:
+    /// two tenants may use the same addresses, and a packet between two endpoints of one host is seen at both.
+    pub endpoint: u32,
     /// Which rule profile: a bit of [`crate::detect::Signature`]'s mask; 0 is the profile of all rules.
     pub profile: u8,
 }
@@ -90,7 +93,8 @@ pub struct Reassembled {
     pub window: Vec<u8>,
     /// The stream offset of `window[0]`.
     pub window_offset: u64,
-    /// Everything before this offset was inspected already.
+    /// Everything before this offset was inspected already; the matcher sets it when it has looked at more (the engine
+    /// then lets go of what lies further back than it keeps for matches across the border).
     pub inspected: u64,
     /// How many bytes are in order by now, counted from the start of the stream.
     pub in_order: u64,
