@@ -144,8 +144,8 @@ struct hw_rate {
 };
 
 /*
- * Of hw_endpoint.sampling: in its upper bits N, of which one packet is taken, in its lower ones 1/-log2(1 - 1/N), with so
- * many bits behind the point. One word, because a distance drawn by one N must not be told as another's.
+ * Of hw_endpoint.sampling: in its upper bits N, of which one packet is taken, in its lower ones 1/-log2(1 - 1/N), with
+ * so many bits behind the point. One word, because a distance drawn by one N must not be told as another's.
  */
 enum hw_sampling_bits {
 	HW_SAMPLING_FRACTION_BITS = 16,
@@ -635,11 +635,12 @@ struct hw_event {
 
 /* What one CPU has sampled of an endpoint. */
 struct hw_sampler {
-	__u64 pool;	/* packets that could have been taken */
+	__u64 pool; /* packets that could have been taken */
 	__u64 taken;
-	__u64 lost;	/* of those taken: the ring had no space */
-	__u64 sampling; /* under which `skip` was drawn */
-	__u64 skip;	/* packets until the next one that is taken, it too */
+	__u64 lost;	  /* of those taken: the endpoint's bucket had no token, or the ring no space */
+	__u64 sampling;	  /* under which `skip` was drawn */
+	__u64 skip;	  /* packets until the next one that is taken, it too */
+	__u64 arrival_ns; /* of the bucket, as in struct hw_usage */
 };
 
 /* One packet that was taken. A super-packet (GSO, GRO) is one packet, as it is to policy. */

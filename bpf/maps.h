@@ -299,7 +299,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 1048576);
+	__uint(max_entries, 4194304);
 } hw_samples SEC(".maps");
 
 /* Where a sample is kept while its packet is decided; as new_flow. */

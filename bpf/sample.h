@@ -3,10 +3,12 @@
  * sample.h - samples of an endpoint's packets, of those that pass and of those that are dropped.
  *
  * Each CPU counts its endpoint's packets down to the next one that is taken (skip.h); so the pool is exact, and what is
- * taken is independent of everything. Of a packet that is taken the first bytes are copied before its verdict, because an
- * answer is written over it; the verdict's way then leaves what it found in skb->cb, which is nobody else's while the
- * program runs; and the whole goes to a ring of its own, so that samples and events do not take each other's space. An
- * endpoint that is not sampled pays one comparison, and one at its verdict.
+ * taken is independent of everything. Of a packet that is taken the first bytes are copied before its verdict, because
+ * an answer is written over it; the verdict's way then leaves what it found in skb->cb, which is nobody else's while
+ * the program runs; and the whole goes to a ring of its own, so that samples and events do not take each other's space.
+ * No endpoint takes the others' space either: of each so many go there a second, and what is beyond is counted as lost.
+ *
+ * An endpoint that is not sampled pays one comparison, and one at its verdict.
  */
 #ifndef HW_SAMPLE_H
 #define HW_SAMPLE_H
@@ -16,6 +18,10 @@
 #include "maps.h"
 #include "packet.h"
 #include "skip.h"
+
+/* Of each endpoint on each CPU, sustained and at once: an eleventh of the ring's space a reading of the agent. */
+#define HW_SAMPLE_INTERVAL_NS (1000000000ull / 4096)
+#define HW_SAMPLE_BURST_NS (1024 * HW_SAMPLE_INTERVAL_NS)
 
 /* Of skb->cb, in words. */
 enum hw_note {
@@ -98,6 +104,17 @@ static __always_inline void begin_sample(struct __sk_buff *skb, const struct hw_
 	skb->cb[HW_NOTE_TAKEN] = take_sample(skb, sampling);
 }
 
+/* Generic cell rate algorithm, see take_token(); each CPU has its own bucket, so nothing races. */
+static __always_inline bool take_turn(struct hw_sampler *sampler)
+{
+	__u64 now_ns = ticks(), arrival = sampler->arrival_ns > now_ns ? sampler->arrival_ns : now_ns;
+
+	if (arrival + HW_SAMPLE_INTERVAL_NS > now_ns + HW_SAMPLE_BURST_NS)
+		return false;
+	sampler->arrival_ns = arrival + HW_SAMPLE_INTERVAL_NS;
+	return true;
+}
+
 /* Sends the sample. `action` is what the program returns for the packet. */
 __noinline int send_sample(struct __sk_buff *skb, int action, __u32 direction)
 {
@@ -119,7 +136,7 @@ __noinline int send_sample(struct __sk_buff *skb, int action, __u32 direction)
 		sample->reason = action == TC_ACT_OK ? HW_REASON_NONE : HW_REASON_INTERNAL;
 	}
 	/* The agent polls, as it does for events. */
-	if (bpf_ringbuf_output(&hw_samples, sample, sizeof(*sample), BPF_RB_NO_WAKEUP))
+	if (!take_turn(sampler) || bpf_ringbuf_output(&hw_samples, sample, sizeof(*sample), BPF_RB_NO_WAKEUP))
 		sampler->lost++;
 	return 0;
 }

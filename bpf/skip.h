@@ -2,13 +2,14 @@
 /*
  * skip.h - how many packets pass until the next sample.
  *
- * To take each packet with probability p = 1/N, independently, is to take the first that comes after a number of packets
- * that is geometrically distributed (Phaal and Panchen, "Packet Sampling Basics", 2002: no pattern in the traffic can
- * keep step with it). For U uniform in (0, 1], 1 + floor(log2 U / log2(1 - p)) is: P(more than k) = P(U <= (1 - p)^k).
+ * To take each packet with probability p = 1/N, independently, is to take the first that comes after a number of
+ * packets that is geometrically distributed (Phaal and Panchen, "Packet Sampling Basics", 2002: no pattern in the
+ * traffic can keep step with it). For U uniform in (0, 1], 1 + floor(log2 U / log2(1 - p)) is: P(more than k) = P(U <=
+ * (1 - p)^k).
  *
  * Programs have no floating point. -log2 U is taken from 32 random bits, by the place of the highest one and a
- * polynomial of degree six for what follows it, whose error is below 8e-6 everywhere and 7e-8 in the mean; 1/-log2(1 - p)
- * comes from userspace, which has logarithms. The mean distance is N within 0.001 %
+ * polynomial of degree six for what follows it, whose error is below 8e-6 everywhere and 7e-8 in the mean; 1/-log2(1 -
+ * p) comes from userspace, which has logarithms. The mean distance is N within 0.001 %
  * (crates/hostward-datapath/src/sampling.rs, tests/netns/test_sampling_bias.py).
  */
 #ifndef HW_SKIP_H

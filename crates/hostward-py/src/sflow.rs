@@ -79,8 +79,13 @@ impl SflowExporter {
         } else {
             Interface::Index(ifindex)
         };
+        let reason = format!("hostward/{}", sample.reason);
         let mut records = Vec::with_capacity(4);
         records.push(FlowRecord::RawHeader { frame_len: sample.frame_len, header: &sample.header });
+        records.push(FlowRecord::User { source: users.0, destination: users.1 });
+        if dropped {
+            records.push(FlowRecord::Reason(&reason));
+        }
         if let Some((from, to)) = sample.addresses() {
             let own = sample.direction == "egress";
             let (local, remote) = if own { (from, to) } else { (to, from) };
@@ -88,10 +93,6 @@ impl SflowExporter {
             let (local_port, remote_port) = if own { ports } else { (ports.1, ports.0) };
             let socket = sflow::Socket { protocol: sample.protocol, local, remote, local_port, remote_port };
             records.push(FlowRecord::Socket(socket));
-        }
-        records.push(FlowRecord::User { source: users.0, destination: users.1 });
-        if dropped {
-            records.push(FlowRecord::Reason(&sample.reason));
         }
         let (pool, drops) = totals;
         let sample = FlowSample { rate: sample.rate, pool, drops, input: source, output, records: &records };
