@@ -21,6 +21,7 @@ from hostward.agent.join_token import parse_join_token
 from hostward.agent.limits import Limits
 from hostward.agent.metrics import NAMED_ENDPOINTS
 from hostward.agent.service_manager import notify
+from hostward.agent.sflow import SflowSettings
 from hostward.api.app import make_app
 from hostward.api.serving import RemoteApi, read_token, serving
 from hostward.cli.client import read_files
@@ -30,6 +31,7 @@ from hostward.cli.configuration import (
     ControllerConfig,
     RemoteApiConfig,
     own_name,
+    parse_address,
     read_config,
 )
 from hostward.cli.metrics import metrics_door, serving_metrics
@@ -199,7 +201,11 @@ def _agent(config: AgentConfig, identity: HostIdentity) -> Agent:
         flows=capacity.flows,
     )
     named = config.metrics.endpoints if config.metrics else NAMED_ENDPOINTS
-    settings = AgentSettings(config.controller, config.state, limits, config.repair_period_s, named)
+    sflow = None
+    if config.export.sflow:
+        collector, port = parse_address("export.sflow", config.export.sflow, config.state)
+        sflow = SflowSettings(collector, port, config.export.sflow_sub_agent)
+    settings = AgentSettings(config.controller, config.state, limits, config.repair_period_s, named, sflow)
     return Agent(settings, identity, enforcer, proving)
 
 
