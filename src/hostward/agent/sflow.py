@@ -31,7 +31,7 @@ FEW_SAMPLES = 64
 
 @dataclass(frozen=True, slots=True)
 class SflowSettings:
-    """Where to: the collector's host, a name or an address, and its UDP port. ``sub_agent`` tells agents of one machine apart."""
+    """Where to: a name or an address, and a UDP port. ``sub_agent`` tells agents of one machine apart."""
 
     host: str
     port: int
