@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from hostward.datapath.enforcer import Counters, DeviceFacts, EndpointStatus, Repair
+from hostward.datapath.inspection import FlowMark, InspectionNames
 from hostward.datapath.readings import Fill, Readings, Talker
 from hostward.datapath.sampling import Taken
 from hostward.model.endpoint import EndpointState, Port
@@ -49,6 +50,15 @@ class ModelEnforcer:
 
     def drain_events(self, limit: int) -> Sequence[FlowEvent]:
         return ()
+
+    def inspector_maps(self) -> None:
+        return None
+
+    def inspection_names(self) -> InspectionNames:
+        return InspectionNames({}, {}, {}, {})
+
+    def judge_flow(self, slot: int, key: bytes, tag: int, marks: FlowMark) -> bool:
+        return False
 
     def drain_alerts(self) -> Sequence[GuardEvent]:
         return ()

@@ -17,9 +17,10 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from hostward.agent.channel import Channel
 from hostward.agent.enforcement import Enforcement
-from hostward.agent.event_pump import EventPump
+from hostward.agent.event_pump import DETECTIONS_LIMIT, EventPump
 from hostward.agent.feedback import Feedback
 from hostward.agent.identity import SERVER_NAME, HostIdentity, client_context
+from hostward.agent.inspection import Inspector, InspectorSettings
 from hostward.agent.limits import Limits
 from hostward.agent.messages import ARRIVALS_PERIOD_S, MESSAGE_LIMIT_BYTES, REFUSED, TALKERS_LIMIT, Status
 from hostward.agent.metrics import NAMED_ENDPOINTS, AgentMetrics
@@ -69,6 +70,7 @@ class Agent:
         identity: HostIdentity,
         enforcer: Enforcer,
         proving: Callable[[Callable[[], int]], Proving] | None = None,
+        inspector: InspectorSettings | None = None,
     ) -> None:
         """``proving`` is made with what tells the enforced revision, where this host attests."""
         self._settings = settings
@@ -84,6 +86,7 @@ class Agent:
         self.metrics = AgentMetrics(
             self._enforcement, self._events, self._samples, self._sflow, settings.endpoints_named
         )
+        self.inspector = None if inspector is None else Inspector(inspector, identity.host, self._enforcement)
         self.restored = asyncio.Event()
         self._proving = proving(lambda: self._enforcement.revision) if proving is not None else None
 
@@ -104,6 +107,8 @@ class Agent:
                 tasks.create_task(_feed_watchdog(), name="watchdog")
                 if self._proving is not None:
                     tasks.create_task(self._proving.run(), name="attestation")
+                if self.inspector is not None:
+                    tasks.create_task(self.inspector.run(), name="inspector")
         finally:
             notify("STOPPING=1")
             if self._proving is not None:
@@ -192,6 +197,8 @@ class Agent:
                 while events := await self._enforcement.drain_events(4096):
                     self._events.put(events)
                 self._events.put_alerts(await self._enforcement.drain_alerts())
+                if self.inspector is not None:
+                    self._events.put_detections(self.inspector.take_alerts(DETECTIONS_LIMIT))
             except HostwardError as error:
                 log.error("events could not be read: %s", error)
             channel = self._channel

@@ -22,6 +22,7 @@ from hostward.agent.measures import Measures
 from hostward.agent.messages import Ack, Delta, Nack, NackReason, Snapshot
 from hostward.datapath.devices import PortStatistics, machine_addresses, port_statistics
 from hostward.datapath.enforcer import DeviceFacts, EndpointStatus, Enforcer, Repair, RepairKind
+from hostward.datapath.inspection import FlowMark, InspectionNames, InspectorMaps
 from hostward.datapath.readings import Readings, Talker
 from hostward.datapath.sampling import Taken
 from hostward.datapath.uplink import Uplink
@@ -298,6 +299,18 @@ class Enforcement:
         """What the endpoints' devices counted. Raises DeviceError."""
         ports = {name: endpoint.port for name, endpoint in self.endpoints.items()}
         return await asyncio.get_running_loop().run_in_executor(self._walker, port_statistics, ports)
+
+    async def inspector_maps(self) -> InspectorMaps | None:
+        """See ``Enforcer``."""
+        return await self._call(self._enforcer.inspector_maps)
+
+    async def inspection_names(self) -> InspectionNames:
+        """See ``Enforcer``."""
+        return await self._call(self._enforcer.inspection_names)
+
+    async def judge_flow(self, slot: int, key: bytes, tag: int, marks: FlowMark) -> bool:
+        """See ``Enforcer``."""
+        return await self._call(lambda: self._enforcer.judge_flow(slot, key, tag, marks))
 
     async def close(self) -> None:
         """Let go of the enforcer; what is attached stays attached."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
@@ -97,6 +97,7 @@ class Events(Message, frozen=True, tag="events"):
     events: Sequence[FlowEvent]
     lost: int
     alerts: Sequence[GuardEvent] = ()
+    detections: Sequence[Mapping[str, Any]] = ()
 
 
 class Samples(Message, frozen=True, tag="samples"):

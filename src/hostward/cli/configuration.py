@@ -17,6 +17,7 @@ import msgspec
 from hostward.agent.join_token import check_host_name
 from hostward.agent.metrics import NAMED_ENDPOINTS
 from hostward.attest.findings import WAIVABLE
+from hostward.cli.inspector_configuration import InspectorConfig
 from hostward.controller.access import Role
 from hostward.controller.access.oidc import Grant, Issuer
 from hostward.controller.attestation.settings import AttestationMode, AttestationSettings, GateAddress
@@ -216,6 +217,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     uplink: UplinkConfig | None = None
     metrics: AgentMetricsConfig | None = None
     attestation: AgentAttestationConfig | None = None
+    inspector: InspectorConfig | None = None
     export: ExportConfig = ExportConfig()
 
 

@@ -447,12 +447,13 @@ def up(
     ),
     name: Annotated[str, typer.Option(help="This host's name; the machine's if left out.")] = "",
     metrics: Annotated[str, typer.Option(help="Serve Prometheus metrics here, e.g. 127.0.0.1:9465.")] = "",
+    sflow: Annotated[str, typer.Option(help="Send samples to this sFlow collector, e.g. 127.0.0.1:6343.")] = "",
     more: More = None,
 ) -> None:
     """Controller and agent for this machine, in one process."""
     from hostward.cli.daemons import run_up
 
-    run_up([*(policy or ()), *(more or ())], state, socket, pins, name, metrics)
+    run_up([*(policy or ()), *(more or ())], state, socket, pins, name, metrics, sflow)
 
 
 @controller_app.callback(invoke_without_command=True)

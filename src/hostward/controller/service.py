@@ -19,6 +19,7 @@ from hostward.controller.attachments import Attachments
 from hostward.controller.attestation.runner import AttestationRunner
 from hostward.controller.confirmation import Confirmation
 from hostward.controller.containment import Containment
+from hostward.controller.detections import Detections
 from hostward.controller.evidence_moves import EvidenceMoves
 from hostward.controller.fleet import Fleet
 from hostward.controller.flow_impact import FlowImpact, Sightings, flow_impact, refuse_breaking
@@ -66,6 +67,7 @@ class Controller:
         fleet.on_samples = self._on_samples
         self._containment = Containment(ledger, self._publisher, self.alerts)
         self._publisher.on_alerts = self._containment.take
+        self._publisher.on_detections = Detections(ledger, self._publisher, self.alerts).take
         fleet.on_statuses = self._containment.look
         self.attachments = Attachments(ledger, membership, fleet, self._publisher)
         self.evidence_moves = EvidenceMoves(ledger, membership, self._publisher, fleet)

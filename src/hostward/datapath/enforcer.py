@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
+from hostward.datapath.inspection import FlowMark, InspectionNames, InspectorMaps
 from hostward.datapath.readings import Readings, Talker
 from hostward.model.endpoint import EndpointState, Port
 from hostward.model.flow import FlowEvent
@@ -136,6 +137,18 @@ class Enforcer(Protocol):
 
     def drain_events(self, limit: int) -> Sequence[FlowEvent]:
         """Take at most ``limit`` waiting events; never blocks."""
+        ...
+
+    def inspector_maps(self) -> InspectorMaps | None:
+        """What to hand to the inspector; None where there is no kernel. What an inspector before read is forgotten."""
+        ...
+
+    def inspection_names(self) -> InspectionNames:
+        """Whose the numbers in its records are, by the slice in force."""
+        ...
+
+    def judge_flow(self, slot: int, key: bytes, tag: int, marks: FlowMark) -> bool:
+        """Mark a flow as the inspector asks; False if it is not there any more."""
         ...
 
     def drain_alerts(self) -> Sequence[GuardEvent]:

@@ -20,6 +20,7 @@ from hostward import _core
 from hostward.datapath import devices
 from hostward.datapath.enforcer import Counters, DeviceFacts, EndpointStatus, Repair, RepairKind
 from hostward.datapath.guards import KINDS, GuardState, guard_event, order_guard, revision_of
+from hostward.datapath.inspection import FlowMark, InspectionNames, InspectorMaps
 from hostward.datapath.kernel_tables import KernelTables
 from hostward.datapath.processes import asks_for_acceptors, asks_for_processes, watch_processes
 from hostward.datapath.programmer import Programmer
@@ -304,6 +305,23 @@ class KernelEnforcer:
             self._programmer.release_slot(name)
         except _core.CoreError as error:
             raise DatapathError(str(error), subject=name) from error
+
+    def inspector_maps(self) -> InspectorMaps:
+        """See ``Enforcer``."""
+        self._core.reset_inspection()
+        return InspectorMaps(*self._core.inspector_maps())
+
+    def inspection_names(self) -> InspectionNames:
+        """See ``Enforcer``."""
+        rules = {number: "+".join(rules) for number, rules in self._rules.items()}
+        sets = {number: names for names, number in self._programmer.layout.profiles.items()}
+        return InspectionNames(dict(self._names), rules, dict(self._executables), sets)
+
+    def judge_flow(self, slot: int, key: bytes, tag: int, marks: FlowMark) -> bool:
+        """See ``Enforcer``."""
+        endpoint = self._names.get(slot)
+        attached = self._attached.get(endpoint.id) if endpoint is not None else None
+        return attached is not None and attached.port.judge(key, tag, marks)
 
     def settle(self) -> None:
         """See ``Enforcer``: waits for an RCU grace period."""
