@@ -333,6 +333,13 @@ class Bench:
     ) -> None: ...
     def run(self, direction: str, frame: bytes, repeat: int) -> tuple[bool, int]: ...
     def run_floor(self, frame: bytes, repeat: int) -> int: ...
+    def try_sampling(
+        self, seed: int, rate: int, packets: int, *, period: int = 1, phase: int = 0, in_step: bool = False
+    ) -> int:
+        """How many of so many packets are taken whose number leaves ``phase`` when it is divided by ``period``.
+
+        By the datapath's own arithmetic with random numbers from ``seed``; ``in_step``: every ``rate``-th instead.
+        """
 
 @final
 class Gate:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from hostward.datapath.inspection import FlowMark, InspectionNames, InspectorMaps
 from hostward.datapath.readings import Readings, Talker
+from hostward.datapath.sampling import Taken
 from hostward.model.endpoint import EndpointState, Port
 from hostward.model.flow import FlowEvent
 from hostward.model.guard import GuardEvent, GuardKind
@@ -16,8 +17,7 @@ from hostward.model.sample import SampleCounts
 from hostward.model.slice import HostSlice
 
 if TYPE_CHECKING:
-    from hostward.datapath.sampling import Taken
-from hostward.datapath.uplink import Uplink  # whose devices know the facts below
+    from hostward.datapath.uplink import Uplink  # whose devices know the facts below
 
 # What a status gives as its reason before what was recognised.
 QUARANTINED_FOR = "quarantined for "

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use super::{Engine, Settings};
 use crate::Direction;
-use crate::app::recognise::{Recognition, recognise};
 use crate::app::ftp;
+use crate::app::recognise::{Recognition, recognise};
 use crate::app::{Expected, HandOver, Limits, Protocol, parser_for};
 use crate::decode::Packet;
 use crate::flow::tcp::Piece;
