@@ -10,6 +10,8 @@ from hostward.agent.event_pump import EventPump
 from hostward.agent.inspection import Inspector
 from hostward.agent.measures import Measures
 from hostward.agent.messages import NackReason
+from hostward.agent.sampling import SamplePump
+from hostward.agent.sflow import SflowSender
 from hostward.datapath.enforcer import RepairKind
 from hostward.datapath.readings import EndpointReading, Readings
 from hostward.export.metrics import catalogue
@@ -26,12 +28,20 @@ class AgentMetrics:
     """Adds to pages. Call ``add_to`` on the event loop; it waits for the enforcer's thread, never the loop for it."""
 
     def __init__(
-        self, enforcement: Enforcement, events: EventPump, named: int, inspector: Inspector | None = None
+        self,
+        enforcement: Enforcement,
+        events: EventPump,
+        samples: SamplePump,
+        sflow: SflowSender | None,
+        named: int,
+        inspector: Inspector | None = None,
     ) -> None:
         """``named``: how many endpoints have series of their own, the rest being summed."""
         self._inspector = inspector
         self._enforcement = enforcement
         self._events = events
+        self._samples = samples
+        self._sflow = sflow
         enforcement.measures.rest.named = named
 
     async def add_to(self, page: Page) -> None:
@@ -61,6 +71,10 @@ class AgentMetrics:
         page.add(catalogue.RING_EVENTS, events.taken)
         page.add(catalogue.QUEUE_DROPPED, events.dropped)
         page.add(catalogue.QUEUE_EVENTS, events.waiting)
+        page.add(catalogue.SAMPLES_UNTOLD, self._samples.untold)
+        sflow = self._sflow
+        page.add(catalogue.SFLOW_DATAGRAMS, 0 if sflow is None else sflow.datagrams)
+        page.add(catalogue.SFLOW_FAILED, 0 if sflow is None else sflow.samples_failed)
         page.add(catalogue.UPLINK_CEILINGS, 0 if enforcement.uplink is None else enforcement.uplink.ceilings)
         page.add(catalogue.CEILINGS_REFUSED, measures.ceilings_refused)
         page.add(catalogue.ARRIVALS_TOLD, measures.arrivals_told)
@@ -96,6 +110,9 @@ def _add_host(page: Page, readings: Readings) -> None:
     page.add(catalogue.EVENTS_LOST, readings.events_lost)
     page.add(catalogue.ANSWERS, readings.answers_sent)
     page.add(catalogue.ANSWERS_SUPPRESSED, readings.answers_suppressed)
+    page.add(catalogue.SAMPLE_POOL, readings.samples.pool)
+    page.add(catalogue.SAMPLES_TAKEN, readings.samples.taken)
+    page.add(catalogue.SAMPLES_LOST, readings.samples.lost)
     for kind, count in readings.recognised.items():
         page.add(catalogue.RECOGNISED, count, kind)
     for table, fill in readings.tables.items():

@@ -179,6 +179,13 @@ def _bits_per_s(name: str, text: str) -> int:
     return rate.per_s
 
 
+class ExportConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The ``[export]`` table of an agent: collectors, each ``HOST:PORT``; empty: none."""
+
+    sflow: str = ""
+    sflow_sub_agent: Annotated[int, msgspec.Meta(ge=0, le=0xFFFF_FFFF)] = 0
+
+
 class AgentAttestationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The ``[attestation]`` table of an agent: where its TPM, its logs and its sentinel are.
 
@@ -211,6 +218,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metrics: AgentMetricsConfig | None = None
     attestation: AgentAttestationConfig | None = None
     inspector: InspectorConfig | None = None
+    export: ExportConfig = ExportConfig()
 
 
 _Config = TypeVar("_Config", bound=msgspec.Struct)
@@ -232,6 +240,8 @@ def read_config(path: Path, kind: type[_Config]) -> _Config:
         for name, address in (("controller", config.controller), ("enrolment", config.enrolment)):
             if address or name == "controller":
                 parse_address(name, address, path)
+        if config.export.sflow:
+            parse_address("export.sflow", config.export.sflow, path)
         small = [size for size in Capacity.__slots__ if getattr(config.datapath, size) < 2]
         if small:
             raise UsageError(f"datapath.{small[0]} is too small to hold anything", subject=str(path))

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from hostward.datapath.inspection import FlowMark, InspectionNames, InspectorMaps
 from hostward.datapath.readings import Readings, Talker
+from hostward.datapath.sampling import Taken
 from hostward.model.endpoint import EndpointState, Port
 from hostward.model.flow import FlowEvent
 from hostward.model.guard import GuardEvent, GuardKind
+from hostward.model.sample import SampleCounts
 from hostward.model.slice import HostSlice
 
 if TYPE_CHECKING:
@@ -151,6 +153,14 @@ class Enforcer(Protocol):
 
     def drain_alerts(self) -> Sequence[GuardEvent]:
         """Take what guards recognised, as far as ``drain_events`` has come."""
+        ...
+
+    def drain_samples(self, limit: int) -> Sequence[Taken]:
+        """Take at most ``limit`` waiting samples; never blocks."""
+        ...
+
+    def sample_counts(self) -> Mapping[str, tuple[str, int, SampleCounts]]:
+        """Of every endpoint in the slice in force: tenant, sampling rate, and what was counted."""
         ...
 
     def counters(self) -> Counters:

@@ -26,6 +26,7 @@ from hostward.datapath.processes import asks_for_acceptors, asks_for_processes, 
 from hostward.datapath.programmer import Programmer
 from hostward.datapath.readback import mend_tables
 from hostward.datapath.readings import EndpointReading, Fill, Readings, Talker
+from hostward.datapath.sampling import Naming, Taken, read_counts
 from hostward.datapath.tables import Capacity, TcpPickup
 from hostward.datapath.tracked import TrackedFlow
 from hostward.datapath.upgrade import Upgrade
@@ -34,6 +35,7 @@ from hostward.errors import CapacityError, DatapathError, DeviceError
 from hostward.model.endpoint import EndpointState, Port
 from hostward.model.flow import FlowEvent
 from hostward.model.guard import GuardEvent
+from hostward.model.sample import SampleCounts
 from hostward.model.slice import HostSlice, LocalEndpoint
 
 DEFAULT_PINS = Path("/sys/fs/bpf/hostward")
@@ -445,6 +447,37 @@ class KernelEnforcer:
             process=self._executables.get((event.slot, event.process), ""),
         )
 
+    def drain_samples(self, limit: int) -> Sequence[Taken]:
+        """See ``Enforcer``."""
+        drained = self._core.drain_samples(limit)
+        if not drained:
+            return ()
+        naming = Naming(
+            time.time_ns() - time.monotonic_ns(),
+            self._names,
+            self._programmer.slice.networks,
+            self._rules,
+            self._executables,
+        )
+        # Read behind the samples, so that no sample is of a packet that is not counted yet.
+        counts = {slot: read_counts(self._core, slot) for slot in {sample.slot for sample in drained}}
+        taken: list[Taken] = []
+        for sample in drained:
+            told = naming.tell(sample, self._programmer.identity_of(sample.peer) if sample.peer else 0)
+            if told is not None:
+                attached = self._attached.get(told.endpoint)
+                taken.append(Taken(told, sample, (attached and attached.ifindex) or 0, counts[sample.slot]))
+        return taken
+
+    def sample_counts(self) -> Mapping[str, tuple[str, int, SampleCounts]]:
+        """See ``Enforcer``."""
+        endpoints = self._programmer.slice.endpoints
+        return {
+            name: (endpoints[name].tenant, endpoints[name].sampling, read_counts(self._core, slot))
+            for name, slot in self._programmer.slots.items()
+            if name in endpoints
+        }
+
     def counters(self) -> Counters:
         """See ``Enforcer``."""
         by_reason: dict[tuple[str, str], int] = {}
@@ -491,8 +524,12 @@ class KernelEnforcer:
         recognised = {kind.value: sum(guard.recognised[kind] for guard in guards) for kind in KINDS}
         tracked = sum(endpoint.flows for endpoint in endpoints.values())
         tables = {"flows": Fill(tracked, self._capacity.flows), **self._programmer.fills()}
+        sampled = [read_counts(self._core, slot) for slot in (_GONE, *slots.values())]
+        samples = SampleCounts(
+            sum(one.pool for one in sampled), sum(one.taken for one in sampled), sum(one.lost for one in sampled)
+        )
         return Readings(
-            endpoints, denied, packets, count_bytes, lost, answers, suppressed, tables, recognised, inspected
+            endpoints, denied, packets, count_bytes, lost, answers, suppressed, tables, recognised, samples, inspected
         )
 
     def talkers(self, limit: int) -> Mapping[str, Sequence[Talker]]:

@@ -402,6 +402,7 @@ class Compiled:
                 basis.policies.guard_of(endpoint.tenant),
                 bool(endpoint.quarantine),
                 endpoint.released,
+                basis.policies.sampling_of(endpoint.tenant, endpoint.labels),
             )
         tenants = frozenset(endpoint.tenant for endpoint in vicinity.endpoints)
         addresses = basis.addresses.get(
