@@ -119,6 +119,11 @@ static __always_inline int report_opening(struct __sk_buff *skb, struct hw_packe
 	if (event) {
 		fill_event(event, skb, p, a);
 		event->kind = HW_EVENT_NEW;
+		event->total_packets[p->direction & 1] = 1;
+		event->total_bytes[p->direction & 1] = p->len_bytes;
+		event->seen_ns = p->now_ns;
+		event->place = p->place;
+		event->state = HW_OPENER_BIT(p->direction);
 		event->process = p->direction == HW_EGRESS ? process_number(skb, p->key.slot) : p->process;
 		submit_event(event);
 	}

@@ -2,4 +2,5 @@
 //!
 //! The encoders are pure: values go in, whole datagrams come out. Who reads the kernel and who owns the socket is elsewhere.
 
+pub mod ipfix;
 pub mod sflow;
