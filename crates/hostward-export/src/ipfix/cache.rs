@@ -18,6 +18,8 @@ use crate::ipfix::sighting::Sighting;
 
 /// An ended connection's last segments come within this time.
 const LINGER_NS: u64 = 1_000_000_000;
+/// Some ticks of the kernel's coarse clock.
+const TICKS_NS: u64 = 20_000_000;
 /// An end whose last packet is older has another cause than what that packet did.
 const STALE_NS: u64 = 10_000_000_000;
 const TCP: u8 = 6;
@@ -135,34 +137,32 @@ impl Cache {
             return;
         };
         let Some(entry) = self.entries.get_mut(at) else { return };
-        if entry.seen.tuple == sighting.tuple && sighting.time_ns < entry.seen.time_ns + LINGER_NS / 1_000 {
-            // Older than what is known, or the opening of what a walk saw already.
-            if sighting.sighted == Sighted::New && entry.seen.sighted == Sighted::Walk {
-                entry.start_ns = entry.start_ns.min(sighting.time_ns);
-                return;
-            }
-        }
         if walk && sighting.time_ns < entry.seen.time_ns {
+            return; // an event told more meanwhile
+        }
+        if is_opening_of(sighting, entry) {
+            entry.start_ns = entry.start_ns.min(sighting.time_ns);
             return;
         }
-        let other = entry.seen.tuple != sighting.tuple
-            || sighting.sighted == Sighted::New
-            || sighting.total.since(&entry.told).is_none();
-        if other {
+        let mut sighting = *sighting;
+        if is_late(&sighting, entry) {
+            sighting.total = sighting.total.max(&entry.seen.total);
+        }
+        if is_another(&sighting, entry) {
             self.unseen_ends += 1;
             self.finish(at, EndReason::Forced, out);
-            self.see_first(sighting, out);
+            self.see_first(&sighting, out);
             return;
         }
         if entry.told == entry.seen.total {
             entry.start_ns = entry.clean_ns.min(sighting.packet_ns);
         }
-        entry.seen = *sighting;
+        entry.seen = sighting;
         if entry.told == sighting.total {
             entry.clean_ns = sighting.time_ns;
         }
         if sighting.sighted == Sighted::End {
-            self.finish(at, end_reason(sighting), out);
+            self.finish(at, end_reason(&sighting), out);
         } else {
             self.tell_if_due(at, out);
         }
@@ -235,6 +235,28 @@ impl Cache {
             }
         }
     }
+}
+
+/// Whether it is the opening of a flow that a walk saw first: between its insertion and its event.
+fn is_opening_of(sighting: &Sighting, entry: &Entry) -> bool {
+    sighting.sighted == Sighted::New
+        && entry.seen.sighted == Sighted::Walk
+        && entry.seen.tuple == sighting.tuple
+        && entry.told.is_empty()
+        && sighting.time_ns <= entry.seen.packet_ns + TICKS_NS
+}
+
+/// Whether it may be an event that another processor's overtook: what it tells is the less.
+fn is_late(sighting: &Sighting, entry: &Entry) -> bool {
+    matches!(sighting.sighted, Sighted::Update | Sighted::End)
+        && sighting.time_ns < entry.seen.time_ns + TICKS_NS
+}
+
+/// Whether a place has another flow than the one that is known: of that one nobody told the end.
+fn is_another(sighting: &Sighting, entry: &Entry) -> bool {
+    entry.seen.tuple != sighting.tuple
+        || sighting.sighted == Sighted::New
+        || sighting.total.since(&entry.seen.total).is_none()
 }
 
 /// Makes the record of what was not told yet; false if there is nothing.

@@ -28,6 +28,13 @@ impl Volume {
         *self == Self::default()
     }
 
+    /// The greater of each count.
+    #[must_use]
+    pub fn max(&self, other: &Self) -> Self {
+        let greater = |a: [u64; 2], b: [u64; 2]| [a[0].max(b[0]), a[1].max(b[1])];
+        Self { packets: greater(self.packets, other.packets), octets: greater(self.octets, other.octets) }
+    }
+
     /// What came since `before`; None if this is less, and so of another flow.
     #[must_use]
     pub fn since(&self, before: &Self) -> Option<Self> {

@@ -11,6 +11,7 @@ use crate::ipfix::counts::Counts;
 use crate::ipfix::message::Message;
 
 /// Messages that wait, unless told otherwise: some 700 kB.
+/// See [`Sender::connect`].
 pub const WAITING_LIMIT: usize = 512;
 
 /// A connected socket and its queue.
