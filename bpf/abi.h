@@ -13,7 +13,7 @@
 
 #include <linux/types.h>
 
-#define HW_ABI_VERSION 7
+#define HW_ABI_VERSION 8
 
 enum hw_direction {
 	HW_EGRESS = 0,	/* from the workload */
@@ -68,6 +68,8 @@ enum hw_reason {
 	HW_REASON_RATE_CAP,    /* more than the endpoint may send, be sent or open at all */
 	HW_REASON_THROTTLED,   /* its endpoint may open few flows for a while, see guard.h */
 	HW_REASON_QUARANTINED, /* nothing of its endpoint passes until it is released, see guard.h */
+	HW_REASON_SIGNATURE,   /* the inspector found in its flow what a signature drops or rejects */
+	HW_REASON_UNINSPECTED, /* the inspector is overloaded or away, and its flow passes only inspected */
 	HW_REASON_INTERNAL,    /* the datapath's own state is incomplete; never expected */
 	HW_REASON_COUNT,
 };
@@ -208,18 +210,27 @@ enum hw_decision_flag {
 	HW_DECISION_LIMITED = 8,     /* of an allowance: it has an entry in hw_limits */
 	HW_DECISION_BY_PROCESS = 16, /* hw_choices names the decision, by the process at this end */
 	HW_DECISION_AT_PROCESS = 32, /* and where a flow is opened to, not every process gets the same */
+	HW_DECISION_LOG = 64,	     /* its flows are reported */
+};
+
+/* Of an allowance, at one end: what it lets pass goes to the inspector too, see inspect.h. */
+enum hw_inspect {
+	HW_INSPECT_PROFILE = 0x3f,     /* which of the host's sets of signatures; 0: nothing is inspected */
+	HW_INSPECT_FAIL_CLOSED = 0x80, /* what cannot go to the inspector does not pass */
 };
 
 struct hw_decision {
-	__u32 number; /* the rule's 32-bit number, never reused for another meaning */
-	__u8 verdict; /* enum hw_verdict */
-	__u8 log;
-	__u8 flags; /* enum hw_decision_flag */
-	__u8 padding;
+	__u32 number;	 /* the rule's 32-bit number, never reused for another meaning */
+	__u8 verdict;	 /* enum hw_verdict */
+	__u8 flags;	 /* enum hw_decision_flag */
+	__u8 inspect[2]; /* enum hw_inspect, by the end that this host has: the opener's, and the one that is opened to
+			  */
 };
 
-/* Wherever the datapath keeps a decision's index, of a HW_DECISION_LIMITED one: told without looking it up. */
-#define HW_LIMITED 0x80000000u
+/* Wherever the datapath keeps a decision's index: what it is, told without looking it up. */
+#define HW_LIMITED 0x80000000u	 /* a HW_DECISION_LIMITED one */
+#define HW_INSPECTED 0x40000000u /* its flow's packets go to the inspector, or have been stopped by it */
+#define HW_DECISION_INDEX 0x3fffffffu
 
 /* Whether packets for a socket's port may go to another one that nothing here tells from it. */
 enum hw_sharing {
@@ -366,6 +377,14 @@ struct hw_sctp_tags {
 	__u32 earlier[2]; /* of those before */
 };
 
+/* What a flow remembers whatever is decided about it anew. */
+enum hw_flow_mark {
+	HW_FLOW_KEPT = HW_DECISION_KEEP, /* decided by such a decision */
+	HW_FLOW_BYPASSED = 4,		 /* the inspector is done with it */
+	HW_FLOW_STOPPED = 8,		 /* a signature drops it */
+	HW_FLOW_REJECTED = 16,		 /* and who sends is answered; only together with HW_FLOW_STOPPED */
+};
+
 /*
  * What every packet reads or writes is the first line of the cache, and an IPv4 flow's entry in the kernel's hash table
  * is three lines, of which its header and key are the first.
@@ -374,7 +393,7 @@ struct hw_flow {
 	__u32 tag;	  /* a hash of the key: an element freed and reused under a reader is told apart by it */
 	__u32 generation; /* first stamp: the endpoint's */
 	__u32 epoch;	  /* second stamp: the network's, whose 2^32 changes no flow outlives unseen */
-	__u32 decision;	  /* index into hw_decisions, and HW_LIMITED */
+	__u32 decision;	  /* index into hw_decisions, with HW_LIMITED and HW_INSPECTED */
 	__u64 seen_ns;	  /* ticks(), last packet */
 	__u32 state;	  /* see tcp.h; compare-and-swap */
 	__u32 peer;	  /* the peer's index */
@@ -392,7 +411,7 @@ struct hw_flow {
 	__u32 place; /* of the endpoint's ring: the only one that is this flow's, whatever keys others still carry */
 	__u8 verdict;
 	__u8 port_class; /* ICMP: type of the request */
-	__u8 kept;	 /* decided by a HW_DECISION_KEEP */
+	__u8 marks;	 /* enum hw_flow_mark */
 	__u8 process;	 /* at this end: who opened, or accepted */
 };
 _Static_assert(sizeof(struct hw_flow) == 128, "two lines of the cache");
@@ -507,6 +526,41 @@ struct hw_usage {
 	__u64 answers_suppressed;
 	__u32 tickets[HW_ANSWER_TICKETS]; /* of answers on their way; 0: none */
 	struct hw_reopening reopenings[HW_REOPENINGS];
+};
+
+/* The largest frame that can be inspected: 64 KiB of payload, its headers, and some room. */
+#define HW_INSPECT_FRAME_MAX 66048
+
+/* What a record of hw_inspect begins with; the frame follows it. */
+struct hw_inspected {
+	__u64 time_ns; /* CLOCK_MONOTONIC */
+	__u64 revision;
+	struct hw_flow_key key;
+	__u32 tag; /* of the flow; 0: its packets are no flow */
+	__u32 number;
+	__u32 peer;
+	__u32 len_bytes;  /* of the frame */
+	__u32 room_bytes; /* of the record: what hw_inspect_done grows by when it was read */
+	__u8 direction;
+	__u8 opener;
+	__u8 profile;
+	__u8 process; /* number of the executable at this end */
+};
+
+/* What an endpoint has sent to the inspector. */
+struct hw_inspect_usage {
+	__u64 room_bytes; /* of records, ever; less what hw_inspect_done counts is what waits in the ring */
+	__u64 packets;
+	__u64 missed_packets; /* that passed and were not seen, as the rule has it */
+	__u64 missed_bytes;
+	__u64 refused_packets; /* that did not pass because they would not have been seen */
+};
+
+/* What the inspector asks for a flow. */
+struct hw_judgement {
+	struct hw_flow_key key;
+	__u32 tag;
+	__u32 marks; /* enum hw_flow_mark, without HW_FLOW_KEPT */
 };
 
 /* Of one datagram, in units of eight bytes; end 0: none. */

@@ -87,6 +87,13 @@ int hw_order(struct __sk_buff *skb)
 	return !bpf_skb_load_bytes(skb, 0, &order, sizeof(order)) && obey(&order, constants.slot);
 }
 
+/* Run by the agent, never attached: what the inspector asks for a flow. */
+SEC("tc")
+int hw_judge(struct __sk_buff *skb)
+{
+	return judge_flow(skb);
+}
+
 /* Instances of every shared structure, so that the object's BTF describes all of them. */
 struct hw_abi {
 	struct hw_constants constants;
@@ -127,6 +134,9 @@ struct hw_abi {
 	struct hw_guard_target guard_target;
 	struct hw_guard guard;
 	struct hw_order order;
+	struct hw_inspected inspected;
+	struct hw_inspect_usage inspect_usage;
+	struct hw_judgement judgement;
 	enum hw_direction direction;
 	enum hw_verdict verdict;
 	enum hw_reason reason;
@@ -146,6 +156,8 @@ struct hw_abi {
 	enum hw_guard_size guard_size;
 	enum hw_order_kind order_kind;
 	enum hw_place_use place_use;
+	enum hw_flow_mark flow_mark;
+	enum hw_inspect inspect;
 };
 
 const volatile struct hw_abi *const hw_abi_types = 0;

@@ -11,6 +11,7 @@
 #include "flow.h"
 #include "fragment.h"
 #include "guard.h"
+#include "inspect.h"
 #include "ip.h"
 #include "limit.h"
 #include "nd.h"
@@ -23,11 +24,16 @@
  * that leads there. Each way is one function all the same, with what it needs inlined: a return costs as much as a
  * small map's look-up where the kernel guards returns (retbleed, SRSO).
  */
+static __always_inline bool names_its_rule(enum hw_reason reason)
+{
+	return reason == HW_REASON_RATE_LIMIT || reason == HW_REASON_SIGNATURE || reason == HW_REASON_UNINSPECTED;
+}
+
 static __always_inline void account_denial(struct __sk_buff *skb, struct hw_packet *p, struct hw_answer *a)
 {
 	if (a->decision)
 		count_decision(a->decision, p->len_bytes);
-	if (a->reason == HW_REASON_RATE_LIMIT)
+	if (names_its_rule(a->reason))
 		a->number = p->limit;
 	else if (a->reason != HW_REASON_POLICY && a->reason != HW_REASON_UNKNOWN_PEER)
 		a->number = 0;
@@ -93,7 +99,7 @@ __noinline int insert_flow(struct __sk_buff *skb, const struct hw_packet *p, con
 		begin_sctp(p, flow);
 	flow->verdict = a->verdict;
 	flow->port_class = p->port;
-	flow->kept = a->flags & HW_DECISION_KEEP;
+	flow->marks = a->flags & HW_DECISION_KEEP;
 	flow->process = p->direction == HW_EGRESS ? process_number(skb, p->key.slot) : p->process;
 	flow->place = p->place;
 	flow->packets[direction] = 1;
@@ -168,7 +174,12 @@ __noinline int open_flow(struct __sk_buff *skb, struct hw_packet *p, const struc
 		if (reason) {
 			refuse_opening(&a, reason);
 		} else if (p->kind == HW_L4_STATELESS) {
-			if (a.verdict == HW_VERDICT_ALLOW) {
+			if (a.decision & HW_INSPECTED)
+				reason = inspect_packet(skb, p, a.decision, 0);
+			if (reason) {
+				p->limit = a.number;
+				refuse_opening(&a, reason);
+			} else if (a.verdict == HW_VERDICT_ALLOW) {
 				count_decision(a.decision, p->len_bytes);
 				return TC_ACT_OK;
 			}
@@ -180,6 +191,10 @@ __noinline int open_flow(struct __sk_buff *skb, struct hw_packet *p, const struc
 			refuse_opening(&a, HW_REASON_FLOW_QUOTA);
 		} else if (insert_flow(skb, p, &a)) {
 			refuse_opening(&a, HW_REASON_TABLE_FULL);
+		} else if (a.decision & HW_INSPECTED && inspect_packet(skb, p, a.decision, flow_tag(&p->key))) {
+			/* The flow is there, and says nothing: the sender tries again. */
+			p->limit = a.number;
+			refuse_opening(&a, HW_REASON_UNINSPECTED);
 		} else {
 			return report_opening(skb, p, &a);
 		}
@@ -208,12 +223,12 @@ static __always_inline bool renew_flow(struct __sk_buff *skb, struct hw_packet *
 	decide(skb, p, endpoint->network, port, flow->process, a);
 	if (is_allowed(a)) {
 		flow->verdict = a->verdict;
-		flow->kept = a->flags & HW_DECISION_KEEP;
-	} else if (!flow->kept || a->reason != HW_REASON_POLICY || !(a->flags & HW_DECISION_KEEPS)) {
+		flow->marks = (flow->marks & ~HW_FLOW_KEPT) | (a->flags & HW_DECISION_KEEP);
+	} else if (!(flow->marks & HW_FLOW_KEPT) || a->reason != HW_REASON_POLICY || !(a->flags & HW_DECISION_KEEPS)) {
 		return false;
 	}
 	/* A kept flow refers to the denial that spares it, so that the old decision's place can be given away. */
-	flow->decision = a->decision;
+	flow->decision = as_marked(a->decision, flow->marks);
 	flow->number = a->number;
 	flow->revision = a->revision;
 	flow->peer = a->peer;
@@ -455,6 +470,17 @@ static __always_inline int finish(struct __sk_buff *skb, struct hw_packet *p, in
 	return reason ? deny_for(skb, p, reason) : TC_ACT_OK;
 }
 
+/* A packet that its flow's rule would let pass, had it been inspected, or had nothing been found. */
+static __always_inline int refuse_inspected(struct __sk_buff *skb, struct hw_packet *p, const struct hw_flow *flow,
+					    enum hw_reason reason)
+{
+	int verdict;
+
+	p->limit = flow->number;
+	verdict = deny_for(skb, p, reason);
+	return reason == HW_REASON_SIGNATURE && flow->marks & HW_FLOW_REJECTED ? answer_denied(skb, p) : verdict;
+}
+
 static __always_inline int filter(struct __sk_buff *skb, const enum hw_direction direction)
 {
 	struct hw_packet p = {
@@ -520,11 +546,18 @@ static __always_inline int filter(struct __sk_buff *skb, const enum hw_direction
 	reason = advance_flow(skb, &p, flow, direction);
 	if (reason)
 		return deny_for(skb, &p, reason);
-	if (is_rated(&p, flow->decision)) {
+	if (is_marked(&p, flow->decision)) {
 		p.opener = HW_OPENER(flow->state);
-		reason = judge_rate(skb, &p, flow->decision, false);
-		if (reason)
-			return deny_for(skb, &p, reason);
+		if (is_rated(&p, flow->decision)) {
+			reason = judge_rate(skb, &p, flow->decision, false);
+			if (reason)
+				return deny_for(skb, &p, reason);
+		}
+		if (flow->decision & HW_INSPECTED) {
+			reason = inspect_flow(skb, &p, flow);
+			if (reason)
+				return refuse_inspected(skb, &p, flow, reason);
+		}
 	}
 	/* Before it is counted: a flow counts what passes. */
 	if (p.special & HW_SPECIAL_FIRST_FRAGMENT) {

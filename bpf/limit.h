@@ -101,7 +101,7 @@ __noinline int take(struct __sk_buff *skb, const struct hw_packet *p, const stru
 static __always_inline bool within_limits(struct __sk_buff *skb, struct hw_packet *p, __u32 decision, __u32 opens)
 {
 	struct hw_limits *limits;
-	__u32 key = decision & ~HW_LIMITED;
+	__u32 key = decision & HW_DECISION_INDEX;
 
 	limits = bpf_map_lookup_elem(&hw_limits, &key);
 	if (!limits)
@@ -146,6 +146,12 @@ __noinline int judge_rate(struct __sk_buff *skb, struct hw_packet *p, __u32 deci
 static __always_inline bool is_rated(const struct hw_packet *p, __u32 decision)
 {
 	return decision & HW_LIMITED || p->special & HW_SPECIAL_CAPPED;
+}
+
+/* Whether a packet of a flow with this decision is more than let through: one test for all that is rare. */
+static __always_inline bool is_marked(const struct hw_packet *p, __u32 decision)
+{
+	return decision & (HW_LIMITED | HW_INSPECTED) || p->special & HW_SPECIAL_CAPPED;
 }
 
 #endif

@@ -215,6 +215,14 @@ struct {
 	__type(value, struct hw_flow);
 } new_flow SEC(".maps");
 
+/* Likewise what goes before a packet in hw_inspect. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct hw_inspected);
+} new_inspected SEC(".maps");
+
 /* Likewise both ends of a packet, as the look-up of a socket wants them. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -281,5 +289,29 @@ struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1048576);
 } hw_events SEC(".maps");
+
+/* Packets for the inspector, each behind a struct hw_inspected. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 16777216);
+} hw_inspect SEC(".maps");
+
+/* By slot. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 256);
+	__type(key, __u32);
+	__type(value, struct hw_inspect_usage);
+} hw_inspect_usage SEC(".maps");
+
+/* By slot: the room in hw_inspect that was read and given back. Mapped by the inspector, which may write nothing else.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 256);
+	__type(key, __u32);
+	__type(value, __u64);
+} hw_inspect_done SEC(".maps");
 
 #endif

@@ -17,7 +17,7 @@
 
 struct hw_answer {
 	__u64 revision;
-	__u32 decision; /* index, and HW_LIMITED */
+	__u32 decision; /* index, with HW_LIMITED and HW_INSPECTED */
 	__u32 number;
 	__u32 peer;
 	__u32 identity;
@@ -167,6 +167,8 @@ static __always_inline void decide(struct __sk_buff *skb, struct hw_packet *p, _
 	a->flags = decision->flags;
 	if (decision->flags & HW_DECISION_LIMITED)
 		a->decision |= HW_LIMITED;
+	if (p->opener == HW_EGRESS ? decision->inspect[HW_CHOICE_OPENER] : decision->inspect[HW_CHOICE_ACCEPTOR])
+		a->decision |= HW_INSPECTED;
 	if (decision->verdict == HW_VERDICT_ALLOW || decision->verdict == HW_VERDICT_WOULD_DENY) {
 		a->verdict = decision->verdict;
 		a->reason = decision->verdict == HW_VERDICT_ALLOW ? HW_REASON_NONE : HW_REASON_POLICY;

@@ -15,7 +15,7 @@
 
 static __always_inline void count_decision(__u32 decision, __u32 bytes)
 {
-	__u32 index = decision & ~HW_LIMITED;
+	__u32 index = decision & HW_DECISION_INDEX;
 	struct hw_count *count = bpf_map_lookup_elem(&hw_counts, &index);
 
 	/* Per CPU, and never entered twice on one: both hooks run with bottom halves off. */

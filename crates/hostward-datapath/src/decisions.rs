@@ -24,9 +24,10 @@ pub type Limit = (u32, u32, u32, Rate);
 /// One choice: `enum hw_choice_end`, `enum hw_process` (other, beside every executable), executable, a decision's slot.
 pub type Choice = (u16, u16, u64, u32);
 
-/// A decision: number, verdict, log, flags (`enum hw_decision_flag`), limits, choices.
-pub type Decision = (u32, u8, bool, u8, Vec<Limit>, Vec<Choice>);
+/// A decision: number, verdict, log, flags (`enum hw_decision_flag`), limits, choices, `enum hw_inspect` of each end.
+pub type Decision = (u32, u8, bool, u8, Vec<Limit>, Vec<Choice>, [u8; 2]);
 
+const LOG: u8 = abi::decision_flag::DECISION_LOG as u8;
 const LIMITED: u8 = abi::decision_flag::DECISION_LIMITED as u8;
 const BY_PROCESS: u8 = abi::decision_flag::DECISION_BY_PROCESS as u8;
 const AT_PROCESS: u8 = abi::decision_flag::DECISION_AT_PROCESS as u8;
@@ -108,22 +109,24 @@ impl Datapath {
                 let mut choices =
                     if decision.flags & BY_PROCESS == 0 { None } else { choices.remove(&slot) }.unwrap_or_default();
                 choices.sort_unstable();
-                let flags = decision.flags & !(LIMITED | BY_PROCESS | AT_PROCESS);
+                let flags = decision.flags & !(LOG | LIMITED | BY_PROCESS | AT_PROCESS);
                 let limits = limits.map_or_else(Vec::new, listed);
-                found.push((slot, (decision.number, decision.verdict, decision.log != 0, flags, limits, choices)));
+                let log = decision.flags & LOG != 0;
+                found.push((slot, (decision.number, decision.verdict, log, flags, limits, choices, decision.inspect)));
             }
         }
         Ok(found)
     }
 }
 
-fn decision_value(&(number, verdict, log, flags, ref limits, ref choices): &Decision) -> abi::Decision {
+fn decision_value(&(number, verdict, log, flags, ref limits, ref choices, inspect): &Decision) -> abi::Decision {
     let limited = if limits.is_empty() { 0 } else { LIMITED };
     let by_process = if choices.is_empty() { 0 } else { BY_PROCESS };
     let acceptors = || choices.iter().filter(|choice| u32::from(choice.0) == choice_end::CHOICE_ACCEPTOR);
     let matters = acceptors().any(|choice| acceptors().any(|other| choice.3 != other.3));
     let at_process = if matters { AT_PROCESS } else { 0 };
-    abi::Decision { number, verdict, log: u8::from(log), flags: flags | limited | by_process | at_process, padding: 0 }
+    let logged = if log { LOG } else { 0 };
+    abi::Decision { number, verdict, flags: flags | logged | limited | by_process | at_process, inspect }
 }
 
 fn choice_key(decision: u32, (end, process, executable, _): Choice) -> abi::ChoiceKey {

@@ -24,7 +24,7 @@ use crate::error::libbpf;
 use crate::ffi;
 
 /// Every shared map of the object, in the order of `bpf/maps.h`.
-const NAMES: [&str; 27] = [
+const NAMES: [&str; 30] = [
     "hw_endpoints",
     "hw_active",
     "hw_networks",
@@ -52,6 +52,9 @@ const NAMES: [&str; 27] = [
     "hw_guards",
     "hw_reasons",
     "hw_denials",
+    "hw_inspect",
+    "hw_inspect_usage",
+    "hw_inspect_done",
 ];
 const EVENTS: &str = "hw_events";
 

@@ -19,6 +19,7 @@ use libbpf_rs::TC_INGRESS;
 use libbpf_rs::TcAttachPoint;
 use libbpf_rs::TcHookBuilder;
 use libbpf_rs::query::LinkTypeInfo;
+use zerocopy::FromBytes as _;
 use zerocopy::IntoBytes as _;
 
 use crate::constants::set_slot;
@@ -116,6 +117,7 @@ pub struct Port {
     flush: OwnedFd,
     import: OwnedFd,
     order: OwnedFd,
+    judge: OwnedFd,
 }
 
 impl Port {
@@ -139,6 +141,7 @@ impl Port {
             flush: program("hw_flush")?,
             import: program("hw_import")?,
             order: program("hw_order")?,
+            judge: program("hw_judge")?,
         })
     }
 
@@ -309,6 +312,18 @@ impl Port {
         frame[..size_of::<abi::Order>()].copy_from_slice(order.value().as_bytes());
         let (done, _) = ffi::test_run(self.order.as_fd(), &frame, 1).map_err(kernel("run", "hw_order"))?;
         if done == 1 { Ok(()) } else { Err(invalid("hw_guards", format!("slot {} is busy", self.slot))) }
+    }
+
+    /// Does with a flow of this slot what the inspector asks; whether the flow is there and is still the same.
+    ///
+    /// # Errors
+    /// The kernel refuses to run the program.
+    pub fn judge(&self, key: &[u8; size_of::<abi::FlowKey>()], tag: u32, marks: u32) -> Result<bool> {
+        let key = abi::FlowKey::read_from_bytes(key).map_err(|_| invalid("hw_judge", "no key of a flow"))?;
+        let judgement = abi::Judgement { key, tag, marks };
+        let (done, _) =
+            ffi::test_run(self.judge.as_fd(), judgement.as_bytes(), 1).map_err(kernel("run", "hw_judge"))?;
+        Ok(done == 1)
     }
 
     /// Takes over a flow of an older datapath, a `struct hw_import`: an `enum hw_import_outcome`.

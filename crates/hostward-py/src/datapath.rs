@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::os::fd::IntoRawFd as _;
 use std::path::PathBuf;
 
 use hostward_datapath::Capacity;
@@ -301,6 +302,20 @@ impl Datapath {
         self.inner.read_decisions().map_err(refused)
     }
 
+    fn read_inspection(&self, slot: u32) -> PyResult<(u64, u64, u64, u64)> {
+        let counts = self.inner.read_inspection(slot).map_err(refused)?;
+        Ok((counts.packets, counts.missed_packets, counts.missed_bytes, counts.refused_packets))
+    }
+
+    fn inspector_maps(&self) -> PyResult<(i32, i32)> {
+        let (ring, done) = self.inner.inspector_maps().map_err(refused)?;
+        Ok((ring.into_raw_fd(), done.into_raw_fd()))
+    }
+
+    fn reset_inspection(&self) -> PyResult<()> {
+        self.inner.reset_inspection().map_err(refused)
+    }
+
     fn watch_processes(&self, object_file: PathBuf, cgroup: PathBuf) -> PyResult<()> {
         self.inner.watch_processes(&object_file, &cgroup).map_err(refused)
     }
@@ -426,6 +441,10 @@ impl Port {
 
     fn flush_denials(&self) -> PyResult<()> {
         self.inner.flush_denials().map_err(refused)
+    }
+
+    fn judge(&self, key: [u8; 48], tag: u32, marks: u32) -> PyResult<bool> {
+        self.inner.judge(&key, tag, marks).map_err(refused)
     }
 
     fn order(&self, word: &str, release: u32) -> PyResult<()> {

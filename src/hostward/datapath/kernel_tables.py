@@ -132,7 +132,7 @@ class KernelTables:
     def read_decisions(self) -> Mapping[int, KernelDecision]:
         """See ``Tables``."""
         found: dict[int, KernelDecision] = {}
-        for slot, (number, verdict, log, flags, limits, choices) in self._core.read_decisions():
+        for slot, (number, verdict, log, flags, limits, choices, inspect) in self._core.read_decisions():
             found[slot] = KernelDecision(
                 number,
                 _VERDICT_WORDS[verdict],
@@ -142,6 +142,7 @@ class KernelTables:
                 bool(flags & _KEEPS),
                 tuple(KernelLimit(rule, ENDS[end], UNITS[unit], Cost(*cost)) for end, unit, rule, cost in limits),
                 tuple(choices),
+                (inspect[0], inspect[1]),
             )
         return found
 
@@ -200,12 +201,13 @@ _Rate = tuple[int, int]
 _Limit = tuple[int, int, int, _Rate]
 
 
-def _decision_fields(decision: KernelDecision) -> tuple[int, int, bool, int, list[_Limit], list[Choice]]:
+def _decision_fields(decision: KernelDecision) -> tuple[int, int, bool, int, list[_Limit], list[Choice], list[int]]:
     flags = decision.reject * _REJECT | decision.keep * _KEEP | decision.keeps * _KEEPS
     limits = [
         (ENDS.index(limit.end), UNITS.index(limit.unit), limit.number, _rate(limit.cost)) for limit in decision.limits
     ]
-    return (decision.number, _VERDICT_NUMBERS[decision.verdict], decision.log, flags, limits, list(decision.choices))
+    verdict, choices = _VERDICT_NUMBERS[decision.verdict], list(decision.choices)
+    return (decision.number, verdict, decision.log, flags, limits, choices, list(decision.inspect))
 
 
 def _rate(cost: Cost) -> _Rate:

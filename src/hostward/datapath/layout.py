@@ -19,7 +19,7 @@ from hostward.datapath.tables import (
     Ref,
     Tables,
 )
-from hostward.errors import CapacityError
+from hostward.errors import CapacityError, DatapathError
 from hostward.model.limit import Rate, Unit
 from hostward.model.slice import ClassSet, HostSlice, LocalEndpoint, PrefixKey, TableKey, empty_slice
 
@@ -40,6 +40,10 @@ class PeerTable:
 
     extent: Extent
     refs: dict[int, Ref]
+
+
+# A signature says in one word of 64 bits in which sets it is; bit 0 is of all.
+PROFILES_MAX = 63
 
 
 @dataclass(slots=True)
@@ -68,6 +72,8 @@ class Layout:
     namespaces: Mapping[str, int] = field(default_factory=dict)
     # By slot: the numbers by which flows remember executables.
     executables: dict[int, dict[int, int]] = field(default_factory=dict)
+    # Numbers of sets of signatures, by the names of the profiles in them; never given to another set.
+    profiles: dict[tuple[str, ...], int] = field(default_factory=dict)
     # False while endpoints enforce tables that this layout does not describe (the agent was restarted).
     parked: bool = True
     stale_class_sets: set[int] = field(default_factory=set)
@@ -96,11 +102,30 @@ class Layout:
             self.priorities,
             self.namespaces,
             {slot: dict(numbers) for slot, numbers in self.executables.items()},
+            dict(self.profiles),
             self.parked,
             set(self.stale_class_sets),
             set(self.stale_rows),
             set(self.stale_tables),
         )
+
+
+def number_profiles(profiles: dict[tuple[str, ...], int], desired: HostSlice) -> None:
+    """Give every set of signatures that a slice names a number of its own, from 1.
+
+    Raises DatapathError when the numbers are used up.
+    """
+    wanted = {
+        inspection.profiles
+        for decision in desired.decisions.values()
+        for inspection in (decision.at_source, decision.at_destination)
+        if inspection
+    }
+    for names in sorted(wanted - profiles.keys()):
+        if len(profiles) == PROFILES_MAX:
+            hint = "use fewer combinations of inspect= at one host, or restart its agent: it numbers them anew"
+            raise DatapathError("too many sets of signatures", subject="+".join(names), hint=hint)
+        profiles[names] = len(profiles) + 1
 
 
 def recover(tables: Tables, slots: Mapping[str, int]) -> Layout:

@@ -29,6 +29,7 @@ from hostward.datapath.layout import (
     blocks_of,
     class_key,
     config_of,
+    number_profiles,
     recover,
 )
 from hostward.datapath.readings import Fill
@@ -206,8 +207,9 @@ class Programmer:
     def _plan_rows(self, change: Change, desired: HostSlice) -> None:
         layout = change.layout
         slots: dict[int, int] = {}
+        number_profiles(layout.profiles, desired)
         for number, decision in _plain_first(desired):
-            key = kernel_decision(decision, slots)
+            key = kernel_decision(decision, slots, layout.profiles)
             if key not in layout.decisions:
                 layout.decisions[key] = layout.decision_space.allocate()
                 change.decisions.append((layout.decisions[key], key))
@@ -467,7 +469,7 @@ class Programmer:
         keep: set[KernelDecision] = set()
         slots: dict[int, int] = {}
         for number, kept in _plain_first(layout.slice):
-            key = kernel_decision(kept, slots)
+            key = kernel_decision(kept, slots, layout.profiles)
             slots[number] = layout.decisions[key]
             keep.add(key)
         for decision in [decision for decision in layout.decisions if decision not in keep]:

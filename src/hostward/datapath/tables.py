@@ -15,6 +15,7 @@ from hostward.datapath.executables import path_hash
 from hostward.datapath.rates import FREE, Cost, cost_of
 from hostward.model.endpoint import ADDRESSES_MAX
 from hostward.model.guard import GuardKind
+from hostward.model.inspection import Inspection
 from hostward.model.limit import End, Unit
 from hostward.model.slice import ByProcess, ClassSet, Decision
 
@@ -31,6 +32,8 @@ UNITS = tuple(Unit)
 # (first cell, number of cells, class set); a length of 0 means that the peer is unknown to the table.
 Ref = tuple[int, int, int]
 NO_REF: Ref = (0, 0, 0)
+# enum hw_inspect.
+FAIL_CLOSED = 0x80
 # enum hw_process.
 UNKNOWN_PROCESS, OTHER_PROCESS = 0, 1
 # (enum hw_choice_end, unknown or another process, hash of an executable or 0, slot of the decision that it leads to).
@@ -106,7 +109,9 @@ class KernelLimit:
 class KernelDecision:
     """A decision as the tables hold it. ``verdict`` is a word of model.verdict.Verdict; see ``Decision`` for the rest.
 
-    ``limits`` are ordered by end and unit, as the tables give them back.
+    ``limits`` are ordered by end and unit, as the tables give them back. ``inspect`` is of what it allows, by
+    end: the number of the set of signatures that it is inspected with, 0 for none, and ``FAIL_CLOSED`` where it does not
+    pass uninspected.
     """
 
     number: int
@@ -117,12 +122,15 @@ class KernelDecision:
     keeps: bool = False
     limits: tuple[KernelLimit, ...] = ()
     choices: tuple[Choice, ...] = ()
+    inspect: tuple[int, int] = (0, 0)
 
 
-def kernel_decision(decision: Decision, slots: Mapping[int, int]) -> KernelDecision:
+def kernel_decision(
+    decision: Decision, slots: Mapping[int, int], profiles: Mapping[tuple[str, ...], int]
+) -> KernelDecision:
     """What the tables hold of a decision: whether revoked rules are spared, not which.
 
-    ``slots`` are those of the decisions that it leads to.
+    ``slots`` are those of the decisions that it leads to, ``profiles`` the numbers of the sets of signatures.
     """
     limits = [KernelLimit(limit.number, limit.end, limit.rate.unit, cost_of(limit.rate)) for limit in decision.limits]
     limits.sort(key=lambda limit: (ENDS.index(limit.end), UNITS.index(limit.unit)))
@@ -135,7 +143,12 @@ def kernel_decision(decision: Decision, slots: Mapping[int, int]) -> KernelDecis
         bool(decision.keeps),
         tuple(limits),
         tuple(sorted((*_choices(0, decision.opener, slots), *_choices(1, decision.acceptor, slots)))),
+        (_inspect(decision.at_source, profiles), _inspect(decision.at_destination, profiles)),
     )
+
+
+def _inspect(inspection: Inspection, profiles: Mapping[tuple[str, ...], int]) -> int:
+    return profiles[inspection.profiles] | inspection.fail_closed * FAIL_CLOSED if inspection else 0
 
 
 def _choices(end: int, judged: ByProcess | None, slots: Mapping[int, int]) -> Iterator[Choice]:

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 
 from hostward.model.endpoint import Port, Quota
 from hostward.model.guard import DEFAULT_GUARD, Guard
+from hostward.model.inspection import UNINSPECTED, Inspection
 from hostward.model.limit import Limit
 
 # Identities below FIRST_IDENTITY mean the same on every host and are never given to endpoints or prefixes.
@@ -60,7 +61,8 @@ class Decision:
 
     ``reject`` is of denials: the sender is answered. ``keep`` is of allowances, where every rule says so: what they open
     goes on after they were revoked, if the denial that follows names them in ``keeps`` (ids of revoked rules). ``limits``
-    too are of allowances, at most one of each unit at each end.
+    too are of allowances, at most one of each unit at each end, and so are ``at_source``
+    and ``at_destination``: what the opener's host inspects, and the other.
 
     ``opener`` and ``acceptor`` are of a decision that depends on a process: what the host of the endpoint that opens, or
     accepts, decides instead; without one of them that end has no host. The rest is what they are at the least.
@@ -76,6 +78,8 @@ class Decision:
     limits: tuple[Limit, ...] = ()
     opener: ByProcess | None = None
     acceptor: ByProcess | None = None
+    at_source: Inspection = UNINSPECTED
+    at_destination: Inspection = UNINSPECTED
 
     @property
     def names(self) -> frozenset[int]:

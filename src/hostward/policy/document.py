@@ -46,6 +46,13 @@ class Mode(Enum):
     AUDIT = "audit"
 
 
+class Overload(Enum):
+    """What becomes of packets that the inspector cannot take."""
+
+    FAIL_OPEN = "fail-open"
+    FAIL_CLOSED = "fail-closed"
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """What a tenant's and the platform's policy have in common.
@@ -62,6 +69,7 @@ class Policy:
     assertions: tuple[Assertion, ...] = ()
     source: str = ""
     guard: Mapping[GuardKind, Watch] = field(default_factory=dict)  # of the kinds that it speaks of
+    overload: Overload = Overload.FAIL_OPEN
     revoked: tuple[Rule, ...] = ()  # with `keep`, and no more in force: see ``revocation``
     places: Mapping[str, Place] = field(default_factory=dict, compare=False, repr=False)
 
@@ -215,6 +223,7 @@ class _Reader:
             assertions,
             self._source,
             guard,
+            self._overload(tree.items.get("inspection")),
             places=self._places,
         )
 
@@ -231,6 +240,7 @@ class _Reader:
             assertions=self._assertions(tree.items.get("assertions")),
             source=self._source,
             guard=self._guard(tree.items.get("guard")),
+            overload=self._overload(tree.items.get("inspection")),
             places=self._places,
         )
         if "networks" in tree.items:
@@ -279,6 +289,15 @@ class _Reader:
         if tree is not None:
             self.problems.add(tree.place, "the mode is 'enforce' or 'audit'", "leave it out to enforce")
         return Mode.ENFORCE
+
+    def _overload(self, tree: Tree | None) -> Overload:
+        words = [overload.value for overload in Overload]
+        if isinstance(tree, Scalar) and tree.text in words:
+            return Overload(tree.text)
+        if tree is not None:
+            hint = "fail-open: what could not be inspected passes and is counted; fail-closed: it does not pass"
+            self.problems.add(tree.place, f"inspection is {' or '.join(map(repr, words))}", hint)
+        return Overload.FAIL_OPEN
 
     def _read_names(self, tree: yaml_tree.Mapping) -> None:
         for name, value in self._entries(tree.items.get("services"), "a service"):

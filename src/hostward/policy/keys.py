@@ -30,6 +30,7 @@ class Holds(Enum):
     PREFIXES = "a list of prefixes"
     SHARES = "a mapping of tenants to whole numbers"
     GUARD = "a mapping of what is recognised to what is done"
+    OVERLOAD = "a word"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,12 @@ _GUARD = Key(
     "of the platform's and the tenant's the stricter holds",
 )
 
+_OVERLOAD = Key(
+    Holds.OVERLOAD,
+    "of flows that rules with `inspect=` allow, while the inspector is overloaded or away: `fail-open` (the default), they "
+    "pass and what was not seen is counted, or `fail-closed`, they are denied",
+)
+
 TENANT_KEYS: Mapping[str, Key] = {
     "tenant": Key(Holds.NAME, "the tenant that this document describes"),
     "mode": _MODE,
@@ -68,6 +75,7 @@ TENANT_KEYS: Mapping[str, Key] = {
     "rules": Key(Holds.RULES, "the tenant's rules; their order never matters"),
     "assertions": _ASSERTIONS,
     "guard": _GUARD,
+    "inspection": _OVERLOAD,
 }
 
 PLATFORM_KEYS: Mapping[str, Key] = {
@@ -92,6 +100,7 @@ PLATFORM_KEYS: Mapping[str, Key] = {
     "baseline": Key(Holds.RULES, "rules behind the tenants', where no rule of a tenant speaks"),
     "assertions": _ASSERTIONS,
     "guard": _GUARD,
+    "inspection": _OVERLOAD,
 }
 
 NETWORK_KEYS: Mapping[str, Key] = {

@@ -13,7 +13,6 @@ from hostward.policy.document import MAX_FACTS, MAX_NESTING
 from hostward.policy.findings import CODES
 from hostward.policy.grammar import ICMP_TYPES, KEYWORDS, MAX_DEPTH, MAX_LENGTH, MAX_NAME, OPTIONS, PROTOCOLS
 from hostward.policy.keys import PLATFORM_KEYS, TENANT_KEYS
-from hostward.policy.later import is_enforced
 from hostward.policy.notation import Literal, Pattern, Term, ebnf, expression_grammar, lines_grammar
 from hostward.policy.ports import MAX_CUTS
 from hostward.policy.subjects import MAX_IDENTITIES
@@ -116,10 +115,10 @@ def _words() -> str:
 
 
 def _options() -> str:
-    rows: list[tuple[str, ...]] = []
-    for name, option in OPTIONS.items():
-        later = "" if is_enforced(name) else " (not enforced yet)"
-        rows.append((f"`{option.form}`", option.only.value if option.only else "both", option.meaning + later))
+    rows = [
+        (f"`{option.form}`", option.only.value if option.only else "both", option.meaning)
+        for option in OPTIONS.values()
+    ]
     return _table(("option", "with", "means"), rows)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from hostward.model.limit import Limit
+from hostward.model.limit import End, Limit
 from hostward.model.slice import ByProcess, ClassSet, Decision, Row
 from hostward.policy.document import PLATFORM, Mode, PolicySet
 from hostward.policy.numbers import Allocator
@@ -178,6 +178,10 @@ class Rows:
         key += "|reject" * outcome.reject + "|keep" * outcome.keep + (f"|keeps {','.join(keeps)}" if keeps else "")
         for limit in outcome.limits:
             key += f"|{limit.end.value} {limit.rate.per_s}{limit.rate.unit.value} {limit.rule}"
+        at_source, at_destination = (outcome.inspected_at(end) for end in (End.SOURCE, End.DESTINATION))
+        for end, inspection in ((End.SOURCE, at_source), (End.DESTINATION, at_destination)):
+            if inspection:
+                key += f"|{end.value} inspects {','.join(inspection.profiles)}" + " closed" * inspection.fail_closed
         opener, acceptor = self._by_process(outcome.opener), self._by_process(outcome.acceptor)
         if outcome.depends_on_process:
             key += f"|opener {opener}|acceptor {acceptor}"
@@ -197,6 +201,8 @@ class Rows:
                 ),
                 opener,
                 acceptor,
+                at_source,
+                at_destination,
             )
         return number
 

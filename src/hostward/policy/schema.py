@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hostward.policy.document import PLATFORM
+from hostward.policy.document import PLATFORM, Overload
 from hostward.policy.grammar import KEYWORDS, OPTIONS
 from hostward.policy.guards import KIND_WORDS, RESPONSE_WORDS
 from hostward.policy.keys import MAX_SHARE, NETWORK_KEYS, PLATFORM_KEYS, TENANT_KEYS, Holds, Key
@@ -68,6 +68,7 @@ _REFERENCES = {
     Holds.PREFIXES: "prefixes",
     Holds.SHARES: "shares",
     Holds.GUARD: "guard",
+    Holds.OVERLOAD: "overload",
 }
 
 
@@ -87,6 +88,7 @@ def _values() -> _Schema:
         },
         "names": _one_or_many("name"),
         "mode": {"enum": ["enforce", "audit"]},
+        "overload": {"enum": [overload.value for overload in Overload]},
         "prefix": {
             "type": "string",
             "description": "a prefix or an address, IPv4 or IPv6",

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from hostward.model.inspection import Inspection, both
 from hostward.model.limit import End
-from hostward.policy.document import PLATFORM, Mode, PlatformPolicy, Policy, PolicySet
+from hostward.policy.document import PLATFORM, Mode, Overload, PlatformPolicy, Policy, PolicySet
 from hostward.policy.limits import RuleLimit, strictest
 from hostward.policy.processes import Ends, Judged, holds, is_conditional, judge
 from hostward.policy.subjects import NamedSide, Subject, Subjects
@@ -71,7 +72,8 @@ class Outcome:
     """A verdict with the instances that made it; ``defaults`` are owners whose default decided.
 
     ``keeping`` are revoked rules by which flows that are open go on, though no new one may open. ``limits`` is of what
-    is allowed: see ``hostward.policy.limits``.
+    is allowed: see ``hostward.policy.limits``. ``inspections`` likewise: by the end that inspects, every set of
+    signatures that an allowing rule names. A tenant's own end does, the one that is opened to if both are its own.
 
     Where a rule has a process condition this is the outcome for processes that are not known, and ``opener`` and
     ``acceptor`` are what each end's host decides, by the process that it sees; see ``hostward.policy.processes``.
@@ -82,6 +84,7 @@ class Outcome:
     defaults: tuple[str, ...] = ()
     keeping: tuple[Instance, ...] = ()
     limits: tuple[RuleLimit, ...] = ()
+    inspections: tuple[tuple[End, Inspection], ...] = ()
     opener: Judged[Outcome] | None = None
     acceptor: Judged[Outcome] | None = None
 
@@ -98,6 +101,10 @@ class Outcome:
             if judged is not None
         ]
         return min(found, key=_rank) if found else self
+
+    def inspected_at(self, end: End) -> Inspection:
+        """What the host of one end inspects."""
+        return both(inspection for where, inspection in self.inspections if where is end)
 
     @property
     def rules(self) -> tuple[str, ...]:
@@ -216,7 +223,9 @@ def _decide(policies: PolicySet, source: Subject, destination: Subject, matching
         if audits:
             return Outcome(WOULD_DENY, (audits[0],))
         ends = [end for end, subject in ((End.SOURCE, source), (End.DESTINATION, destination)) if subject.tenant]
-        return Outcome(ALLOW, (allows[0],), limits=_limits(allows, ends))
+        return Outcome(
+            ALLOW, (allows[0],), limits=_limits(allows, ends), inspections=_inspections(allows, platform, ends)
+        )
     tenants = dict.fromkeys(subject.tenant for subject in (source, destination) if subject.tenant)
     sides = [_side(policies, tenant, source, destination, found) for tenant in tenants]
     if not sides:
@@ -231,11 +240,20 @@ def _decide(policies: PolicySet, source: Subject, destination: Subject, matching
         ALLOW,
         tuple(dict.fromkeys(instance for side in sides for instance in side.deciding)),
         limits=tuple(limit for side in sides for limit in side.limits),
+        inspections=tuple(inspection for side in sides for inspection in side.inspections),
     )
 
 
 def _limits(allows: Iterable[Instance], ends: Iterable[End]) -> tuple[RuleLimit, ...]:
     return strictest((instance.rule for instance in allows), ends)
+
+
+def _inspections(allows: Iterable[Instance], policy: Policy, ends: Sequence[End]) -> tuple[tuple[End, Inspection], ...]:
+    """At the last of the ends: what is opened to is what attacks are aimed at, and its own stack reads them."""
+    names = {instance.rule.options.inspect for instance in allows} - {""}
+    if not names or not ends:
+        return ()
+    return ((ends[-1], Inspection(tuple(sorted(names)), policy.overload is Overload.FAIL_CLOSED)),)
 
 
 def _side(
@@ -245,9 +263,10 @@ def _side(
     audit_mode = policy is not None and policy.mode is Mode.AUDIT
     denied = WOULD_DENY if audit_mode else DENY
     audited: list[Instance] = []
+    platform = policies.effective_platform
     for tier, mode in (
         ([instance for instance in found if instance.owner == tenant], Mode.ENFORCE),
-        ([instance for instance in found if instance.baseline], policies.effective_platform.mode),
+        ([instance for instance in found if instance.baseline], platform.mode),
     ):
         denials, allows, audits = _split(tier, mode)
         audited += audits
@@ -258,7 +277,13 @@ def _side(
                 return Outcome(WOULD_DENY, (audited[0],))
             ends = ((End.SOURCE, source), (End.DESTINATION, destination))
             here = [end for end, subject in ends if subject.tenant == tenant]
-            return Outcome(ALLOW, (allows[0],), limits=_limits(allows, here))
+            speaker = platform if allows[0].baseline else policy
+            return Outcome(
+                ALLOW,
+                (allows[0],),
+                limits=_limits(allows, here),
+                inspections=_inspections(allows, speaker or platform, here),
+            )
     return Outcome(denied, (), (tenant,))
 
 

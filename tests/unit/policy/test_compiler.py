@@ -119,7 +119,6 @@ def test_a_denial_that_rejects_has_a_number_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("rule", "word"),
     [
-        ("allow web to db inspect=strict", "inspect"),
         ('allow web to db by process "bin/nginx"', "bin/nginx"),
         ('allow web to db by process "/srv/../nginx"', "/srv/../nginx"),
         ('allow web to db at process "bin/nginx"', "bin/nginx"),

@@ -13,10 +13,16 @@ pub struct Conversion {
 impl Conversion {
     /// From one layout to another, without the numbers under the names in `anew`.
     pub fn between(from: &Layout, to: &Layout, anew: &[&str]) -> Self {
+        Self::renaming(from, to, anew, &[])
+    }
+
+    /// The same, where some of the present names had another one: (now, then).
+    pub fn renaming(from: &Layout, to: &Layout, anew: &[&str], renamed: &[(&str, &str)]) -> Self {
         let moves = to.numbers.iter().filter_map(|(path, &target)| {
             let name = path.split('.').next().unwrap_or_default();
             (!anew.contains(&name)).then_some(())?;
-            Some((*from.numbers.get(path)?, target))
+            let then = renamed.iter().find(|(now, _)| now == path).map_or(path.as_str(), |(_, then)| then);
+            Some((*from.numbers.get(then).or_else(|| from.numbers.get(path))?, target))
         });
         Self { moves: moves.collect(), size: to.size }
     }
@@ -60,6 +66,14 @@ mod tests {
         assert_eq!(conversion.apply(&[1, 2, 0, 0]), Some(vec![1, 2]));
         assert_eq!(conversion.apply(&[1, 2, 1, 0]), None);
         assert_eq!(conversion.apply(&[1, 2]), None);
+    }
+
+    #[test]
+    fn what_was_renamed_is_carried_from_either_name() {
+        let (from, to) = (layout(1, &[("kept", 0, 1)]), layout(1, &[("marks", 0, 1)]));
+        let between = |from, to| Conversion::renaming(from, to, &[], &[("marks", "kept")]).apply(&[2]);
+        assert_eq!(between(&from, &to), Some(vec![2]));
+        assert_eq!(between(&to, &to), Some(vec![2]));
     }
 
     #[test]

@@ -43,7 +43,11 @@ use opened::Rings;
 ///
 /// 6: `decision` had no `HW_LIMITED` (it is numbered anew); reasons have other numbers (they go by name); a flow of SCTP has
 /// no tags, which its next packets show (`bpf/sctp.h`).
-const UNDERSTOOD: [u32; 1] = [6];
+/// 7: `kept` is a mark among others now.
+const UNDERSTOOD: [u32; 2] = [6, 7];
+
+/// What has another name now, and of its values those it had.
+const RENAMED: [(&str, &str); 1] = [("marks", "kept")];
 
 /// What refers to tables that are numbered anew. Zeros: the flow's first packet has it decided by the policy in force.
 const ANEW: [&str; 6] = ["tag", "generation", "epoch", "decision", "peer", "place"];
@@ -336,7 +340,7 @@ fn open_tables(version: u32, directory: &Path, maps: &Maps) -> Result<(Vec<Table
             let seen_ns = flows.numbers["seen_ns"].offset;
             older.push(keys);
             let keys = Conversion::between(&older[older.len() - 1], &own_keys, &[]);
-            let flows = Conversion::between(&flows, &own_flows, &ANEW);
+            let flows = Conversion::renaming(&flows, &own_flows, &ANEW, &RENAMED);
             Ok(Table { map, conversions: Conversions { keys, flows, four }, seen_ns, busy: Vec::new() })
         })
         .collect::<Result<Vec<_>>>()?;

@@ -5,6 +5,14 @@
 //! matcher and the output know no protocol, and a protocol knows no signature.
 
 pub mod buffer;
+pub mod dns;
+pub mod file_writer;
+pub mod lines;
+pub mod queue;
+pub mod recognise;
+pub mod smtp;
+#[cfg(test)]
+mod testing;
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -255,4 +263,16 @@ impl Transaction {
     pub fn complete(&self) -> bool {
         (0..2).all(|way| !self.directions[way] || self.progress[way] == Stage::Complete)
     }
+}
+
+/// A parser for one flow of a protocol, or `None` where there is none; `transport` is the IP protocol, as for
+/// [`recognise::recognise`].
+#[must_use]
+pub fn parser_for(protocol: Protocol, transport: u8, limits: &Limits) -> Option<Box<dyn Parser>> {
+    Some(match protocol {
+        Protocol::Dns if transport == recognise::UDP => Box::new(dns::over_datagrams(limits)),
+        Protocol::Dns => Box::new(dns::over_stream(limits)),
+        Protocol::Smtp => Box::new(smtp::new(limits)),
+        _ => return None,
+    })
 }

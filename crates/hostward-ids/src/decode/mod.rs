@@ -36,6 +36,46 @@ pub struct Packet<'a> {
     pub defragmented: bool,
     /// How deep inside tunnels it lies; 0 for the frame's own packet.
     pub depth: u8,
+    /// Where it came from.
+    pub source: Source,
+    /// Of a tunnel's inner packet: the packet around it.
+    pub outer: Option<Box<Outer>>,
+    /// The link type of [`Self::data`] (`LINKTYPE_` numbers).
+    pub link_type: u16,
+}
+
+/// Where a packet came from; EVE's `pkt_src`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Source {
+    #[default]
+    Wire,
+    Ipv4Tunnel,
+    Ipv6Tunnel,
+    Gre,
+    Vxlan,
+    Geneve,
+    Teredo,
+    Erspan,
+    Nsh,
+    Defragmented,
+    /// Made by the engine at a flow's end, to inspect what is left of it; it has no bytes of its own.
+    FlowEnd,
+}
+
+/// The packet around a tunnel's inner one.
+#[derive(Clone, Debug)]
+pub struct Outer {
+    /// Its addresses.
+    pub source: IpAddr,
+    /// See [`Self::source`].
+    pub destination: IpAddr,
+    /// Its ports, 0 where it has none.
+    pub ports: (u16, u16),
+    /// Its protocol, as EVE names it.
+    pub protocol: u8,
+    /// Its depth.
+    pub depth: u8,
 }
 
 /// An IPv4 or IPv6 header.

@@ -1,5 +1,6 @@
 //! Matching: compiled signatures against packets, streams and transactions.
 
+use serde_json::{Map, Value};
 use smallvec::SmallVec;
 
 use crate::Direction;
@@ -15,12 +16,42 @@ pub struct TransactionState {}
 pub struct FlowState {}
 
 /// One signature's facts that the outside needs.
-#[derive(Debug)]
-pub struct Signature {}
+#[derive(Debug, Default)]
+pub struct Signature {
+    /// Its number; EVE's `signature_id`.
+    pub id: u32,
+    /// The generator's number, 1 unless the rule says otherwise.
+    pub gid: u32,
+    /// Its revision.
+    pub revision: u32,
+    /// Its message; EVE's `signature`.
+    pub message: String,
+    /// Its class in words, empty if it has none; EVE's `category`.
+    pub category: String,
+    /// 1 is the gravest; EVE's `severity`.
+    pub priority: u8,
+    /// What the rule orders.
+    pub action: Action,
+    /// EVE's `metadata`: every key with its values; empty if there are none.
+    pub metadata: Map<String, Value>,
+    /// References as addresses.
+    pub references: Vec<String>,
+}
+
+/// One file of rules, already read.
+#[derive(Debug, Clone, Copy)]
+pub struct RuleFile<'a> {
+    /// Its name, for messages.
+    pub name: &'a str,
+    /// Its text.
+    pub text: &'a str,
+}
 
 /// A compiled set of signatures; shared by every thread and tenant.
-#[derive(Debug)]
-pub struct Detector {}
+#[derive(Debug, Default)]
+pub struct Detector {
+    signatures: Vec<Signature>,
+}
 
 /// What one thread needs beside the set: scratch space of the multi-pattern matcher, thresholds by address.
 #[derive(Debug, Default)]
@@ -51,6 +82,20 @@ pub enum Action {
 }
 
 impl Detector {
+    /// Compiles rules. `read` gives the contents of a file that a rule names (a dataset), by that name. What could not
+    /// be understood is left out and told, one line a rule.
+    #[must_use]
+    pub fn load(files: &[RuleFile<'_>], read: &dyn Fn(&str) -> std::io::Result<Vec<u8>>) -> (Self, Vec<String>) {
+        let _ = (files, read);
+        (Self::default(), Vec::new())
+    }
+
+    /// A signature by the index that an [`Alert`] has.
+    #[must_use]
+    pub fn signature(&self, index: u32) -> Option<&Signature> {
+        self.signatures.get(index as usize)
+    }
+
     /// Inspects a packet, and what its flow gained by it: stream bytes, transactions, events.
     ///
     /// Called once for a packet, after reassembly and parsing; `direction` is the packet's within its flow. With

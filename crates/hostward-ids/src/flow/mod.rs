@@ -90,7 +90,8 @@ pub struct Reassembled {
     pub window: Vec<u8>,
     /// The stream offset of `window[0]`.
     pub window_offset: u64,
-    /// Everything before this offset was inspected already.
+    /// Everything before this offset was inspected already; the matcher sets it when it has looked at more (the engine
+    /// then lets go of what lies further back than it keeps for matches across the border).
     pub inspected: u64,
     /// How many bytes are in order by now, counted from the start of the stream.
     pub in_order: u64,

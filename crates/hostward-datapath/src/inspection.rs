@@ -1,0 +1,65 @@
+//! What goes to the inspector: its ring, handed to another process, and what was sent, missed and refused.
+
+use std::os::fd::AsFd as _;
+use std::os::fd::OwnedFd;
+
+use hostward_abi as abi;
+
+use crate::error::Result;
+use crate::error::invalid;
+use crate::error::kernel;
+use crate::tables::Datapath;
+
+/// One endpoint's packets for the inspector, since its slot was first used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InspectionCounts {
+    /// Sent.
+    pub packets: u64,
+    /// Passed without having been seen, as their rule has it.
+    pub missed_packets: u64,
+    /// Their bytes.
+    pub missed_bytes: u64,
+    /// Denied, because they would not have been seen.
+    pub refused_packets: u64,
+}
+
+impl Datapath {
+    /// What an endpoint has sent to the inspector.
+    ///
+    /// # Errors
+    /// The slot is beyond the capacity.
+    pub fn read_inspection(&self, slot: u32) -> Result<InspectionCounts> {
+        let held: Option<abi::InspectUsage> = self.maps.read("hw_inspect_usage", &slot)?;
+        let held = held.ok_or_else(|| invalid("hw_inspect_usage", format!("no slot {slot}")))?;
+        Ok(InspectionCounts {
+            packets: held.packets,
+            missed_packets: held.missed_packets,
+            missed_bytes: held.missed_bytes,
+            refused_packets: held.refused_packets,
+        })
+    }
+
+    /// The ring `hw_inspect`, and the array `hw_inspect_done`, for the process that reads the one and writes the other.
+    ///
+    /// # Errors
+    /// No more descriptors.
+    pub fn inspector_maps(&self) -> Result<(OwnedFd, OwnedFd)> {
+        let held = |name| self.maps.get(name).as_fd().try_clone_to_owned().map_err(kernel("hold", name));
+        Ok((held("hw_inspect")?, held("hw_inspect_done")?))
+    }
+
+    /// Says that nothing of any endpoint waits in the ring: the process that read it is gone, and with it what it had
+    /// read and not given back. Only while nobody reads it.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn reset_inspection(&self) -> Result<()> {
+        for slot in 0..self.capacity().endpoints {
+            let held: Option<abi::InspectUsage> = self.maps.read("hw_inspect_usage", &slot)?;
+            if let Some(held) = held.filter(|held| held.room_bytes != 0) {
+                self.maps.write_array("hw_inspect_done", slot, &[held.room_bytes])?;
+            }
+        }
+        Ok(())
+    }
+}
