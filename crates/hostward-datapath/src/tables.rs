@@ -7,6 +7,7 @@ use std::os::fd::AsFd as _;
 use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
@@ -104,7 +105,7 @@ pub struct Datapath {
     pub(crate) maps: Maps,
     active: SharedWords,
     epochs: SharedWords,
-    events: Events,
+    pub(crate) events: Arc<Events>,
     classes: ClassSets,
     grace: MapHandle,
 }
@@ -121,7 +122,7 @@ impl Datapath {
         let count = capacity.endpoints as usize;
         let words = |name| SharedWords::new(maps.get(name).as_fd(), count).map_err(kernel("map", name));
         let (active, epochs) = (words("hw_active")?, words("hw_networks")?);
-        let events = Events::open(maps.get("hw_events"))?;
+        let events = Arc::new(Events::open(maps.get("hw_events"))?);
         let grace = Maps::create_inner("hw_grace", size_of::<abi::RingPlace>(), 1, libbpf_sys::BPF_F_INNER_MAP)?;
         Ok(Self {
             object: object.to_owned(),

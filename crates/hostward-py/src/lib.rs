@@ -6,6 +6,7 @@ mod attached;
 mod bench;
 mod datapath;
 mod event;
+mod flow_export;
 mod gate;
 mod talkers;
 mod uplink;
@@ -48,6 +49,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<attached::Attached>()?;
     module.add_class::<bench::Bench>()?;
     module.add_class::<event::Event>()?;
+    module.add_class::<flow_export::FlowExport>()?;
     module.add_class::<gate::Gate>()?;
     module.add_class::<talkers::Talkers>()?;
     module.add_class::<uplink::Uplink>()?;

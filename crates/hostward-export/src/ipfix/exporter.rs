@@ -1,7 +1,6 @@
 //! From events and walks to messages and lines: the parts put together, with no clock and no thread of their own.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use hostward_abi as abi;
 
@@ -15,6 +14,7 @@ use crate::ipfix::json;
 use crate::ipfix::lines::Lines;
 use crate::ipfix::message::Clock;
 use crate::ipfix::message::Messages;
+use crate::ipfix::names::EndpointName;
 use crate::ipfix::names::Names;
 use crate::ipfix::options;
 use crate::ipfix::record::Record;
@@ -65,7 +65,7 @@ pub struct Exporter {
     messages: Messages,
     sender: Option<Sender>,
     lines: Option<Lines>,
-    names: Arc<Names>,
+    names: Names,
     counts: Counts,
     losses: DatapathLosses,
     clock: Clock,
@@ -84,7 +84,7 @@ impl Exporter {
             messages: Messages::new(settings.form, settings.enterprise, settings.domain, settings.message_limit),
             sender,
             lines,
-            names: Arc::default(),
+            names: Names::default(),
             counts: Counts::default(),
             losses: DatapathLosses::default(),
             clock: Clock::default(),
@@ -94,31 +94,43 @@ impl Exporter {
         }
     }
 
-    /// Takes new names. Flows of a slot that is another endpoint's now are told of under the old one's.
-    pub fn set_names(&mut self, names: Arc<Names>) {
-        let id = |names: &HashMap<u32, _>, slot| {
-            names.get(slot).map(|endpoint: &crate::ipfix::EndpointName| endpoint.endpoint.clone())
-        };
-        let gone: Vec<u32> = self
-            .names
-            .endpoints
-            .keys()
-            .filter(|slot| id(&self.names.endpoints, slot) != id(&names.endpoints, slot))
-            .copied()
+    /// Takes the endpoints by slot. Flows of a slot that is another endpoint's now are told of under the old one's name.
+    pub fn set_endpoints(&mut self, endpoints: HashMap<u32, EndpointName>) {
+        let before = &self.names.endpoints;
+        let gone: Vec<u32> = before
+            .iter()
+            .filter(|(slot, name)| endpoints.get(slot).is_none_or(|now| now.endpoint != name.endpoint))
+            .map(|(slot, _)| *slot)
             .collect();
         for slot in gone {
             self.cache.finish_all(Some(slot), &mut self.due);
         }
         self.write_due();
-        if self.names.endpoints != names.endpoints {
+        if self.names.endpoints != endpoints {
             self.templates_ns = None;
         }
-        self.names = names;
+        self.names.endpoints = endpoints;
+    }
+
+    /// Takes more rules, by the decision's number.
+    pub fn add_rules(&mut self, rules: impl IntoIterator<Item = (u32, String)>) {
+        self.names.rules.extend(rules);
+    }
+
+    /// Takes the executables, by slot and number.
+    pub fn set_executables(&mut self, executables: HashMap<(u32, u8), String>) {
+        self.names.executables = executables;
     }
 
     /// What the datapath could not tell, for the statistics.
     pub fn set_losses(&mut self, losses: DatapathLosses) {
         self.losses = losses;
+    }
+
+    /// The same, as it was said last.
+    #[must_use]
+    pub fn losses(&self) -> DatapathLosses {
+        self.losses
     }
 
     /// An event of the ring.

@@ -42,6 +42,7 @@ pub use record::EndReason;
 pub use record::Record;
 pub use record::Volume;
 pub use sender::Sender;
+pub use sender::WAITING_LIMIT;
 pub use sighting::FlowId;
 pub use sighting::Sighted;
 pub use sighting::Sighting;
