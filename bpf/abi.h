@@ -626,7 +626,8 @@ struct hw_event {
 	 * on the way to userspace is missing in them. */
 	__u64 total_packets[2];
 	__u64 total_bytes[2];
-	__u64 seen_ns; /* ticks(), last packet */
+	__u64 seen_ns;	/* ticks(), last packet */
+	__u64 ticks_ns; /* ticks() at time_ns: what joins the two clocks */
 	__u32 place;   /* of its endpoint's ring: with the slot, what tells flows apart that live at one time */
 	__u32 state;   /* the state word, see tcp.h */
 };

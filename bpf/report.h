@@ -87,6 +87,7 @@ static __always_inline struct hw_event *reserve_event(__u32 slot)
 static __always_inline void submit_event(struct hw_event *event)
 {
 	event->time_ns = bpf_ktime_get_ns();
+	event->ticks_ns = ticks();
 	/* The agent polls: a wake-up per event would let a flood spend the host's time. */
 	bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
 }

@@ -1,6 +1,7 @@
 //! The two clocks that events and collectors go by.
 
 use rustix::time::ClockId;
+use rustix::time::clock_getres;
 use rustix::time::clock_gettime;
 
 fn nanoseconds(clock: ClockId) -> u64 {
@@ -19,4 +20,14 @@ pub fn monotonic_ns() -> u64 {
 #[must_use]
 pub fn real_ns() -> u64 {
     nanoseconds(ClockId::Realtime)
+}
+
+/// Roughly what `ticks()` of `bpf/maps.h` is behind `CLOCK_MONOTONIC`, in wrapping arithmetic: the kernel's jiffies begin
+/// five minutes before 2^32 (`INITIAL_JIFFIES`). Events tell it exactly.
+#[must_use]
+pub fn ticks_offset_ns() -> u64 {
+    const EARLY_S: u64 = 300;
+    let tick_ns = clock_getres(ClockId::MonotonicCoarse).tv_nsec.cast_unsigned().max(1);
+    let first = (1 << 32) - EARLY_S * 1_000_000_000 / tick_ns;
+    0u64.wrapping_sub(first * tick_ns)
 }

@@ -39,6 +39,7 @@ pub use bench::Rotation;
 pub use capacity::Capacity;
 pub use clock::monotonic_ns;
 pub use clock::real_ns;
+pub use clock::ticks_offset_ns;
 pub use counters::EndpointCounts;
 pub use decisions::Decision;
 pub use decisions::Limit;

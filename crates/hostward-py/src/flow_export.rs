@@ -17,6 +17,7 @@ use hostward_datapath::EventReader;
 use hostward_datapath::FlowWalk;
 use hostward_datapath::monotonic_ns;
 use hostward_datapath::real_ns;
+use hostward_datapath::ticks_offset_ns;
 use hostward_export::ipfix;
 use hostward_export::ipfix::Counts;
 use hostward_export::ipfix::DatapathLosses;
@@ -108,12 +109,14 @@ impl FlowExport {
         let nanoseconds = |seconds: f64| Duration::from_secs_f64(seconds.clamp(0.0, 1e6)).as_nanos() as u64;
         let timeouts = ipfix::Timeouts { active_ns: nanoseconds(active_s), inactive_ns: nanoseconds(inactive_s) };
         let settings = ipfix::Settings { form, enterprise, domain, flows, timeouts, ..ipfix::Settings::default() };
+        let mut exporter = Exporter::new(settings, sender, lines);
+        exporter.set_ticks_offset(ticks_offset_ns());
         let worker = Worker {
             shared: Arc::default(),
             reader: datapath.inner.event_reader(),
             walk: datapath.inner.flow_walk().map_err(refused)?,
             losses: datapath.inner.event_losses().map_err(refused)?,
-            exporter: Exporter::new(settings, sender, lines),
+            exporter,
             events: Vec::new(),
             batch: Vec::new(),
             period_ns: (timeouts.active_ns.min(timeouts.inactive_ns) / 3).clamp(250_000_000, 5_000_000_000),

@@ -69,6 +69,7 @@ pub struct Exporter {
     counts: Counts,
     losses: DatapathLosses,
     clock: Clock,
+    ticks_offset_ns: u64,
     due: Vec<Record>,
     templates_ns: Option<u64>,
     flushed_ns: u64,
@@ -88,6 +89,7 @@ impl Exporter {
             counts: Counts::default(),
             losses: DatapathLosses::default(),
             clock: Clock::default(),
+            ticks_offset_ns: 0,
             due: Vec::new(),
             templates_ns: None,
             flushed_ns: 0,
@@ -133,9 +135,15 @@ impl Exporter {
         self.losses
     }
 
+    /// Says what the kernel's ticks are behind the monotonic clock, in wrapping arithmetic, until an event tells it exactly.
+    pub fn set_ticks_offset(&mut self, offset_ns: u64) {
+        self.ticks_offset_ns = offset_ns;
+    }
+
     /// An event of the ring.
     pub fn event(&mut self, event: &abi::Event) {
         self.counts.events += 1;
+        self.ticks_offset_ns = event.time_ns.wrapping_sub(event.ticks_ns);
         if let Some(sighting) = Sighting::of_event(event) {
             self.cache.see(&sighting, &mut self.due);
         } else if let Some(denial) = Denial::of_event(event) {
@@ -152,7 +160,7 @@ impl Exporter {
     /// Flows of the batch, which was read at `now_ns`.
     pub fn end_batch(&mut self, flows: &[(abi::FlowKey, abi::Flow)], now_ns: u64) {
         for (key, flow) in flows {
-            self.cache.see(&Sighting::of_flow(key, flow, now_ns), &mut self.due);
+            self.cache.see(&Sighting::of_flow(key, flow, now_ns, self.ticks_offset_ns), &mut self.due);
         }
         self.cache.end_batch();
         self.write_due();

@@ -108,6 +108,8 @@ impl Messages {
             self.scratch = template;
         }
         for template in options::templates(self.form, self.enterprise) {
+            // Each in a set of its own: pmacct reads only the first of a set.
+            self.close_set();
             self.append(OPTIONS_TEMPLATES, &template);
         }
     }

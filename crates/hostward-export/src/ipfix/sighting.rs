@@ -116,13 +116,14 @@ impl Sighting {
             total: volume(event.total_packets, event.total_bytes, u32::from(event.direction)),
             unreported: (event.packets, event.bytes),
             time_ns: event.time_ns,
-            packet_ns: event.seen_ns,
+            packet_ns: event.time_ns.saturating_sub(event.ticks_ns.saturating_sub(event.seen_ns)),
         })
     }
 
-    /// A flow of the table, as `send_flow_event` of `bpf/flow.h` would tell it.
+    /// A flow of the table, as `send_flow_event` of `bpf/flow.h` would tell it. `offset_ns` is what the kernel's ticks are
+    /// behind the clock, in wrapping arithmetic.
     #[must_use]
-    pub fn of_flow(key: &abi::FlowKey, flow: &abi::Flow, now_ns: u64) -> Self {
+    pub fn of_flow(key: &abi::FlowKey, flow: &abi::Flow, now_ns: u64, offset_ns: u64) -> Self {
         let opener = flow.state >> OPENER_SHIFT & 1;
         let protocol = key.protocol.to_le_bytes()[0];
         let (local_port, remote_port) = (u16::from_be(key.local_port), u16::from_be(key.remote_port));
@@ -146,7 +147,7 @@ impl Sighting {
             total: volume(flow.packets, flow.bytes, opener),
             unreported: (0, 0),
             time_ns: now_ns,
-            packet_ns: flow.seen_ns,
+            packet_ns: flow.seen_ns.wrapping_add(offset_ns).min(now_ns),
         }
     }
 }
