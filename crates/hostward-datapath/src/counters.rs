@@ -90,7 +90,8 @@ impl Datapath {
         for (sum, count) in gone.recognised.iter_mut().zip(leaving.recognised) {
             *sum += count;
         }
-        self.maps.write_array("hw_guards", GONE, &[gone])
+        self.maps.write_array("hw_guards", GONE, &[gone])?;
+        self.retire_samplers(slot, GONE)
     }
 
     fn usage(&self, slot: u32) -> Result<abi::Usage> {

@@ -73,7 +73,7 @@ class KernelTables:
         bool,
         int | None,
         list[str] | None,
-        list[tuple[int, int]],
+        tuple[list[tuple[int, int]], int],
     ]:
         mac = list(bytes.fromhex(config.mac.replace(":", "")))
         events = config.events_per_s, config.events_burst
@@ -90,7 +90,7 @@ class KernelTables:
             self._tcp_pickup is TcpPickup.PICK_UP,
             config.workload_netns,
             None if config.dhcp is None else list(config.dhcp),
-            list(config.guard),
+            (list(config.guard), config.sampling),
         )
 
     def create_ring(self, slot: int, quota: int) -> None:

@@ -404,6 +404,7 @@ class Compiled:
                 basis.policies.guard_of(endpoint.tenant),
                 bool(endpoint.quarantine),
                 endpoint.released,
+                basis.policies.sampling_of(endpoint.tenant, endpoint.labels),
                 tuple(sorted(groups)),
             )
         tenants = frozenset(endpoint.tenant for endpoint in vicinity.endpoints)

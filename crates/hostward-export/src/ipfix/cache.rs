@@ -248,8 +248,7 @@ fn is_opening_of(sighting: &Sighting, entry: &Entry) -> bool {
 
 /// Whether it may be an event that another processor's overtook: what it tells is the less.
 fn is_late(sighting: &Sighting, entry: &Entry) -> bool {
-    matches!(sighting.sighted, Sighted::Update | Sighted::End)
-        && sighting.time_ns < entry.seen.time_ns + TICKS_NS
+    matches!(sighting.sighted, Sighted::Update | Sighted::End) && sighting.time_ns < entry.seen.time_ns + TICKS_NS
 }
 
 /// Whether a place has another flow than the one that is known: of that one nobody told the end.
@@ -316,8 +315,5 @@ fn told_before(seen: &Sighting) -> Volume {
         let reverse = new - forward;
         [total[0] - forward as u64, total[1] - reverse as u64]
     };
-    Volume {
-        packets: part(seen.total.packets, seen.unreported.0),
-        octets: part(seen.total.octets, seen.unreported.1),
-    }
+    Volume { packets: part(seen.total.packets, seen.unreported.0), octets: part(seen.total.octets, seen.unreported.1) }
 }

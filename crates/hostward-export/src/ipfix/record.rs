@@ -165,8 +165,8 @@ impl Record {
         }
         match u32::from(self.reason) {
             reason::REASON_POLICY | reason::REASON_UNKNOWN_PEER | reason::REASON_QUARANTINED => 129, // ACL deny
-            reason::REASON_RATE_LIMIT | reason::REASON_RATE_CAP | reason::REASON_THROTTLED => 138, // policer
-            reason::REASON_MAC_SPOOF | reason::REASON_IP_SPOOF => 140, // RPF
+            reason::REASON_RATE_LIMIT | reason::REASON_RATE_CAP | reason::REASON_THROTTLED => 138,   // policer
+            reason::REASON_MAC_SPOOF | reason::REASON_IP_SPOOF => 140,                               // RPF
             _ => 128,
         }
     }

@@ -1,8 +1,8 @@
 //! Templates of flow records: by what kind of addresses there are, whether it is ICMP, and what the collector can read.
 
 use crate::ipfix::element::Field;
-use crate::ipfix::element::Space;
 use crate::ipfix::element::REVERSE;
+use crate::ipfix::element::Space;
 use crate::ipfix::record::Record;
 
 /// What records hold.

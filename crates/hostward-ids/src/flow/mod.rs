@@ -70,6 +70,9 @@ pub struct Owner {
     pub reference: u64,
     /// The tenant's number.
     pub tenant: u32,
+    /// The endpoint whose port saw the packet. It belongs to the key of every flow, fragment, expected flow and host:
+    /// two tenants may use the same addresses, and a packet between two endpoints of one host is seen at both.
+    pub endpoint: u32,
     /// Which rule profile: a bit of [`crate::detect::Signature`]'s mask; 0 is the profile of all rules.
     pub profile: u8,
 }
