@@ -71,7 +71,9 @@ class Collector:
             file.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65_535, _RAW_IP))
             for message in self.messages:
                 udp = struct.pack("!HHHH", 40_000, PORT, 8 + len(message), 0) + message
-                header = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0, b"\x7f\0\0\1", b"\x7f\0\0\1")
+                header = struct.pack(
+                    "!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0, b"\x7f\0\0\1", b"\x7f\0\0\1"
+                )
                 file.write(struct.pack("<IIII", 0, 0, len(header) + len(udp), len(header) + len(udp)) + header + udp)
 
 

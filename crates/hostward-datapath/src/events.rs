@@ -35,9 +35,11 @@ pub(crate) struct Events {
 /// An endpoint's share of what is told on: a bucket as in the kernel (GCRA, ITU-T I.371).
 #[derive(Clone, Copy, Debug, Default)]
 struct Bucket {
-    interval_ns: u64,
+    /// Of one event.
+    cost_ns: u64,
+    /// Of what may come at once.
     burst_ns: u64,
-    arrival_ns: u64,
+    arrival: u64,
 }
 
 #[derive(Default)]
@@ -116,10 +118,10 @@ impl Queue {
 
 impl Bucket {
     fn take(&mut self, now_ns: u64) -> bool {
-        let next = self.arrival_ns.max(now_ns) + self.interval_ns;
+        let next = self.arrival.max(now_ns) + self.cost_ns;
         let takes = next <= now_ns + self.burst_ns;
         if takes {
-            self.arrival_ns = next;
+            self.arrival = next;
         }
         takes
     }
@@ -189,9 +191,9 @@ impl EventReader {
         queue.buckets = shares
             .iter()
             .map(|&(slot, per_s, burst)| {
-                let interval_ns = 1_000_000_000 / u64::from(per_s.max(1));
-                let arrival_ns = queue.buckets.get(&slot).map_or(0, |bucket| bucket.arrival_ns);
-                (slot, Bucket { interval_ns, burst_ns: interval_ns * u64::from(burst.max(1)), arrival_ns })
+                let cost_ns = 1_000_000_000 / u64::from(per_s.max(1));
+                let arrival = queue.buckets.get(&slot).map_or(0, |bucket| bucket.arrival);
+                (slot, Bucket { cost_ns, burst_ns: cost_ns * u64::from(burst.max(1)), arrival })
             })
             .collect();
     }
@@ -222,7 +224,7 @@ mod tests {
     #[test]
     fn an_endpoint_has_its_share_and_guards_are_always_told() {
         let mut queue = Queue::default();
-        queue.buckets.insert(1, Bucket { interval_ns: 1_000_000_000, burst_ns: 2_000_000_000, arrival_ns: 0 });
+        queue.buckets.insert(1, Bucket { cost_ns: 1_000_000_000, burst_ns: 2_000_000_000, arrival: 0 });
         for _ in 0..5 {
             queue.offer(&event(1, abi::event_kind::EVENT_NEW, 10_000_000_000));
             queue.offer(&event(2, abi::event_kind::EVENT_NEW, 10_000_000_000));

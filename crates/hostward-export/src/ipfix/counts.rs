@@ -31,7 +31,8 @@ pub struct Counts {
     pub lines_lost: u64,
     /// Flows in the table of records now.
     pub flows: u64,
-    /// Sightings of flows for which the table had no room: they are told of when they end, and no earlier.
+    /// Sightings of flows for which the table had no room: they are told of when they end, and no earlier. Only of one
+    /// before the first walk what it told is in no record.
     pub untabled: u64,
     /// Flows whose end was not told: what they carried after they were seen last is not in any record.
     pub unseen_ends: u64,

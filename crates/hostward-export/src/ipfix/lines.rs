@@ -24,7 +24,7 @@ pub struct Lines {
     file: Option<File>,
     length: u64,
     buffer: Vec<u8>,
-    lines: u64,
+    waiting: u64,
 }
 
 impl Lines {
@@ -40,7 +40,7 @@ impl Lines {
             file: None,
             length: 0,
             buffer: Vec::with_capacity(BUFFER),
-            lines: 0,
+            waiting: 0,
         };
         lines.reopen()?;
         Ok(lines)
@@ -51,15 +51,13 @@ impl Lines {
         let before = self.buffer.len();
         write(&mut self.buffer);
         self.buffer.push(b'\n');
-        let line = self.buffer.len() - before;
         if self.length + self.buffer.len() as u64 > self.limit && self.length + before as u64 > 0 {
             let next = self.buffer.split_off(before);
             self.flush(counts);
             self.rotate();
             self.buffer = next;
         }
-        debug_assert!(self.buffer.len() >= line);
-        self.lines += 1;
+        self.waiting += 1;
         if self.buffer.len() >= BUFFER {
             self.flush(counts);
         }
@@ -70,17 +68,15 @@ impl Lines {
         if self.buffer.is_empty() {
             return;
         }
-        let (lines, length) = (std::mem::take(&mut self.lines), self.buffer.len() as u64);
-        match self.write() {
-            Ok(()) => {
-                counts.lines += lines;
-                self.length += length;
-            }
-            Err(_) => {
-                counts.lines_lost += lines;
-                if self.file.take().is_none_or(|file| file.set_len(self.length).is_err()) {
-                    self.length = 0;
-                }
+        let (lines, length) = (std::mem::take(&mut self.waiting), self.buffer.len() as u64);
+        if self.write().is_ok() {
+            counts.lines += lines;
+            self.length += length;
+        } else {
+            counts.lines_lost += lines;
+            if let Some(file) = self.file.take() {
+                // Else the next line begins behind half a one.
+                let _ = file.set_len(self.length);
             }
         }
         self.buffer.clear();

@@ -174,20 +174,24 @@ impl Record {
     /// The other direction as a record of its own; None if nothing came.
     #[must_use]
     pub fn reversed(&self) -> Option<Self> {
-        let [packets, octets] = [self.volume.packets[1], self.volume.octets[1]];
-        let (source_port, destination_port) = match self.tuple.protocol {
+        let (packets, octets) = (self.volume.packets[1], self.volume.octets[1]);
+        if packets == 0 {
+            return None;
+        }
+        let tuple = &self.tuple;
+        let (source_port, destination_port) = match tuple.protocol {
             // Of the flow's request the type is known; what comes back is its answer.
             ICMP => (0, 0),
-            ICMPV6 => (0, self.tuple.destination_port + 1),
-            _ => (self.tuple.destination_port, self.tuple.source_port),
+            ICMPV6 => (0, tuple.destination_port.wrapping_add(1)),
+            _ => (tuple.destination_port, tuple.source_port),
         };
-        (packets > 0).then(|| Self {
+        Some(Self {
             tuple: Tuple {
-                source: self.tuple.destination,
-                destination: self.tuple.source,
+                source: tuple.destination,
+                destination: tuple.source,
                 source_port,
                 destination_port,
-                protocol: self.tuple.protocol,
+                protocol: tuple.protocol,
             },
             volume: Volume { packets: [packets, 0], octets: [octets, 0] },
             direction: self.direction ^ 1,

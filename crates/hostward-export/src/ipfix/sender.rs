@@ -37,7 +37,7 @@ impl Sender {
             if collector.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
         let socket = UdpSocket::bind(any)?;
         socket.connect(collector)?;
-        Ok(Self::over(socket, limit)?)
+        Self::over(socket, limit)
     }
 
     /// The same over a socket that is connected.

@@ -20,11 +20,11 @@ pub enum Form {
 pub enum Kind {
     /// IPv4, and not ICMP.
     Ipv4,
-    /// IPv6, and not ICMPv6.
+    /// IPv6, and not `ICMPv6`.
     Ipv6,
     /// ICMP.
     Icmp,
-    /// ICMPv6.
+    /// `ICMPv6`.
     Icmpv6,
     /// No IP address is known: ARP, other ethertypes, and what could not be parsed.
     Link,
