@@ -1,4 +1,4 @@
-"""A collector of flow records for tests: keeps every message, hands each on to foreign collectors, and has tshark read them.
+"""A collector of flow records for tests: keeps every message, hands it on to foreign ones, and has tshark read it.
 
 Its namespace is of its own, and has nothing but loopback: the exporter's socket is made in it.
 """
