@@ -212,8 +212,9 @@ class Datapath:
     def read_inspection(self, slot: int) -> tuple[int, int, int, int]:
         """Packets sent to the inspector; packets and bytes that passed unseen; packets denied because unseen."""
 
-    def inspector_maps(self) -> tuple[int, int]:
-        """Descriptors, the caller's to close, of the ring and of the array in which its reader says what it has read."""
+    def inspector_maps(self) -> tuple[int, int, int, int]:
+        """Of the inspector's ring a descriptor, the caller's to close, and its length in bytes; of the array in which the
+        ring's reader says what it has read a descriptor, likewise, and its slots."""
 
     def reset_inspection(self) -> None: ...
     def read_decisions(self) -> list[tuple[int, _Decision]]: ...
@@ -364,6 +365,13 @@ class Bench:
     ) -> None: ...
     def run(self, direction: str, frame: bytes, repeat: int) -> tuple[bool, int]: ...
     def run_floor(self, frame: bytes, repeat: int) -> int: ...
+    def try_sampling(
+        self, seed: int, rate: int, packets: int, *, period: int = 1, phase: int = 0, in_step: bool = False
+    ) -> int:
+        """How many of so many packets are taken whose number leaves ``phase`` when it is divided by ``period``.
+
+        By the datapath's own arithmetic with random numbers from ``seed``; ``in_step``: every ``rate``-th instead.
+        """
 
 @final
 class Gate:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from hostward.datapath.enforcer import Counters, DeviceFacts, EndpointStatus, Repair
+from hostward.datapath.inspection import FlowMark, InspectionNames
 from hostward.datapath.readings import Fill, Readings, Talker
+from hostward.datapath.sampling import Taken
 from hostward.model.endpoint import EndpointState, Port
 from hostward.model.flow import FlowEvent
 from hostward.model.guard import GuardEvent
+from hostward.model.sample import SampleCounts
 from hostward.model.slice import HostSlice, empty_slice
 
 
@@ -52,8 +55,26 @@ class ModelEnforcer:
     def drain_events(self, limit: int) -> Sequence[FlowEvent]:
         return ()
 
+    def inspector_maps(self) -> None:
+        return None
+
+    def inspection_names(self) -> InspectionNames:
+        return InspectionNames({}, {}, {}, {})
+
+    def judge_flow(self, slot: int, key: bytes, tag: int, marks: FlowMark) -> bool:
+        return False
+
     def drain_alerts(self) -> Sequence[GuardEvent]:
         return ()
+
+    def drain_samples(self, limit: int) -> Sequence[Taken]:
+        return ()
+
+    def sample_counts(self) -> Mapping[str, tuple[str, int, SampleCounts]]:
+        return {
+            name: (endpoint.tenant, endpoint.sampling, SampleCounts())
+            for name, endpoint in self.slice.endpoints.items()
+        }
 
     def counters(self) -> Counters:
         return Counters({}, {}, 0)

@@ -4,6 +4,7 @@ use std::os::fd::AsFd as _;
 use std::os::fd::OwnedFd;
 
 use hostward_abi as abi;
+use libbpf_rs::MapCore as _;
 
 use crate::error::Result;
 use crate::error::invalid;
@@ -39,13 +40,18 @@ impl Datapath {
         })
     }
 
-    /// The ring `hw_inspect`, and the array `hw_inspect_done`, for the process that reads the one and writes the other.
+    /// The ring `hw_inspect` and its length in bytes, and the array `hw_inspect_done` and its slots, for the process that
+    /// reads the one and writes the other.
     ///
     /// # Errors
     /// No more descriptors.
-    pub fn inspector_maps(&self) -> Result<(OwnedFd, OwnedFd)> {
-        let held = |name| self.maps.get(name).as_fd().try_clone_to_owned().map_err(kernel("hold", name));
-        Ok((held("hw_inspect")?, held("hw_inspect_done")?))
+    pub fn inspector_maps(&self) -> Result<(OwnedFd, u32, OwnedFd, u32)> {
+        let held = |name| -> Result<(OwnedFd, u32)> {
+            let map = self.maps.get(name);
+            Ok((map.as_fd().try_clone_to_owned().map_err(kernel("hold", name))?, map.max_entries()))
+        };
+        let ((ring, len), (done, slots)) = (held("hw_inspect")?, held("hw_inspect_done")?);
+        Ok((ring, len, done, slots))
     }
 
     /// Says that nothing of any endpoint waits in the ring: the process that read it is gone, and with it what it had

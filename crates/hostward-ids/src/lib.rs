@@ -6,10 +6,12 @@
 //! a clock or holds a privilege: the caller hands over frames with their time.
 
 pub mod app;
+pub mod capture;
 pub mod decode;
 pub mod detect;
 pub mod engine;
 pub mod flow;
+pub mod offline;
 pub mod output;
 pub mod rules;
 

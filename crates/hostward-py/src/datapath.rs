@@ -309,9 +309,9 @@ impl Datapath {
         Ok((counts.packets, counts.missed_packets, counts.missed_bytes, counts.refused_packets))
     }
 
-    fn inspector_maps(&self) -> PyResult<(i32, i32)> {
-        let (ring, done) = self.inner.inspector_maps().map_err(refused)?;
-        Ok((ring.into_raw_fd(), done.into_raw_fd()))
+    fn inspector_maps(&self) -> PyResult<(i32, u32, i32, u32)> {
+        let (ring, len, done, slots) = self.inner.inspector_maps().map_err(refused)?;
+        Ok((ring.into_raw_fd(), len, done.into_raw_fd(), slots))
     }
 
     fn reset_inspection(&self) -> PyResult<()> {

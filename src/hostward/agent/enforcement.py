@@ -20,16 +20,19 @@ from hostward.agent.last_good import keep_staged, load_last_good, stage_last_goo
 from hostward.agent.machine import with_machine
 from hostward.agent.measures import Measures
 from hostward.agent.messages import Ack, Delta, Nack, NackReason, Snapshot
-from hostward.datapath.devices import machine_addresses
+from hostward.datapath.devices import PortStatistics, machine_addresses, port_statistics
 from hostward.datapath.enforcer import DeviceFacts, EndpointStatus, Enforcer, Repair, RepairKind
 from hostward.datapath.flow_export import FlowExporter
+from hostward.datapath.inspection import FlowMark, InspectionNames, InspectorMaps
 from hostward.datapath.readings import Readings, Talker
+from hostward.datapath.sampling import Taken
 from hostward.datapath.uplink import Uplink
 from hostward.errors import CapacityError, DatapathError, HostwardError, StoreError
 from hostward.model.endpoint import Port
 from hostward.model.flow import FlowEvent
 from hostward.model.guard import GuardEvent
-from hostward.model.slice import IDENTITY_UNKNOWN, HostSlice
+from hostward.model.sample import SampleCounts
+from hostward.model.slice import IDENTITY_UNKNOWN, HostSlice, LocalEndpoint
 from hostward.policy import apply_delta, decode_slice, digest_of, slice_digest
 
 log = logging.getLogger(__name__)
@@ -284,6 +287,36 @@ class Enforcement:
     async def drain_alerts(self) -> Sequence[GuardEvent]:
         """Take what guards recognised, as far as events were taken."""
         return await self._call(self._enforcer.drain_alerts)
+
+    @property
+    def endpoints(self) -> Mapping[str, LocalEndpoint]:
+        """The endpoints of the slice in force."""
+        return {} if self._current is None else self._current.endpoints
+
+    async def drain_samples(self, limit: int) -> Sequence[Taken]:
+        """Take waiting samples."""
+        return await self._call(lambda: self._enforcer.drain_samples(limit))
+
+    async def sample_counts(self) -> Mapping[str, tuple[str, int, SampleCounts]]:
+        """Of every endpoint tenant, sampling rate, and what was counted. Raises DatapathError."""
+        return await self._call(self._enforcer.sample_counts)
+
+    async def port_statistics(self) -> Mapping[str, PortStatistics]:
+        """What the endpoints' devices counted. Raises DeviceError."""
+        ports = {name: endpoint.port for name, endpoint in self.endpoints.items()}
+        return await asyncio.get_running_loop().run_in_executor(self._walker, port_statistics, ports)
+
+    async def inspector_maps(self) -> InspectorMaps | None:
+        """See ``Enforcer``."""
+        return await self._call(self._enforcer.inspector_maps)
+
+    async def inspection_names(self) -> InspectionNames:
+        """See ``Enforcer``."""
+        return await self._call(self._enforcer.inspection_names)
+
+    async def judge_flow(self, slot: int, key: bytes, tag: int, marks: FlowMark) -> bool:
+        """See ``Enforcer``."""
+        return await self._call(lambda: self._enforcer.judge_flow(slot, key, tag, marks))
 
     async def close(self) -> None:
         """Let go of the enforcer; what is attached stays attached."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
@@ -18,10 +18,11 @@ from hostward.datapath.readings import Talker
 from hostward.model.endpoint import Port
 from hostward.model.flow import FlowEvent
 from hostward.model.guard import GuardEvent
+from hostward.model.sample import PacketSample, SampleTotal
 from hostward.policy import SliceDelta
 
 # Grows when a message changes its meaning; both sides refuse another number.
-CHANNEL_VERSION = 4
+CHANNEL_VERSION = 5
 # A slice of 100,000 peers is some 4 MB; anything far beyond is not a slice.
 MESSAGE_LIMIT_BYTES = 64 * 1024 * 1024
 # With this code a controller closes a connection of a host that may have none (RFC 6455, 7.4.2).
@@ -96,6 +97,14 @@ class Events(Message, frozen=True, tag="events"):
     events: Sequence[FlowEvent]
     lost: int
     alerts: Sequence[GuardEvent] = ()
+    detections: Sequence[Mapping[str, Any]] = ()
+
+
+class Samples(Message, frozen=True, tag="samples"):
+    """Sampled packets, as many as there is room for, and the sums of all of them where they changed, by endpoint."""
+
+    samples: Sequence[PacketSample]
+    totals: Mapping[str, SampleTotal]
 
 
 class Talkers(Message, frozen=True, tag="talkers"):
@@ -177,7 +186,7 @@ class Renewed(Message, frozen=True, tag="renewed"):
     certificate: bytes
 
 
-FromAgent = Hello | Ack | Nack | Status | Events | Talkers | Arrivals | Inspected | Renew
+FromAgent = Hello | Ack | Nack | Status | Events | Samples | Talkers | Arrivals | Inspected | Renew
 FromController = Snapshot | Delta | Ceilings | Inspect | Renewed
 
 _encoder = msgspec.msgpack.Encoder()

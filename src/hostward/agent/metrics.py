@@ -9,6 +9,8 @@ from hostward.agent.enforcement import Enforcement
 from hostward.agent.event_pump import EventPump
 from hostward.agent.measures import Measures
 from hostward.agent.messages import NackReason
+from hostward.agent.sampling import SamplePump
+from hostward.agent.sflow import SflowSender
 from hostward.datapath.enforcer import RepairKind
 from hostward.datapath.flow_export import FlowExportCounts
 from hostward.datapath.readings import EndpointReading, Readings
@@ -35,10 +37,19 @@ OTHER = "other"
 class AgentMetrics:
     """Adds to pages. Call ``add_to`` on the event loop; it waits for the enforcer's thread, never the loop for it."""
 
-    def __init__(self, enforcement: Enforcement, events: EventPump, named: int) -> None:
+    def __init__(
+        self,
+        enforcement: Enforcement,
+        events: EventPump,
+        samples: SamplePump,
+        sflow: SflowSender | None,
+        named: int,
+    ) -> None:
         """``named``: how many endpoints have series of their own, the rest being summed."""
         self._enforcement = enforcement
         self._events = events
+        self._samples = samples
+        self._sflow = sflow
         enforcement.measures.rest.named = named
 
     async def add_to(self, page: Page) -> None:
@@ -69,6 +80,10 @@ class AgentMetrics:
         page.add(catalogue.RING_EVENTS, max(events.taken, counts["events"]))
         page.add(catalogue.QUEUE_DROPPED, events.dropped + counts["undrained_events"])
         page.add(catalogue.QUEUE_EVENTS, events.waiting)
+        page.add(catalogue.SAMPLES_UNTOLD, self._samples.untold)
+        sflow = self._sflow
+        page.add(catalogue.SFLOW_DATAGRAMS, 0 if sflow is None else sflow.datagrams)
+        page.add(catalogue.SFLOW_FAILED, 0 if sflow is None else sflow.samples_failed)
         page.add(catalogue.UPLINK_CEILINGS, 0 if enforcement.uplink is None else enforcement.uplink.ceilings)
         page.add(catalogue.CEILINGS_REFUSED, measures.ceilings_refused)
         page.add(catalogue.ARRIVALS_TOLD, measures.arrivals_told)
@@ -93,6 +108,9 @@ def _add_host(page: Page, readings: Readings) -> None:
     page.add(catalogue.EVENTS_LOST, readings.events_lost)
     page.add(catalogue.ANSWERS, readings.answers_sent)
     page.add(catalogue.ANSWERS_SUPPRESSED, readings.answers_suppressed)
+    page.add(catalogue.SAMPLE_POOL, readings.samples.pool)
+    page.add(catalogue.SAMPLES_TAKEN, readings.samples.taken)
+    page.add(catalogue.SAMPLES_LOST, readings.samples.lost)
     for kind, count in readings.recognised.items():
         page.add(catalogue.RECOGNISED, count, kind)
     for table, fill in readings.tables.items():

@@ -23,7 +23,7 @@ def alerts(
     server: Server = "",
     output: Output = Format.JSON,
 ) -> None:
-    """Show endpoints that scan, flood or forge, one event of EVE JSON a line."""
+    """Show what inspectors found and which endpoints scan, flood or forge: EVE JSON, one event a line."""
     parameters = {"follow": "true" if follow else "false", "limit": str(limit)}
     if since:
         parameters["since"] = parse_since(since)
@@ -35,8 +35,16 @@ def alerts(
 
 def alert_line(alert: Mapping[str, Any]) -> str:
     """One alert as one line: when, where, who, what, and what was done about it."""
-    own = alert["hostward"]
-    guard = own["guard"]
+    own, what = alert["hostward"], alert["alert"]
+    guard = own.get("guard")
+    if guard is None:
+        ends = " -> ".join(
+            f"{alert.get(f'{end}_ip', '')}:{alert.get(f'{end}_port', '')}".rstrip(":") for end in ("src", "dest")
+        )
+        return (
+            f"{str(alert['timestamp'])[11:23]} {own['host']} {own['endpoint']} {what['action']} "
+            f"[{what['gid']}:{what['signature_id']}:{what['rev']}] {what['signature']}  {alert.get('proto', '')} {ends}"
+        )
     target = alert.get("dest_ip", "")
     port = f":{alert['dest_port']}" if "dest_port" in alert else ""
     return (

@@ -17,6 +17,7 @@ import msgspec
 from hostward.agent.join_token import check_host_name
 from hostward.agent.metrics import NAMED_ENDPOINTS
 from hostward.attest.findings import WAIVABLE
+from hostward.cli.inspector_configuration import InspectorConfig
 from hostward.controller.access import Role
 from hostward.controller.access.oidc import Grant, Issuer
 from hostward.controller.attestation.settings import AttestationMode, AttestationSettings, GateAddress
@@ -195,8 +196,10 @@ class AgentAttestationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=
 
 
 class ExportConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The ``[export]`` table of an agent: what collectors are sent. ``ipfix`` is ``HOST:PORT``."""
+    """The ``[export]`` table of an agent: collectors, each ``HOST:PORT``; empty: none."""
 
+    sflow: str = ""
+    sflow_sub_agent: Annotated[int, msgspec.Meta(ge=0, le=0xFFFF_FFFF)] = 0
     ipfix: str = ""
     ipfix_template: Literal["full", "standard"] = "full"
     ipfix_enterprise: Annotated[int, msgspec.Meta(ge=1, lt=1 << 32)] = DEFAULT_ENTERPRISE
@@ -241,9 +244,10 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     repair_period_s: Annotated[float, msgspec.Meta(gt=0, le=3_600)] = 2.0
     datapath: Capacity = msgspec.field(default_factory=Capacity)
     uplink: UplinkConfig | None = None
-    export: ExportConfig | None = None
     metrics: AgentMetricsConfig | None = None
     attestation: AgentAttestationConfig | None = None
+    inspector: InspectorConfig | None = None
+    export: ExportConfig = ExportConfig()
 
 
 _Config = TypeVar("_Config", bound=msgspec.Struct)
@@ -265,8 +269,9 @@ def read_config(path: Path, kind: type[_Config]) -> _Config:
         for name, address in (("controller", config.controller), ("enrolment", config.enrolment)):
             if address or name == "controller":
                 parse_address(name, address, path)
-        if config.export is not None and config.export.ipfix:
-            parse_address("export.ipfix", config.export.ipfix, path)
+        for name, address in (("sflow", config.export.sflow), ("ipfix", config.export.ipfix)):
+            if address:
+                parse_address(f"export.{name}", address, path)
         small = [size for size in Capacity.__slots__ if getattr(config.datapath, size) < 2]
         if small:
             raise UsageError(f"datapath.{small[0]} is too small to hold anything", subject=str(path))

@@ -65,6 +65,10 @@ class Alerts:
         if events:
             self._ring.add([describe(host, event) for event in events])
 
+    def add_detected(self, alerts: Sequence[dict[str, object]]) -> None:
+        """Take what inspectors found, as it is shown."""
+        self._ring.add(list(alerts))
+
     def newest(self, wanted: AlertFilter, limit: int) -> list[dict[str, object]]:
         """The newest matching alerts, oldest first."""
         return self._ring.newest(wanted.matches, limit)

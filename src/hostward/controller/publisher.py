@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from hostward.agent.limits import Limits
 from hostward.agent.messages import Events
@@ -78,6 +79,8 @@ class Publisher:
         self._observed = observed
         # Takes what guards of a host recognised.
         self.on_alerts: Callable[[str, Sequence[GuardEvent]], None] = lambda _host, _alerts: None
+        # Takes what inspectors of a host found, in EVE's form.
+        self.on_detections: Callable[[str, Sequence[Mapping[str, Any]]], None] = lambda _host, _found: None
         self._clockwork: asyncio.Task[None] | None = None
         self.policies = PolicySet()
         self._head: Publication | None = None
@@ -250,6 +253,13 @@ class Publisher:
         except HostwardError:
             log.exception("a host holds revision %d with another content, and no new one could be made", inherited)
 
+    def groups_of(self, endpoint: Endpoint) -> list[str]:
+        """The groups that hold an endpoint, by the policy in force."""
+        if self._head is None:
+            return []
+        held = self._head.compiled.subjects.groups_of(endpoint.tenant, endpoint.labels)
+        return sorted(name if owner == endpoint.tenant else f"{owner}/{name}" for owner, name in held)
+
     def _on_events(self, host: str, batch: Events) -> None:
         if self._head is not None:
             known = self._head.compiled.of_address
@@ -257,6 +267,7 @@ class Publisher:
             self._flows.add(host, batch, {place: known[place][0] for place in places if place in known})
             self._observed.add(batch, known)
         self.on_alerts(host, batch.alerts)
+        self.on_detections(host, batch.detections)
 
 
 def parse_stored(sources: Iterable[PolicySource]) -> PolicySet:

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
+from hostward.agent.messages import Samples as SampleBatch
 from hostward.controller.access.devices import DeviceGrants
 from hostward.controller.access.tokens import AccessTokens
 from hostward.controller.alerts import Alerts
@@ -18,6 +19,7 @@ from hostward.controller.attachments import Attachments
 from hostward.controller.attestation.runner import AttestationRunner
 from hostward.controller.confirmation import Confirmation
 from hostward.controller.containment import Containment
+from hostward.controller.detections import Detections
 from hostward.controller.evidence_moves import EvidenceMoves
 from hostward.controller.fleet import Fleet
 from hostward.controller.flow_impact import FlowImpact, Sightings, flow_impact, refuse_breaking
@@ -28,6 +30,7 @@ from hostward.controller.observed import Observed
 from hostward.controller.proofs import FailingAssertion, FailingAssertions, described, failing, permit
 from hostward.controller.publisher import Plan, Publisher, Rollout, parse_stored
 from hostward.controller.refusals import Refusals
+from hostward.controller.samples import Samples
 from hostward.errors import ConflictError, NotFoundError, PolicyError
 from hostward.model.endpoint import Endpoint
 from hostward.policy import (
@@ -55,19 +58,27 @@ class Controller:
         self.fleet = fleet
         self.measures = fleet.measures
         self.flows = Flows()
+        self.samples = Samples()
         self.alerts = Alerts()
         self.access = AccessTokens(ledger, membership.clock)
         self.refusals = Refusals(ledger, membership.clock)
         self.observed = Observed(membership.now)
         self._publisher = Publisher(ledger, fleet, self.flows, self.observed, membership.clock)
+        fleet.on_samples = self._on_samples
         self._containment = Containment(ledger, self._publisher, self.alerts)
         self._publisher.on_alerts = self._containment.take
+        self._publisher.on_detections = Detections(ledger, self._publisher, self.alerts).take
         fleet.on_statuses = self._containment.look
         self.attachments = Attachments(ledger, membership, fleet, self._publisher)
         self.evidence_moves = EvidenceMoves(ledger, membership, self._publisher, fleet)
         self._confirmation = Confirmation(ledger, membership.clock, self._return_to)
         # Where hosts are attested (``attestation.runner``).
         self.attestation: AttestationRunner | None = None
+
+    def _on_samples(self, host: str, batch: SampleBatch) -> None:
+        target = self.fleet.target
+        known = {} if target is None else target.compiled.of_address
+        self.samples.add(host, batch, known, self.endpoints, self.membership.now)
 
     async def start(self) -> None:
         """Publish what is committed, and take up what waits."""

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
+from hostward.datapath.inspection import FlowMark, InspectionNames, InspectorMaps
 from hostward.datapath.readings import Readings, Talker
+from hostward.datapath.sampling import Taken
 from hostward.model.endpoint import EndpointState, Port
 from hostward.model.flow import FlowEvent
 from hostward.model.guard import GuardEvent, GuardKind
+from hostward.model.sample import SampleCounts
 from hostward.model.slice import HostSlice
 
 if TYPE_CHECKING:
@@ -142,8 +145,28 @@ class Enforcer(Protocol):
         """Take at most ``limit`` waiting events; never blocks."""
         ...
 
+    def inspector_maps(self) -> InspectorMaps | None:
+        """What to hand to the inspector; None where there is no kernel. What an inspector before read is forgotten."""
+        ...
+
+    def inspection_names(self) -> InspectionNames:
+        """Whose the numbers in its records are, by the slice in force."""
+        ...
+
+    def judge_flow(self, slot: int, key: bytes, tag: int, marks: FlowMark) -> bool:
+        """Mark a flow as the inspector asks; False if it is not there any more."""
+        ...
+
     def drain_alerts(self) -> Sequence[GuardEvent]:
         """Take what guards recognised, as far as ``drain_events`` has come."""
+        ...
+
+    def drain_samples(self, limit: int) -> Sequence[Taken]:
+        """Take at most ``limit`` waiting samples; never blocks."""
+        ...
+
+    def sample_counts(self) -> Mapping[str, tuple[str, int, SampleCounts]]:
+        """Of every endpoint in the slice in force: tenant, sampling rate, and what was counted."""
         ...
 
     def counters(self) -> Counters:

@@ -21,11 +21,13 @@ from hostward.datapath import devices
 from hostward.datapath.enforcer import Counters, DeviceFacts, EndpointStatus, Repair, RepairKind
 from hostward.datapath.flow_export import FlowExporter, FlowExportSettings
 from hostward.datapath.guards import KINDS, GuardState, guard_event, order_guard, revision_of
+from hostward.datapath.inspection import FlowMark, InspectionNames, InspectorMaps
 from hostward.datapath.kernel_tables import KernelTables
 from hostward.datapath.processes import asks_for_acceptors, asks_for_processes, watch_processes
 from hostward.datapath.programmer import Programmer
 from hostward.datapath.readback import mend_tables
 from hostward.datapath.readings import EndpointReading, Fill, Readings, Talker
+from hostward.datapath.sampling import Naming, Taken, read_counts
 from hostward.datapath.tables import Capacity, TcpPickup
 from hostward.datapath.tracked import TrackedFlow
 from hostward.datapath.upgrade import Upgrade
@@ -34,6 +36,7 @@ from hostward.errors import CapacityError, DatapathError, DeviceError
 from hostward.model.endpoint import EndpointState, Port
 from hostward.model.flow import FlowEvent
 from hostward.model.guard import GuardEvent
+from hostward.model.sample import SampleCounts
 from hostward.model.slice import HostSlice, LocalEndpoint
 
 DEFAULT_PINS = Path("/sys/fs/bpf/hostward")
@@ -323,6 +326,23 @@ class KernelEnforcer:
         except _core.CoreError as error:
             raise DatapathError(str(error), subject=name) from error
 
+    def inspector_maps(self) -> InspectorMaps:
+        """See ``Enforcer``."""
+        self._core.reset_inspection()
+        return InspectorMaps(*self._core.inspector_maps())
+
+    def inspection_names(self) -> InspectionNames:
+        """See ``Enforcer``."""
+        rules = {number: "+".join(rules) for number, rules in self._rules.items()}
+        sets = {number: names for names, number in self._programmer.layout.profiles.items()}
+        return InspectionNames(dict(self._names), rules, dict(self._executables), sets)
+
+    def judge_flow(self, slot: int, key: bytes, tag: int, marks: FlowMark) -> bool:
+        """See ``Enforcer``."""
+        endpoint = self._names.get(slot)
+        attached = self._attached.get(endpoint.id) if endpoint is not None else None
+        return attached is not None and attached.port.judge(key, tag, marks)
+
     def settle(self) -> None:
         """See ``Enforcer``: waits for an RCU grace period."""
         self._programmer.settle()
@@ -448,6 +468,37 @@ class KernelEnforcer:
             process=self._executables.get((event.slot, event.process), ""),
         )
 
+    def drain_samples(self, limit: int) -> Sequence[Taken]:
+        """See ``Enforcer``."""
+        drained = self._core.drain_samples(limit)
+        if not drained:
+            return ()
+        naming = Naming(
+            time.time_ns() - time.monotonic_ns(),
+            self._names,
+            self._programmer.slice.networks,
+            self._rules,
+            self._executables,
+        )
+        # Read behind the samples, so that no sample is of a packet that is not counted yet.
+        counts = {slot: read_counts(self._core, slot) for slot in {sample.slot for sample in drained}}
+        taken: list[Taken] = []
+        for sample in drained:
+            told = naming.tell(sample, self._programmer.identity_of(sample.peer) if sample.peer else 0)
+            if told is not None:
+                attached = self._attached.get(told.endpoint)
+                taken.append(Taken(told, sample, (attached and attached.ifindex) or 0, counts[sample.slot]))
+        return taken
+
+    def sample_counts(self) -> Mapping[str, tuple[str, int, SampleCounts]]:
+        """See ``Enforcer``."""
+        endpoints = self._programmer.slice.endpoints
+        return {
+            name: (endpoints[name].tenant, endpoints[name].sampling, read_counts(self._core, slot))
+            for name, slot in self._programmer.slots.items()
+            if name in endpoints
+        }
+
     def counters(self) -> Counters:
         """See ``Enforcer``."""
         by_reason: dict[tuple[str, str], int] = {}
@@ -493,7 +544,11 @@ class KernelEnforcer:
         recognised = {kind.value: sum(guard.recognised[kind] for guard in guards) for kind in KINDS}
         tracked = sum(endpoint.flows for endpoint in endpoints.values())
         tables = {"flows": Fill(tracked, self._capacity.flows), **self._programmer.fills()}
-        return Readings(endpoints, denied, packets, count_bytes, lost, answers, suppressed, tables, recognised)
+        sampled = [read_counts(self._core, slot) for slot in (_GONE, *slots.values())]
+        samples = SampleCounts(
+            sum(one.pool for one in sampled), sum(one.taken for one in sampled), sum(one.lost for one in sampled)
+        )
+        return Readings(endpoints, denied, packets, count_bytes, lost, answers, suppressed, tables, recognised, samples)
 
     def talkers(self, limit: int) -> Mapping[str, Sequence[Talker]]:
         """See ``Enforcer``."""

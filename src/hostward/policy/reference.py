@@ -115,7 +115,7 @@ def _words() -> str:
 
 
 def _options() -> str:
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (f"`{option.form}`", option.only.value if option.only else "both", option.meaning)
         for option in OPTIONS.values()
     ]

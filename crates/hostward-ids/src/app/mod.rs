@@ -5,12 +5,18 @@
 //! matcher and the output know no protocol, and a protocol knows no signature.
 
 pub mod buffer;
+pub mod cursor;
+pub mod dcerpc;
 pub mod dns;
 pub mod file_writer;
+pub mod ftp;
+pub mod http;
 pub mod lines;
 pub mod queue;
 pub mod recognise;
+pub mod smb;
 pub mod smtp;
+pub mod ssh;
 #[cfg(test)]
 mod testing;
 
@@ -78,6 +84,8 @@ pub struct Transaction {
     pub log_beside: Map<String, Value>,
     /// Whether its own event (`http`, `dns`, `tls`) has been written.
     pub logged: bool,
+    /// Which directions signatures have seen in full; kept by the engine.
+    pub inspected: [bool; 2],
     /// What the matcher remembers of it.
     pub detect: TransactionState,
 }
@@ -249,6 +257,7 @@ impl Transaction {
             log: Map::new(),
             log_beside: Map::new(),
             logged: false,
+            inspected: [false; 2],
             detect: TransactionState::default(),
         }
     }
@@ -270,8 +279,15 @@ impl Transaction {
 #[must_use]
 pub fn parser_for(protocol: Protocol, transport: u8, limits: &Limits) -> Option<Box<dyn Parser>> {
     Some(match protocol {
+        Protocol::Http1 => Box::new(http::new(limits)),
         Protocol::Dns if transport == recognise::UDP => Box::new(dns::over_datagrams(limits)),
         Protocol::Dns => Box::new(dns::over_stream(limits)),
+        Protocol::Dcerpc if transport == recognise::UDP => Box::new(dcerpc::over_datagrams(limits)),
+        Protocol::Dcerpc => Box::new(dcerpc::over_stream(limits)),
+        Protocol::Ftp => Box::new(ftp::new(limits)),
+        Protocol::FtpData => Box::new(ftp::data::new(limits, None)),
+        Protocol::Smb => Box::new(smb::new(limits)),
+        Protocol::Ssh => Box::new(ssh::new(limits)),
         Protocol::Smtp => Box::new(smtp::new(limits)),
         _ => return None,
     })

@@ -16,7 +16,12 @@ pub fn outcome(mut parser: impl Parser, talk: Talk<'_>, step: usize) -> String {
             if let Err(fatal) = parser.parse(*direction, piece) {
                 return format!("{fatal}: {}", described(&mut parser));
             }
-            events.extend(parser.take_events());
+            // How often one is noted depends on how often they are taken away.
+            for event in parser.take_events() {
+                if !events.contains(&event) {
+                    events.push(event);
+                }
+            }
         }
     }
     parser.close(Direction::ToServer);

@@ -58,7 +58,7 @@ pub struct Detector {
 pub struct Worker {}
 
 /// What signatures found, by their index in the [`Detector`].
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Alert {
     /// Which signature.
     pub signature: u32,
@@ -68,6 +68,11 @@ pub struct Alert {
     pub action: Action,
     /// Whether what matched came out of the reassembled stream rather than out of the packet.
     pub from_stream: bool,
+    /// Whether a drop or a pass holds for the whole flow: the signature looks at addresses and ports alone, at the stream,
+    /// or at a transaction. Otherwise it holds for the packet.
+    pub whole_flow: bool,
+    /// Whether it is not to be told (`noalert`, a pass rule without `alert`): only its action counts.
+    pub silent: bool,
 }
 
 /// What a signature does when it matches.
@@ -99,7 +104,8 @@ impl Detector {
     /// Inspects a packet, and what its flow gained by it: stream bytes, transactions, events.
     ///
     /// Called once for a packet, after reassembly and parsing; `direction` is the packet's within its flow. With
-    /// `packet` `None` only the flow's transactions are looked at (its end).
+    /// `packet` `None` the flow's transactions and what is left of its streams are looked at (its end); addresses and ports
+    /// are then the flow's. Streams and transactions are looked at in the packet's direction alone.
     pub fn inspect(
         &self,
         worker: &mut Worker,

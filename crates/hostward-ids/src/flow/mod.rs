@@ -1,10 +1,17 @@
 //! Flows: who talks with whom, what was reassembled, and what the other parts remember of it.
 
+pub mod defrag;
+pub mod table;
+pub mod tcp;
+
 use std::net::IpAddr;
 
 use smallvec::SmallVec;
 
-use crate::app::{Parser, Protocol};
+use table::Key;
+use tcp::Tracker;
+
+use crate::app::{Expected, Parser, Protocol};
 use crate::decode::Nanos;
 use crate::detect::FlowState;
 use crate::{Direction, EventName};
@@ -39,14 +46,90 @@ pub struct Flow {
     pub recognition_over: [bool; 2],
     /// What parses it.
     pub app: Option<Box<dyn Parser>>,
+    /// Whether it gave up: what it has parsed stays, nothing more is fed to it.
+    pub app_failed: bool,
     /// Events of recognition and of the parser that belong to no transaction; taken away when inspected.
     pub app_events: SmallVec<[(Direction, EventName); 2]>,
     /// What the matcher remembers of it: flowbits and the like.
     pub detect: FlowState,
     /// What is done with its packets from now on.
     pub verdict: FlowVerdict,
+    /// Whether signatures no longer look at it: a pass rule or an exception policy said so. It is still parsed and logged.
+    pub passed: bool,
     /// Who it belongs to; see [`Owner`]. Signatures are enabled by its profile.
     pub owner: Owner,
+    /// What it is found by.
+    pub key: Key,
+    /// VLAN numbers of its first packet.
+    pub vlan: SmallVec<[u16; 3]>,
+    /// The number in the capture of the last packet of each direction.
+    pub numbers: [u64; 2],
+    /// How many alerts it has had.
+    pub alerts: u64,
+    /// First bytes that are not recognised yet.
+    pub probe: Option<Box<Probe>>,
+    /// The protocol that another flow announced for it.
+    pub announced: Option<Expected>,
+}
+
+/// First bytes of a stream, kept until they are recognised.
+#[derive(Debug, Default)]
+pub struct Probe {
+    /// By [`Direction`].
+    pub data: [Vec<u8>; 2],
+    /// Who sent first.
+    pub first: Option<Direction>,
+}
+
+impl Flow {
+    /// A flow that was seen for the first time.
+    #[must_use]
+    pub fn new(id: u64, key: Key, client: (IpAddr, u16), server: (IpAddr, u16), protocol: u8, now: Nanos) -> Self {
+        Self {
+            id,
+            client,
+            server,
+            protocol,
+            first: now,
+            last: now,
+            packets: [0; 2],
+            bytes: [0; 2],
+            established: false,
+            midstream: false,
+            stream: None,
+            recognised: [None; 2],
+            recognition_over: [false; 2],
+            app: None,
+            app_failed: false,
+            app_events: SmallVec::new(),
+            detect: FlowState::default(),
+            verdict: FlowVerdict::default(),
+            passed: false,
+            owner: Owner::default(),
+            key,
+            vlan: SmallVec::new(),
+            numbers: [0; 2],
+            alerts: 0,
+            probe: None,
+            announced: None,
+        }
+    }
+
+    /// Exchanges client and server: who was seen first was the server.
+    pub fn exchange(&mut self) {
+        std::mem::swap(&mut self.client, &mut self.server);
+        self.packets.swap(0, 1);
+        self.bytes.swap(0, 1);
+        self.numbers.swap(0, 1);
+        self.recognised.swap(0, 1);
+        self.recognition_over.swap(0, 1);
+    }
+
+    /// The protocol that it speaks, if it was recognised.
+    #[must_use]
+    pub fn application(&self) -> Option<Protocol> {
+        self.app.as_ref().map(|app| app.protocol()).or(self.recognised[0]).or(self.recognised[1])
+    }
 }
 
 /// What happens with the rest of a flow.
@@ -84,20 +167,89 @@ pub struct Stream {
     pub sides: [Reassembled; 2],
     /// Events of the last packet, for `stream-event`.
     pub events: SmallVec<[EventName; 2]>,
+    /// The connection's state.
+    pub tracker: Tracker,
 }
 
-/// In-order bytes of one direction.
+/// In-order bytes of one direction. Offsets count the bytes that were seen; what is missing in a gap is not counted.
 #[derive(Debug, Default)]
 pub struct Reassembled {
-    /// A window of the stream: what is kept, gaps left out.
+    /// What is kept of the stream. Use [`Self::fresh`] to look at what is new: no match may cross a gap.
     pub window: Vec<u8>,
-    /// The stream offset of `window[0]`.
+    /// The offset of `window[0]`.
     pub window_offset: u64,
     /// Everything before this offset was inspected already; the matcher sets it when it has looked at more (the engine
     /// then lets go of what lies further back than it keeps for matches across the border).
     pub inspected: u64,
-    /// How many bytes are in order by now, counted from the start of the stream.
+    /// The offset behind the last byte that is in order by now.
     pub in_order: u64,
+    /// Gaps within or before the window: at which offset, and how many bytes are missing there.
+    pub gaps: SmallVec<[(u64, u64); 1]>,
     /// The initial sequence number, for `stream_size` and relative `seq`.
     pub initial_sequence: u32,
+}
+
+impl Reassembled {
+    /// The pieces between gaps that hold bytes not inspected yet, each with at most `back` bytes that were. Each comes with
+    /// its offset in the stream.
+    pub fn fresh(&self, back: u64) -> impl Iterator<Item = (u64, &[u8])> {
+        let from = self.inspected.saturating_sub(back).max(self.window_offset);
+        let borders = self.gaps.iter().map(|(at, _)| *at).filter(move |at| *at > from).chain([self.in_order]);
+        let mut start = self.gaps.iter().map(|(at, _)| *at).filter(|at| *at <= self.inspected).fold(from, u64::max);
+        borders.filter_map(move |end| {
+            let begin = start;
+            start = end.max(start);
+            let piece = self.window.get(self.index(begin)..self.index(end))?;
+            (!piece.is_empty() && end > self.inspected).then_some((begin, piece))
+        })
+    }
+
+    fn index(&self, offset: u64) -> usize {
+        usize::try_from(offset.saturating_sub(self.window_offset)).unwrap_or(usize::MAX)
+    }
+
+    /// What is kept, with a note where bytes are missing.
+    #[must_use]
+    pub fn shown(&self) -> std::borrow::Cow<'_, [u8]> {
+        let within = || self.gaps.iter().filter(|(at, _)| *at >= self.window_offset);
+        if within().next().is_none() {
+            return self.window.as_slice().into();
+        }
+        let mut shown = Vec::with_capacity(self.window.len() + 64);
+        let mut from = 0;
+        for (at, missing) in within() {
+            let to = self.index(*at);
+            shown.extend_from_slice(self.window.get(from..to).unwrap_or_default());
+            shown.extend_from_slice(format!("[{missing} bytes missing]").as_bytes());
+            from = to;
+        }
+        shown.extend_from_slice(self.window.get(from..).unwrap_or_default());
+        shown.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pieces(side: &Reassembled, back: u64) -> Vec<(u64, Vec<u8>)> {
+        side.fresh(back).map(|(at, piece)| (at, piece.to_vec())).collect()
+    }
+
+    #[test]
+    fn no_piece_crosses_a_gap() {
+        let mut side = Reassembled { window: b"abcdefgh".to_vec(), in_order: 8, ..Reassembled::default() };
+        assert_eq!(pieces(&side, 3), [(0, b"abcdefgh".to_vec())]);
+        side.gaps.push((4, 10));
+        assert_eq!(pieces(&side, 3), [(0, b"abcd".to_vec()), (4, b"efgh".to_vec())]);
+        side.inspected = 3;
+        assert_eq!(pieces(&side, 1), [(2, b"abcd"[2..].to_vec()), (4, b"efgh".to_vec())]);
+        side.inspected = 4;
+        assert_eq!(pieces(&side, 3), [(4, b"efgh".to_vec())]);
+        side.inspected = 6;
+        assert_eq!(pieces(&side, 3), [(4, b"efgh".to_vec())]);
+        assert_eq!(side.shown().as_ref(), b"abcd[10 bytes missing]efgh");
+        side.inspected = 8;
+        assert_eq!(pieces(&side, 3), []);
+    }
 }

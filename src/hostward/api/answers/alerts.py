@@ -1,10 +1,13 @@
-"""Alerts as the API shows them: EVE JSON, with what only Hostward knows under ``hostward``."""
+"""Alerts as the API shows them: EVE JSON, with what only Hostward knows under ``hostward``.
+
+An inspector's alert has more members than are named here: those of Suricata's EVE schema.
+"""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from hostward.api.answers.base import Answer, Moment
 from hostward.model.guard import GuardKind, Response
@@ -13,7 +16,11 @@ from hostward.model.guard import GuardKind, Response
 class Signature(Answer):
     """What was recognised, in EVE's words."""
 
-    action: Literal["allowed", "blocked"] = Field(description="`blocked`: the endpoint was throttled or quarantined.")
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    action: Literal["allowed", "blocked"] = Field(
+        description="`blocked`: the endpoint was throttled or quarantined, or the flow stopped."
+    )
     gid: int
     signature_id: int
     rev: int
@@ -33,18 +40,25 @@ class Guarding(Answer):
 
 
 class Origin(Answer):
-    """Whose endpoint did it, and where."""
+    """Whose endpoint it is, and where: of a guard's alert who did it, of an inspector's whose port saw it."""
 
     tenant: str
     endpoint: str
     network: str
     host: str
     revision: int = Field(description="The one in force.")
-    guard: Guarding
+    guard: Guarding | None = Field(None, description="Only of what a guard recognised.")
+    group: list[str] | None = Field(
+        None, description="The groups that hold it; this and the next two of an inspector's."
+    )
+    process: str | None = Field(None, description="The executable at this end, where a rule asks for one.")
+    rule: str | None = Field(None, description="The rule that lets the flow pass.")
 
 
 class AlertLine(Answer):
     """One line of `/v1/alerts`. What is not known is left out."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
 
     timestamp: Moment
     event_type: Literal["alert"]

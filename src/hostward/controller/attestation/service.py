@@ -25,9 +25,9 @@ from hostward.controller.attestation.kept_entries import KeptEntries
 from hostward.controller.attestation.settings import AttestationMode, AttestationSettings
 from hostward.controller.attestation.standing import Standing, record_of, standing_of
 from hostward.controller.attestation.trust_files import TrustFolder
-from hostward.controller.attestation.webhooks import Webhooks
 from hostward.controller.ledger import Clock, Ledger
 from hostward.errors import EnrolmentError
+from hostward.export.webhooks import Webhooks
 from hostward.gate.messages import Mode
 from hostward.store.records import AttestationRecord, HostState
 

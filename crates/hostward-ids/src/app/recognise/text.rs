@@ -157,9 +157,8 @@ fn command(data: &[u8], words: &[&[u8]], protocol: Protocol) -> Recognition {
     let known = |head: &[u8]| head.eq_ignore_ascii_case(word);
     let found = match data.get(len) {
         Some(b' ' | b'\r' | b'\n') => words.iter().any(|full| known(full)),
-        Some(_) => false,
         None if words.iter().any(|full| full.get(..len).is_some_and(known)) => return Recognition::More,
-        None => false,
+        _ => false,
     };
     if found { Recognition::Found(protocol) } else { Recognition::Unknown }
 }

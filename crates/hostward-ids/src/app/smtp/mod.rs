@@ -411,7 +411,7 @@ impl Smtp {
             }
         }
         match self.outstanding.pop_front() {
-            Some(Command::Data) if code != 354 => {
+            Some(Command::Data) if code >= 400 => {
                 self.raise(ToClient, "smtp.data_command_rejected");
                 if self.reading == Reading::Data {
                     self.end_message(false);

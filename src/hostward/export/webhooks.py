@@ -1,4 +1,4 @@
-"""Tells others when a host's standing changes: one JSON object a POST, in order, for whoever pages people or drains hosts.
+"""Tells others what happened: one JSON object a POST, in order, for whoever pages people or drains hosts.
 
 Nothing waits for it. What cannot be delivered is tried again for some minutes, and what is lost then is counted and logged.
 """
@@ -32,7 +32,10 @@ class Webhooks:
 
     def tell(self, event: str, host: str, now: datetime, **more: object) -> None:
         """Something happened to a host: ``event`` is a word of docs/howto/attest-hosts.md."""
-        body = json.dumps({"time": now.isoformat(), "event": event, "host": host, **more}).encode()
+        self.send(json.dumps({"time": now.isoformat(), "event": event, "host": host, **more}).encode())
+
+    def send(self, body: bytes) -> None:
+        """Post one JSON object to everybody."""
         for url, queue in self._queues.items():
             try:
                 queue.put_nowait(body)

@@ -1,1 +1,0 @@
-//! Joins the parts: a frame goes in, events come out.
