@@ -128,6 +128,16 @@ static __always_inline int report_opening(struct __sk_buff *skb, struct hw_packe
 	if (event) {
 		fill_event(event, skb, p, a);
 		event->kind = HW_EVENT_NEW;
+		if (p->direction == HW_EGRESS) {
+			event->total_packets[HW_EGRESS] = 1;
+			event->total_bytes[HW_EGRESS] = p->len_bytes;
+		} else {
+			event->total_packets[HW_INGRESS] = 1;
+			event->total_bytes[HW_INGRESS] = p->len_bytes;
+		}
+		event->seen_ns = p->now_ns;
+		event->place = p->place;
+		event->state = HW_OPENER_BIT(p->direction);
 		event->process = p->direction == HW_EGRESS ? process_number(skb, p->key.slot) : p->process;
 		submit_event(event);
 	}

@@ -1,50 +1,236 @@
-//! Rings of what the datapath tells: events, samples.
+//! The ring of events.
 
+use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::MutexGuard;
 use std::sync::PoisonError;
 
+use hostward_abi as abi;
+use hostward_abi::Event;
+use libbpf_rs::MapCore as _;
+use libbpf_rs::MapFlags;
 use libbpf_rs::MapHandle;
 use libbpf_rs::RingBuffer;
 use libbpf_rs::RingBufferBuilder;
-use zerocopy::FromBytes;
+use zerocopy::FromBytes as _;
 
 use crate::error::Result;
 use crate::error::libbpf;
+use crate::tables::Datapath;
 
-/// Drains one ring of the kernel's into a queue of at most one ring's worth.
-pub(crate) struct Ring<T> {
-    name: &'static str,
+/// Events that wait for [`Datapath::drain_events`] while somebody else reads the ring.
+const WAITING_LIMIT: usize = 16_384;
+/// Events of one reading: the ring's owner has other things to do as well.
+const READ_LIMIT: usize = 16_384;
+
+/// Drains the kernel's ring into a queue. Without a reader the queue has at most one ring's worth.
+pub(crate) struct Events {
     ring: Mutex<RingBuffer<'static>>,
-    queue: Arc<Mutex<VecDeque<T>>>,
+    fresh: Arc<Mutex<Vec<Event>>>,
+    queue: Mutex<Queue>,
 }
 
-impl<T: FromBytes + Send + 'static> Ring<T> {
-    pub fn open(map: &MapHandle, name: &'static str) -> Result<Self> {
-        let queue = Arc::new(Mutex::new(VecDeque::new()));
-        let sink = Arc::clone(&queue);
+/// An endpoint's share of what is told on: a bucket as in the kernel (GCRA, ITU-T I.371).
+#[derive(Clone, Copy, Debug, Default)]
+struct Bucket {
+    /// Of one event.
+    cost_ns: u64,
+    /// Of what may come at once.
+    burst_ns: u64,
+    arrival: u64,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Event>,
+    buckets: HashMap<u32, Bucket>,
+    /// Whether a reader empties the ring.
+    read: bool,
+    /// Events that a reader had and the queue did not take.
+    dropped: u64,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Events {
+    pub fn open(map: &MapHandle) -> Result<Self> {
+        let fresh = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&fresh);
         let mut builder = RingBufferBuilder::new();
         builder
             .add(map, move |bytes| {
-                // The kernel writes whole ones only; anything else is another ABI's and was refused at opening.
-                if let Ok((event, _)) = T::read_from_prefix(bytes) {
-                    sink.lock().unwrap_or_else(PoisonError::into_inner).push_back(event);
+                // The kernel writes whole events only; anything else is another ABI's and was refused at opening.
+                if let Ok((event, _)) = Event::read_from_prefix(bytes) {
+                    lock(&sink).push(event);
                 }
                 0
             })
-            .map_err(libbpf("open", name))?;
-        let ring = builder.build().map_err(libbpf("map", name))?;
-        Ok(Self { name, ring: Mutex::new(ring), queue })
+            .map_err(libbpf("open", "hw_events"))?;
+        let ring = builder.build().map_err(libbpf("map", "hw_events"))?;
+        Ok(Self { ring: Mutex::new(ring), fresh, queue: Mutex::default() })
     }
 
-    /// Takes at most `limit`; never waits.
-    pub fn drain(&self, limit: usize) -> Result<Vec<T>> {
-        if self.queue.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
-            self.ring.lock().unwrap_or_else(PoisonError::into_inner).consume().map_err(libbpf("drain", self.name))?;
+    /// Takes at most `limit` events; never waits.
+    pub fn drain(&self, limit: usize) -> Result<Vec<Event>> {
+        let mut queue = lock(&self.queue);
+        if queue.waiting.is_empty() && !queue.read {
+            lock(&self.ring).consume().map_err(libbpf("drain", "hw_events"))?;
+            queue.waiting.extend(lock(&self.fresh).drain(..));
         }
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = limit.min(queue.len());
-        Ok(queue.drain(..count).collect())
+        let count = limit.min(queue.waiting.len());
+        Ok(queue.waiting.drain(..count).collect())
+    }
+
+    fn read(&self, out: &mut Vec<Event>) -> Result<()> {
+        let ring = lock(&self.ring);
+        let found = ring.consume_raw_n(READ_LIMIT);
+        if found < 0 {
+            return Err(libbpf("drain", "hw_events")(libbpf_rs::Error::from_raw_os_error(-found)));
+        }
+        out.clear();
+        std::mem::swap(&mut *lock(&self.fresh), out);
+        drop(ring);
+        let mut queue = lock(&self.queue);
+        for event in &*out {
+            queue.offer(event);
+        }
+        Ok(())
+    }
+}
+
+impl Queue {
+    /// Takes an event in if its endpoint's share and the room allow it. What guards recognise is always told.
+    fn offer(&mut self, event: &Event) {
+        let told = u32::from(event.kind) == abi::event_kind::EVENT_GUARD
+            || (self.waiting.len() < WAITING_LIMIT
+                && self.buckets.get_mut(&event.slot).is_none_or(|bucket| bucket.take(event.time_ns)));
+        if told {
+            self.waiting.push_back(*event);
+        } else {
+            self.dropped += 1;
+        }
+    }
+}
+
+impl Bucket {
+    fn take(&mut self, now_ns: u64) -> bool {
+        let next = self.arrival.max(now_ns) + self.cost_ns;
+        let takes = next <= now_ns + self.burst_ns;
+        if takes {
+            self.arrival = next;
+        }
+        takes
+    }
+}
+
+/// Reads the ring for as long as it lives: whoever drains events gets what it has read, too, within bounds of its own.
+pub struct EventReader {
+    events: Arc<Events>,
+}
+
+impl Datapath {
+    /// The reader of the ring; there is one at a time.
+    #[must_use]
+    pub fn event_reader(&self) -> EventReader {
+        lock(&self.events.queue).read = true;
+        EventReader { events: Arc::clone(&self.events) }
+    }
+}
+
+/// Reads what was lost before the ring; callable from any thread.
+pub struct EventLosses {
+    usage: MapHandle,
+}
+
+impl Datapath {
+    /// A reader of what was lost, with a handle of its own.
+    ///
+    /// # Errors
+    /// The kernel has no descriptor left.
+    pub fn event_losses(&self) -> Result<EventLosses> {
+        let usage = MapHandle::try_from(self.maps.get("hw_usage")).map_err(libbpf("open", "hw_usage"))?;
+        Ok(EventLosses { usage })
+    }
+}
+
+impl EventLosses {
+    /// Events of all endpoints, those that are gone included, that a bucket refused, and for which the ring had no room.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn read(&self) -> Result<(u64, u64)> {
+        let (mut lost, mut unplaced) = (0, 0);
+        for slot in 0..self.usage.max_entries() {
+            let value = self.usage.lookup(&slot.to_ne_bytes(), MapFlags::ANY).map_err(libbpf("read", "hw_usage"))?;
+            if let Some(usage) = value.and_then(|bytes| abi::Usage::read_from_bytes(&bytes).ok()) {
+                lost += usage.events_lost;
+                unplaced += usage.events_unplaced;
+            }
+        }
+        Ok((lost.saturating_sub(unplaced), unplaced))
+    }
+}
+
+impl EventReader {
+    /// Takes what is in the ring, at most so much that it does not take long; `out` is emptied first.
+    ///
+    /// # Errors
+    /// The ring cannot be read.
+    pub fn read(&self, out: &mut Vec<Event>) -> Result<()> {
+        self.events.read(out)
+    }
+
+    /// Says how many events a second of a slot, and at once, [`Datapath::drain_events`] may get; slots that are not named
+    /// have no such bound.
+    pub fn share(&self, shares: &[(u32, u32, u32)]) {
+        let mut queue = lock(&self.events.queue);
+        queue.buckets = shares
+            .iter()
+            .map(|&(slot, per_s, burst)| {
+                let cost_ns = 1_000_000_000 / u64::from(per_s.max(1));
+                let arrival = queue.buckets.get(&slot).map_or(0, |bucket| bucket.arrival);
+                (slot, Bucket { cost_ns, burst_ns: cost_ns * u64::from(burst.max(1)), arrival })
+            })
+            .collect();
+    }
+
+    /// Events that the ring gave, and that [`Datapath::drain_events`] did not get.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        lock(&self.events.queue).dropped
+    }
+}
+
+impl Drop for EventReader {
+    fn drop(&mut self) {
+        lock(&self.events.queue).read = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zerocopy::FromZeros as _;
+
+    use super::*;
+
+    fn event(slot: u32, kind: u32, time_ns: u64) -> Event {
+        Event { slot, kind: kind as u8, time_ns, ..Event::new_zeroed() }
+    }
+
+    #[test]
+    fn an_endpoint_has_its_share_and_guards_are_always_told() {
+        let mut queue = Queue::default();
+        queue.buckets.insert(1, Bucket { cost_ns: 1_000_000_000, burst_ns: 2_000_000_000, arrival: 0 });
+        for _ in 0..5 {
+            queue.offer(&event(1, abi::event_kind::EVENT_NEW, 10_000_000_000));
+            queue.offer(&event(2, abi::event_kind::EVENT_NEW, 10_000_000_000));
+            queue.offer(&event(1, abi::event_kind::EVENT_GUARD, 10_000_000_000));
+        }
+        queue.offer(&event(1, abi::event_kind::EVENT_END, 12_000_000_000));
+        assert_eq!((queue.waiting.len(), queue.dropped), (2 + 5 + 5 + 1, 3));
     }
 }

@@ -29,7 +29,7 @@ use crate::talkers::Talkers;
 /// See `_core.pyi`.
 #[pyclass]
 pub struct Datapath {
-    inner: hostward_datapath::Datapath,
+    pub(crate) inner: hostward_datapath::Datapath,
 }
 
 /// See `_core.pyi`.

@@ -196,7 +196,12 @@ def _agent(config: AgentConfig, identity: HostIdentity) -> Agent:
     proving = measured_first(config, identity)
     uplink = None if config.uplink is None else config.uplink.settings()
     enforcer = open_enforcer(
-        config.pins, capacity=capacity, hook=config.hook, uplink=uplink, tcp_pickup=config.tcp_pickup
+        config.pins,
+        capacity=capacity,
+        hook=config.hook,
+        uplink=uplink,
+        tcp_pickup=config.tcp_pickup,
+        flow_export=config.export.flow_records(),
     )
     limits = Limits(
         endpoints=capacity.endpoints - 1,

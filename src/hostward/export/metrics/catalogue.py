@@ -168,6 +168,17 @@ INSPECTOR_LOST = Metric(
     "Events that did not reach the log, alerts that did not reach the channel, or syslog, webhooks and OCSF (outside).",
     ("to",),
 )
+FLOW_RECORDS = Metric("hostward_flow_records_total", _C, "Flow records made of flows and denials, for any collector.")
+FLOW_RECORDS_SENT = Metric("hostward_flow_records_sent_total", _C, "IPFIX data records that the socket took.")
+FLOW_MESSAGES_SENT = Metric("hostward_flow_messages_sent_total", _C, "IPFIX messages that the socket took.")
+FLOW_LINES = Metric("hostward_flow_lines_total", _C, "Flow records written as lines of JSON.")
+FLOW_RECORDS_OPEN = Metric("hostward_flow_records_open", _G, "Flows that the exporter knows, and that go on.")
+FLOW_EXPORT_LOST = Metric(
+    "hostward_flow_export_lost_total",
+    _C,
+    "What flow records cannot tell, or did not reach anybody, by where: docs/howto/export-flows.md says what each means.",
+    ("where",),
+)
 
 # -- a controller's
 
@@ -258,6 +269,12 @@ AGENT = (
     INSPECTOR_FLOWS,
     INSPECTOR_ALERTS,
     INSPECTOR_LOST,
+    FLOW_RECORDS,
+    FLOW_RECORDS_SENT,
+    FLOW_MESSAGES_SENT,
+    FLOW_LINES,
+    FLOW_RECORDS_OPEN,
+    FLOW_EXPORT_LOST,
 )
 CONTROLLER = (
     DESIRED_REVISION,
