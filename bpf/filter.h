@@ -485,6 +485,9 @@ static __always_inline int refuse_inspected(struct __sk_buff *skb, struct hw_pac
 {
 	int verdict;
 
+	/* What answers its sender goes past here too. */
+	if (p->tcp_flags & HW_TCP_RST && is_own_answer(skb, p))
+		return TC_ACT_OK;
 	p->limit = flow->number;
 	verdict = deny_for(skb, p, reason);
 	return reason == HW_REASON_SIGNATURE && flow->marks & HW_FLOW_REJECTED ? answer_denied(skb, p) : verdict;

@@ -212,6 +212,9 @@ class Datapath:
     def read_inspection(self, slot: int) -> tuple[int, int, int, int]:
         """Packets sent to the inspector; packets and bytes that passed unseen; packets denied because unseen."""
 
+    def sum_inspection(self) -> tuple[int, int, int, int]:
+        """The same of all slots together."""
+
     def inspector_maps(self) -> tuple[int, int, int, int]:
         """Of the inspector's ring a descriptor, the caller's to close, and its length in bytes; of the array in which the
         ring's reader says what it has read a descriptor, likewise, and its slots."""

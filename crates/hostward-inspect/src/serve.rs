@@ -95,12 +95,11 @@ fn parse(words: &[String]) -> Result<Arguments, Failure> {
         values.get(name).and_then(|found| found.first()?.parse().ok()).ok_or_else(|| usage(name))
     };
     let small = |name: &str| -> Result<u32, Failure> { number(name)?.try_into().map_err(|_| usage(name)) };
-    let paths = |name: &str| -> Vec<PathBuf> { values.get(name).into_iter().flatten().map(PathBuf::from).collect() };
+    let folder = values.get("--folder").and_then(|found| found.first()).ok_or_else(|| usage("--folder"))?;
     let sandbox = Sandbox {
         uid: small("--uid")?,
         gid: small("--gid")?,
-        readable: paths("--readable"),
-        writable: paths("--writable"),
+        folder: PathBuf::from(folder),
         memory_len: number("--memory")?,
     };
     let descriptor = |name: &str| -> Result<OwnedFd, Failure> { Ok(crate::shared::owned(small(name)? as RawFd)) };

@@ -75,11 +75,6 @@ impl RingMemory {
         Ok(Self { reader, writer, size })
     }
 
-    /// The size of the data, in bytes.
-    pub fn size(&self) -> usize {
-        self.size
-    }
-
     /// How far the reader is.
     pub fn read_position(&self) -> &AtomicU64 {
         self.reader.word(0).expect("a page has a first word")

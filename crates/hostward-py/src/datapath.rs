@@ -309,6 +309,11 @@ impl Datapath {
         Ok((counts.packets, counts.missed_packets, counts.missed_bytes, counts.refused_packets))
     }
 
+    fn sum_inspection(&self) -> PyResult<(u64, u64, u64, u64)> {
+        let counts = self.inner.sum_inspection().map_err(refused)?;
+        Ok((counts.packets, counts.missed_packets, counts.missed_bytes, counts.refused_packets))
+    }
+
     fn inspector_maps(&self) -> PyResult<(i32, u32, i32, u32)> {
         let (ring, len, done, slots) = self.inner.inspector_maps().map_err(refused)?;
         Ok((ring.into_raw_fd(), len, done.into_raw_fd(), slots))

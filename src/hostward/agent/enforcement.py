@@ -209,6 +209,10 @@ class Enforcement:
         self._thread.submit(self._enforcer.settle)
         return Ack(desired.revision, took_s, self.statuses)
 
+    async def settled(self) -> None:
+        """Return when what was enforced so far has taken away, too, what nobody reads any more."""
+        await self._call(lambda: None)  # works come one after the other
+
     def _give(self, desired: HostSlice) -> Mapping[str, EndpointStatus]:
         machine = self._machine_of(desired)
         statuses = self._enforcer.enforce(with_machine(desired, machine))

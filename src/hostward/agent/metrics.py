@@ -7,6 +7,7 @@ from collections import Counter
 import hostward
 from hostward.agent.enforcement import Enforcement
 from hostward.agent.event_pump import EventPump
+from hostward.agent.inspection import Inspector
 from hostward.agent.measures import Measures
 from hostward.agent.messages import NackReason
 from hostward.agent.sampling import SamplePump
@@ -44,8 +45,10 @@ class AgentMetrics:
         samples: SamplePump,
         sflow: SflowSender | None,
         named: int,
+        inspector: Inspector | None = None,
     ) -> None:
         """``named``: how many endpoints have series of their own, the rest being summed."""
+        self._inspector = inspector
         self._enforcement = enforcement
         self._events = events
         self._samples = samples
@@ -88,6 +91,24 @@ class AgentMetrics:
         page.add(catalogue.CEILINGS_REFUSED, measures.ceilings_refused)
         page.add(catalogue.ARRIVALS_TOLD, measures.arrivals_told)
         _add_flow_export(page, counts)
+        _add_inspector(page, self._inspector)
+
+
+def _add_inspector(page: Page, inspector: Inspector | None) -> None:
+    """Zeros where there is none: a host that gets one begins no new series."""
+    told = {} if inspector is None else inspector.counters
+    page.add(catalogue.INSPECTOR_UP, inspector is not None and inspector.pid is not None)
+    page.add(catalogue.INSPECTOR_STARTS, inspector.starts if inspector else 0)
+    page.add(catalogue.INSPECTOR_SIGNATURES, inspector.signatures if inspector else 0, "in force")
+    page.add(catalogue.INSPECTOR_SIGNATURES, inspector.refused_signatures if inspector else 0, "left out")
+    page.add(catalogue.INSPECTOR_FLOWS, inspector.stopped if inspector else 0, "stopped")
+    page.add(catalogue.INSPECTOR_FLOWS, inspector.bypassed if inspector else 0, "bypassed")
+    page.add(catalogue.INSPECTOR_ALERTS, told.get("alerts", 0))
+    page.add(catalogue.INSPECTOR_LOST, told.get("events_lost", 0) + (inspector.log_errors if inspector else 0), "log")
+    page.add(
+        catalogue.INSPECTOR_LOST, told.get("alerts_untold", 0) + (inspector.dropped if inspector else 0), "channel"
+    )
+    page.add(catalogue.INSPECTOR_LOST, inspector.lost_outside if inspector else 0, "outside")
 
 
 def _add_flow_export(page: Page, counts: FlowExportCounts) -> None:
@@ -101,6 +122,10 @@ def _add_flow_export(page: Page, counts: FlowExportCounts) -> None:
 
 
 def _add_host(page: Page, readings: Readings) -> None:
+    inspected = readings.inspected
+    page.add(catalogue.INSPECTED, inspected.sent_packets, "seen")
+    page.add(catalogue.INSPECTED, inspected.missed_packets, "missed")
+    page.add(catalogue.INSPECTED, inspected.refused_packets, "denied")
     for reason, packets in readings.denied.items():
         page.add(catalogue.DENIED, packets, reason)
     page.add(catalogue.PASSED_PACKETS, readings.passed_packets)

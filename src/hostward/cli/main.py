@@ -20,6 +20,7 @@ from hostward.cli.attest import app as attest_app
 from hostward.cli.client import Client, read_files, read_sources
 from hostward.cli.durations import parse_duration_s, parse_since
 from hostward.cli.endpoints import wide_rows
+from hostward.cli.inspect import inspect
 from hostward.cli.learn import learn
 from hostward.cli.output import Format, Kind, message, show, show_one, show_stream
 from hostward.cli.policy import app as policy_app
@@ -432,6 +433,7 @@ def observe(
 
 
 app.command()(alerts)
+app.command()(inspect)
 app.command()(learn)
 
 

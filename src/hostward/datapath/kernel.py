@@ -21,7 +21,7 @@ from hostward.datapath import devices
 from hostward.datapath.enforcer import Counters, DeviceFacts, EndpointStatus, Repair, RepairKind
 from hostward.datapath.flow_export import FlowExporter, FlowExportSettings
 from hostward.datapath.guards import KINDS, GuardState, guard_event, order_guard, revision_of
-from hostward.datapath.inspection import FlowMark, InspectionNames, InspectorMaps
+from hostward.datapath.inspection import FlowMark, InspectionCounts, InspectionNames, InspectorMaps
 from hostward.datapath.kernel_tables import KernelTables
 from hostward.datapath.processes import asks_for_acceptors, asks_for_processes, watch_processes
 from hostward.datapath.programmer import Programmer
@@ -525,6 +525,7 @@ class KernelEnforcer:
         try:
             gone, *counted = self._core.read_counts([_GONE, *slots.values()])
             packets, count_bytes = self._core.sum_counts([_GONE, *self._programmer.passing()])
+            inspected = InspectionCounts(*self._core.sum_inspection())
         except _core.CoreError as error:
             raise DatapathError(str(error), subject="counters") from error
         endpoints: dict[str, EndpointReading] = {}
@@ -548,7 +549,9 @@ class KernelEnforcer:
         samples = SampleCounts(
             sum(one.pool for one in sampled), sum(one.taken for one in sampled), sum(one.lost for one in sampled)
         )
-        return Readings(endpoints, denied, packets, count_bytes, lost, answers, suppressed, tables, recognised, samples)
+        return Readings(
+            endpoints, denied, packets, count_bytes, lost, answers, suppressed, tables, recognised, samples, inspected
+        )
 
     def talkers(self, limit: int) -> Mapping[str, Sequence[Talker]]:
         """See ``Enforcer``."""

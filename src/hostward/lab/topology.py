@@ -9,7 +9,7 @@ endpoints:
   acme/app: {host: h2, labels: {role: app}, addresses: [10.1.0.2, "fd00:1::2"], kind: vm}
 outside:
   internet: [198.51.100.10, "2001:db8:17::10"]
-attestation: enforce                      # or audit; left out: no TPMs and no gates
+attestation: enforce                      # which is so where nothing is said; or audit, or off: no TPMs and no gates
 ```
 """
 
@@ -37,7 +37,7 @@ MAX_ATTESTED_HOSTS = 90
 class LabAttestation(Enum):
     """Whether the hosts have TPMs, sentinels and gates, and what the gates do."""
 
-    OFF = ""
+    OFF = "off"
     AUDIT = "audit"
     ENFORCE = "enforce"
 
@@ -94,7 +94,7 @@ class Topology:
     hosts: tuple[str, ...]
     endpoints: Map[str, LabEndpoint]
     outside: Map[str, OutsideNode]
-    attestation: LabAttestation = LabAttestation.OFF
+    attestation: LabAttestation = LabAttestation.ENFORCE
 
 
 def read_topology(path: Path) -> Topology:
@@ -148,15 +148,17 @@ class _Reader:
 
     def _attestation(self, document: Mapping, hosts: int) -> LabAttestation:
         tree = document.items.get("attestation")
-        if tree is None:
-            return LabAttestation.OFF
-        known = {mode.value: mode for mode in LabAttestation if mode.value}
-        if not isinstance(tree, Scalar) or tree.text not in known:
-            self._problems.add(tree.place, "this is no mode of attestation", f"write {' or '.join(known)}")
-            return LabAttestation.OFF
-        if hosts > MAX_ATTESTED_HOSTS:
-            self._problems.add(tree.place, f"a lab with gates has at most {MAX_ATTESTED_HOSTS} hosts")
-        return known[tree.text]
+        known = {mode.value: mode for mode in LabAttestation}
+        place, mode = document.place, LabAttestation.ENFORCE
+        if tree is not None:
+            if not isinstance(tree, Scalar) or tree.text not in known:
+                self._problems.add(tree.place, "this is no mode of attestation", f"write one of {', '.join(known)}")
+                return mode
+            place, mode = tree.place, known[tree.text]
+        if mode is not LabAttestation.OFF and hosts > MAX_ATTESTED_HOSTS:
+            most = f"a lab with gates has at most {MAX_ATTESTED_HOSTS} hosts"
+            self._problems.add(place, most, "write `attestation: off` for one without TPMs and gates")
+        return mode
 
     def _endpoint(
         self, document: Mapping, index: int, key: str, tree: Tree, hosts: tuple[str, ...]

@@ -11,6 +11,7 @@ pub mod dns;
 pub mod file_writer;
 pub mod ftp;
 pub mod http;
+pub mod http2;
 pub mod lines;
 pub mod queue;
 pub mod recognise;
@@ -19,6 +20,7 @@ pub mod smtp;
 pub mod ssh;
 #[cfg(test)]
 mod testing;
+pub mod tls;
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -36,6 +38,8 @@ use buffer::{Buffer, Integer};
 pub enum Protocol {
     Http1,
     Http2,
+    /// DNS over HTTP/2 (RFC 8484): both at once.
+    Doh2,
     Dns,
     Tls,
     Smtp,
@@ -74,6 +78,8 @@ pub struct Transaction {
     pub buffers: Vec<Content>,
     /// Numbers that signatures can look at; likewise several.
     pub integers: SmallVec<[(Integer, u64); 4]>,
+    /// Numbers that only one direction has; signatures compare those of theirs.
+    pub directed_integers: Vec<(Direction, Integer, u64)>,
     /// What was odd about it, with the direction it was seen in.
     pub events: SmallVec<[(Direction, EventName); 2]>,
     /// Files that it carried.
@@ -210,6 +216,11 @@ pub trait Parser: Send {
         None
     }
 
+    /// Bytes of the last [`Self::parse`] that lie behind the hand-over, for the parser that goes on; taken away by it.
+    fn take_rest(&mut self) -> Vec<u8> {
+        Vec::new()
+    }
+
     /// A flow that this one announced (FTP's data connection): its server port, and what it will carry.
     fn expected(&mut self) -> Option<Expected> {
         None
@@ -228,6 +239,8 @@ pub enum HandOver {
     Recognise,
     /// To this one.
     To(Protocol),
+    /// To HTTP/2, which answers this request.
+    Http2(Box<http2::Upgrade>),
 }
 
 /// See [`Parser::expected`].
@@ -252,6 +265,7 @@ impl Transaction {
             directions: [true; 2],
             buffers: Vec::new(),
             integers: SmallVec::new(),
+            directed_integers: Vec::new(),
             events: SmallVec::new(),
             files: SmallVec::new(),
             log: Map::new(),
@@ -274,11 +288,12 @@ impl Transaction {
     }
 }
 
-/// A parser for one flow of a protocol, or `None` where there is none; `transport` is the IP protocol, as for
+/// A parser for one flow of a protocol; `transport` is the IP protocol, as for
 /// [`recognise::recognise`].
 #[must_use]
-pub fn parser_for(protocol: Protocol, transport: u8, limits: &Limits) -> Option<Box<dyn Parser>> {
-    Some(match protocol {
+pub fn parser_for(protocol: Protocol, transport: u8, limits: &Limits) -> Box<dyn Parser> {
+    match protocol {
+        Protocol::Tls => Box::new(tls::new(limits)),
         Protocol::Http1 => Box::new(http::new(limits)),
         Protocol::Dns if transport == recognise::UDP => Box::new(dns::over_datagrams(limits)),
         Protocol::Dns => Box::new(dns::over_stream(limits)),
@@ -288,7 +303,7 @@ pub fn parser_for(protocol: Protocol, transport: u8, limits: &Limits) -> Option<
         Protocol::FtpData => Box::new(ftp::data::new(limits, None)),
         Protocol::Smb => Box::new(smb::new(limits)),
         Protocol::Ssh => Box::new(ssh::new(limits)),
+        Protocol::Http2 | Protocol::Doh2 => Box::new(http2::new(limits)),
         Protocol::Smtp => Box::new(smtp::new(limits)),
-        _ => return None,
-    })
+    }
 }

@@ -1,6 +1,8 @@
 //! Joins the parts: a frame goes in, events come out.
 
 mod application;
+mod control;
+mod related;
 mod report;
 pub mod settings;
 
@@ -125,6 +127,7 @@ pub struct Engine {
     this_packet: ThisPacket,
     next_flow_id: u64,
     stats: Stats,
+    generation: u32,
 }
 
 impl Engine {
@@ -149,6 +152,7 @@ impl Engine {
             this_packet: ThisPacket::Inspect,
             next_flow_id: 0,
             stats: Stats::default(),
+            generation: 0,
         }
     }
 
@@ -233,6 +237,14 @@ impl Engine {
             return self.inspect_alone(packet, owner, sink);
         };
         self.this_packet = ThisPacket::Inspect;
+        if let Some((from, to, protocol)) = related::ends(packet) {
+            let key = Key::new(from, to, protocol, &packet.vlan, &owner);
+            if let Some((slot, mut flow)) = self.table.take(&key) {
+                let verdict = self.in_flow(packet, &mut flow, from, sink);
+                self.table.put(slot, flow);
+                return verdict;
+            }
+        }
         let key = Key::new(from, to, protocol, &packet.vlan, &owner);
         let mut found = self.table.take(&key);
         if let Some((slot, flow)) = found.take_if(|(_, flow)| begins_anew(packet, flow)) {
@@ -296,14 +308,19 @@ impl Engine {
                 return PacketVerdict::Drop;
             }
         }
+        let over = flow.recognition_over;
         match &packet.transport {
             Transport::Tcp(tcp) => direction = self.tcp(packet, tcp, flow, direction, sink),
+            Transport::Icmp { .. } if !matches!(flow.protocol, 1 | 58) => {}
             _ => {
                 flow.established |= flow.packets.iter().all(|count| *count > 0);
                 if let Transport::Udp { .. } = packet.transport {
-                    self.datagram(packet, flow, direction, sink);
+                    direction = self.datagram(packet, flow, direction, sink);
                 }
             }
+        }
+        for ((now, before), after) in flow.recognised_now.iter_mut().zip(over).zip(flow.recognition_over) {
+            *now = after && !before;
         }
         self.inspect(Some(packet), flow, direction, sink)
     }
@@ -326,15 +343,25 @@ impl Engine {
             direction = direction.reversed();
         }
         flow.midstream |= accepted.midstream;
-        flow.established = stream.tracker.state >= State::Established;
+        flow.established = stream.tracker.state >= State::Established && !stream.tracker.unanswered;
         let at_once = settings.inline || stream.tracker.one_sided;
+        stream.taken = accepted.bytes;
         if accepted.bytes {
             self.take_bytes(packet, tcp, flow, &mut stream, direction, at_once, sink);
         }
-        for way in [direction.reversed(), direction] {
-            self.hand_over(flow, &mut stream, way, at_once, false, sink);
+        // A packet hands over what it acknowledges, and its own bytes where those are in order; a SYN does neither, before
+        // the connection exists.
+        if tcp.flags & flag::SYN == 0 {
+            self.hand_over(flow, &mut stream, direction.reversed(), at_once, false, sink);
+        }
+        if accepted.bytes || tcp.flags & (flag::FIN | flag::RST) != 0 {
+            self.hand_over(flow, &mut stream, direction, at_once, false, sink);
         }
         flow.stream = Some(stream);
+        if std::mem::take(&mut flow.reversed) {
+            flow.exchange();
+            direction = direction.reversed();
+        }
         let first_of_all = flow.packets.iter().sum::<u64>() == 1;
         if first_of_all && (accepted.no_session || accepted.midstream) {
             let policy = self.settings.midstream_policy();
@@ -421,7 +448,7 @@ impl Engine {
         side.bytes = bytes;
         if done && !side.closed {
             side.closed = true;
-            self.close_direction(flow, direction, sink);
+            self.close_direction(flow, application::by_bytes(flow, direction), sink);
         }
     }
 
@@ -467,6 +494,7 @@ impl Engine {
         let mut verdict = PacketVerdict::Pass;
         if flow.verdict == FlowVerdict::Inspect && !flow.passed && self.this_packet == ThisPacket::Inspect {
             self.alerts.clear();
+            self.refresh(flow);
             self.detector.inspect(&mut self.worker, packet, Some(flow), direction, &mut self.alerts);
             verdict = self.act(packet, flow, direction, sink);
         } else {

@@ -173,7 +173,10 @@ impl Engine {
             verdict: Some(verdict),
             payload: payload.filter(|_| self.settings.alert_payload),
             from_stream,
+            beside: alert.beside.as_deref(),
+            context: alert.context.as_deref(),
             with_packet: self.settings.alert_payload,
+            with_references: self.settings.alert_references,
         }
         .write(&mut self.json);
     }

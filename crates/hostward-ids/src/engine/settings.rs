@@ -3,7 +3,7 @@
 use crate::app::Limits;
 use crate::decode::TunnelPorts;
 use crate::flow::table::TimeOuts;
-use crate::flow::tcp::{OverlapPolicy, TcpSettings};
+use crate::flow::tcp::{Midstream, OverlapPolicy, TcpSettings};
 
 /// What happens where the detector cannot do its work on a packet or a flow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,6 +80,8 @@ pub struct Settings {
     pub community_id_seed: u16,
     /// Whether alerts show the payload and the packet.
     pub alert_payload: bool,
+    /// Whether alerts list what a signature refers to.
+    pub alert_references: bool,
     /// Which events are written beside alerts.
     pub events: EventSet,
     /// Protocols that are not looked for.
@@ -141,6 +143,7 @@ impl Default for Settings {
             community_id: false,
             community_id_seed: 0,
             alert_payload: true,
+            alert_references: false,
             events: EventSet::default(),
             disabled: Vec::new(),
             fail_parser_at: [None; 2],
@@ -162,7 +165,8 @@ impl Settings {
                 self.tcp.inline = self.inline;
             }
             "stream.inline" => self.tcp.inline = value == "auto" && self.inline || value != "auto" && read.truth()?,
-            "stream.midstream" => self.tcp.midstream = read.truth()?,
+            "stream.midstream" if value == "answered" => self.tcp.midstream = Midstream::Answered,
+            "stream.midstream" => self.tcp.midstream = if read.truth()? { Midstream::On } else { Midstream::Off },
             "stream.async-oneside" => self.tcp.async_oneside = read.truth()?,
             "stream.checksum-validation" => self.checksums = read.truth()?,
             "k" => self.checksums = !matches!(value, "none"),
@@ -194,6 +198,7 @@ impl Settings {
             "outputs.fileinfo" => self.events.files = read.truth()?,
             "outputs.stats" => self.events.stats = read.truth()?,
             "outputs.alert.payload" => self.alert_payload = read.truth()?,
+            "outputs.alert.references" => self.alert_references = read.truth()?,
             "outputs.anomaly.types.decode" => self.events.decode_anomalies = read.truth()?,
             "outputs.anomaly.types.stream" => self.events.stream_anomalies = read.truth()?,
             "outputs.anomaly.types.applayer" => self.events.application_anomalies = read.truth()?,
@@ -251,7 +256,7 @@ impl Settings {
     /// The policy for flows whose beginning was not seen. The one for all counts only where they are not picked up.
     #[must_use]
     pub fn midstream_policy(&self) -> ExceptionPolicy {
-        let all = self.exception_policy.filter(|_| !self.tcp.midstream);
+        let all = self.exception_policy.filter(|_| self.tcp.midstream != Midstream::On);
         self.midstream_policy.or(all).unwrap_or_default()
     }
 }

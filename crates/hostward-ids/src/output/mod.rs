@@ -34,6 +34,7 @@ pub fn application_name(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Http1 => "http",
         Protocol::Http2 => "http2",
+        Protocol::Doh2 => "doh2",
         Protocol::Dns => "dns",
         Protocol::Tls => "tls",
         Protocol::Smtp => "smtp",

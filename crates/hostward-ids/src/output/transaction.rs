@@ -9,7 +9,7 @@ use crate::flow::Flow;
 pub(crate) fn object_name(protocol: Protocol) -> &'static str {
     match protocol {
         // HTTP/2 is told as HTTP, with an object http2 within.
-        Protocol::Http1 | Protocol::Http2 => "http",
+        Protocol::Http1 | Protocol::Http2 | Protocol::Doh2 => "http",
         Protocol::FtpData => "ftp_data",
         other => super::application_name(other),
     }

@@ -50,7 +50,10 @@ def run_demo(console: Console, file: Path) -> bool:
         lab.start_hostward()
         lab.apply_policy()
         lab.attach_endpoints()
-        claims.figure("Hostward started, joined and enforcing", f"{time.monotonic() - started_s:.1f} s")
+        lab.await_network()
+        claims.figure(
+            "Hostward started, hosts attested, enforcing, gates open", f"{time.monotonic() - started_s:.1f} s"
+        )
         for chapter in (policy_claims, attack_claims, change_claims, failure_claims):
             chapter.claim_all(claims, stage)
         trust_claims.claim_all(claims, console, find_topology(trust_claims.TOPOLOGY))

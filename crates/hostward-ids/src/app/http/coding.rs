@@ -17,6 +17,10 @@ const LZMA_HEADER_LEN: usize = 18;
 const LZMA_MEMORY_LIMIT: usize = 1 << 20;
 /// How much input is kept to try another coding with, until there is output.
 const HELD_LIMIT: usize = 4096;
+/// How many bytes tell text from compressed data.
+const TEXT_LEN: usize = 24;
+/// How much output makes a coding believed that the header did not name.
+const TRIAL_LEN: usize = 16_384;
 /// Output beyond this must not exceed [`BOMB_RATIO`] times the input.
 const BOMB_LEN: u64 = 1 << 20;
 /// See [`BOMB_LEN`]: more than DEFLATE reaches on honest data.
@@ -130,6 +134,8 @@ enum Engine {
     Inflate(Decompress),
     Brotli(Box<BrotliState<HeapAlloc<u8>, HeapAlloc<u32>, HeapAlloc<HuffmanCode>>>),
     Lzma(Box<lzma_rs::decompress::Stream<Vec<u8>>>),
+    /// Not what its name says; more bytes tell what it is.
+    Undecided,
     /// As it is.
     Plain,
     /// The end was reached, or what follows is broken.
@@ -155,7 +161,7 @@ impl Layer {
 
     fn write(&mut self, data: &[u8], limit: u64, sink: &mut Sink<'_>) -> Result<(), Bomb> {
         let result = self.run(data, limit, sink);
-        self.retry(result, data, limit, sink)?;
+        self.retry(result, data, false, limit, sink)?;
         if self.output_len == 0 && !self.not_held && self.held.len() + data.len() <= HELD_LIMIT {
             self.held.extend_from_slice(data);
         } else {
@@ -167,6 +173,9 @@ impl Layer {
 
     /// LZMA keeps its window until it ends.
     fn finish(&mut self, limit: u64, sink: &mut Sink<'_>) -> Result<(), Bomb> {
+        if matches!(self.engine, Engine::Undecided) {
+            self.retry(Err(Stop::Broken), &[], true, limit, sink)?;
+        }
         if !matches!(self.engine, Engine::Over) && self.output_len == 0 && !self.held.is_empty() {
             self.finish_without_output(limit, sink)?;
         }
@@ -197,6 +206,7 @@ impl Layer {
         &mut self,
         mut result: Result<(), Stop>,
         data: &[u8],
+        last: bool,
         limit: u64,
         sink: &mut Sink<'_>,
     ) -> Result<(), Bomb> {
@@ -208,18 +218,47 @@ impl Layer {
                 self.engine = Engine::Over;
                 break;
             }
-            self.try_next();
+            if !last && self.held.len() + data.len() < TEXT_LEN {
+                self.engine = Engine::Undecided;
+                break;
+            }
             let held = std::mem::take(&mut self.held);
-            result = self.run(&held, limit, sink).and_then(|()| self.run(data, limit, sink));
+            self.try_next(held.iter().chain(data));
+            result = self.run_on_trial(&[&held, data], limit, sink);
             self.held = held;
         }
         Ok(())
     }
 
-    /// Another coding; when all were tried, none.
-    fn try_next(&mut self) {
+    /// Like [`Self::run`], but what comes out before it breaks does not count, unless it is much: nearly any bytes are
+    /// the beginning of some DEFLATE stream.
+    fn run_on_trial(&mut self, pieces: &[&[u8]], limit: u64, sink: &mut Sink<'_>) -> Result<(), Stop> {
+        let mut output = Vec::new();
+        let mut believed = false;
+        let mut trial = |bytes: &[u8]| {
+            if !believed && output.len() + bytes.len() <= TRIAL_LEN {
+                output.extend_from_slice(bytes);
+                return Ok(());
+            }
+            believed = true;
+            sink(&std::mem::take(&mut output))?;
+            sink(bytes)
+        };
+        let result = pieces.iter().try_for_each(|piece| self.run(piece, limit, &mut trial));
+        match result {
+            Err(Stop::Broken) if !believed => self.output_len = 0,
+            _ if !output.is_empty() => sink(&output)?,
+            _ => {}
+        }
+        result
+    }
+
+    /// Another coding; when all were tried, or the bytes are text, none: text makes a DEFLATE stream too often.
+    fn try_next<'a>(&mut self, bytes: impl Iterator<Item = &'a u8>) {
         self.retries += 1;
-        if self.retries > 3 {
+        let mut first = bytes.take(TEXT_LEN).peekable();
+        let text = first.peek().is_some() && first.all(|byte| matches!(byte, b'\t' | b'\n' | b'\r' | 0x20..=0x7e));
+        if self.retries > 3 || text {
             self.engine = Engine::Plain;
             return;
         }
@@ -248,6 +287,7 @@ impl Layer {
                 lzma_all(stream, data, &mut counted)?;
                 false
             }
+            Engine::Undecided => return Err(Stop::Broken),
             Engine::Plain => {
                 counted(data)?;
                 false
@@ -494,10 +534,12 @@ mod tests {
             (Coding::Gzip, deflate(TEXT)),
             (Coding::Gzip, zlib(TEXT)),
             (Coding::Gzip, TEXT.to_vec()),
+            (Coding::Gzip, b"{\"sdk_version\":11026,\"app_package\":\"com.xcm\",\"app\":1}".to_vec()),
             (Coding::Brotli, gzip(TEXT)),
         ] {
-            assert_eq!(decode(&[coding], &[&coded]), TEXT, "{coding:?}");
-            assert_eq!(decode(&[coding], &[&coded[..1], &coded[1..2], &coded[2..]]), TEXT, "{coding:?}");
+            let expected = if coded.starts_with(b"{") { &coded } else { TEXT };
+            assert_eq!(decode(&[coding], &[&coded]), expected, "{coding:?}");
+            assert_eq!(decode(&[coding], &[&coded[..1], &coded[1..2], &coded[2..]]), expected, "{coding:?}");
         }
     }
 

@@ -26,7 +26,7 @@ const SINGLE: &[(&[u8], Direction, Buffer)] = &[
 ];
 
 /// Adds all buffers that come out of a header block. `raw` is the block with its empty line.
-pub(super) fn put(
+pub(in crate::app) fn put(
     transaction: &mut Transaction,
     direction: Direction,
     headers: &Headers,

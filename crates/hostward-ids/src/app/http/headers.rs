@@ -12,22 +12,22 @@ const FIELD_COUNT_LIMIT: usize = 1024;
 
 /// One field, with the values of its repetitions joined by a comma.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Field {
-    pub(super) name: Vec<u8>,
-    pub(super) value: Vec<u8>,
+pub(in crate::app) struct Field {
+    pub(in crate::app) name: Vec<u8>,
+    pub(in crate::app) value: Vec<u8>,
 }
 
 /// Fields in the order of their first appearance.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Headers {
-    pub(super) fields: Vec<Field>,
-    pub(super) oddities: Oddities,
+pub(in crate::app) struct Headers {
+    pub(in crate::app) fields: Vec<Field>,
+    pub(in crate::app) oddities: Oddities,
 }
 
 /// What was odd about a block.
 #[allow(clippy::struct_excessive_bools)] // Any of them can be, independently.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Oddities {
+pub(in crate::app) struct Oddities {
     pub(super) missing_colon: bool,
     pub(super) invalid_name: bool,
     pub(super) invalid_folding: bool,

@@ -3,11 +3,11 @@
 //!
 //! Where they differ among each other, libhtp's choices are followed, because rules are written against them.
 
-mod body;
+pub(super) mod body;
 mod coding;
-mod fields;
-mod headers;
-mod log;
+pub(super) mod fields;
+pub(super) mod headers;
+pub(super) mod log;
 mod multipart;
 mod request;
 mod response;
@@ -37,6 +37,7 @@ pub fn new(limits: &Limits) -> Http {
         sides: [Side::default(), Side::default()],
         waiting: VecDeque::new(),
         hand_over: None,
+        rest: Vec::new(),
         events: SmallVec::new(),
     }
 }
@@ -51,6 +52,8 @@ pub struct Http {
     /// Requests whose response has not ended, oldest first.
     waiting: VecDeque<Exchange>,
     hand_over: Option<HandOver>,
+    /// What came behind the last bytes of HTTP/1, for whoever goes on.
+    rest: Vec<u8>,
     events: SmallVec<[(Direction, EventName); 2]>,
 }
 
@@ -167,6 +170,9 @@ impl Http {
     fn run(&mut self, direction: Direction, mut data: &[u8], closed: bool) {
         while let Some(taken) = self.step(direction, data, closed) {
             data = data.get(taken..).unwrap_or_default();
+        }
+        if self.hand_over.is_some() {
+            self.rest = data.to_vec();
         }
     }
 
@@ -461,5 +467,9 @@ impl Parser for Http {
 
     fn hand_over(&mut self) -> Option<HandOver> {
         self.hand_over.take()
+    }
+
+    fn take_rest(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.rest)
     }
 }

@@ -23,6 +23,8 @@ const MAX_NAME_LEN: usize = 75;
 const MAX_LINE_LEN: usize = 998;
 const MAX_CODED_LINE_LEN: usize = 76;
 const MAX_BOUNDARY_LEN: usize = 254;
+/// Shorter files are looked at once they are whole, so that a signature sees them at once and not line by line.
+const MIN_FILE_LEN: usize = 32_768;
 /// How many files and header fields of a message are looked at.
 const MAX_FILES: usize = 32;
 const MAX_FIELDS: usize = 256;
@@ -69,6 +71,8 @@ struct Body {
     /// The end of the last line, which belongs to the boundary if one follows.
     ending: &'static [u8],
     decoded: Vec<u8>,
+    /// The first bytes of a file, until there are enough to look at.
+    held: Option<Vec<u8>>,
 }
 
 impl Message {
@@ -236,6 +240,7 @@ impl Message {
             urls: (text && !part.attachment).then(Urls::default),
             ending: b"",
             decoded: Vec::new(),
+            held: Some(Vec::new()),
         };
         if part.name.is_some() || part.attachment {
             body.open(part.name, &self.limits, transaction);
@@ -324,10 +329,28 @@ impl Body {
         if let Some(urls) = &mut self.urls {
             urls.feed(&self.decoded, transaction);
         }
-        if let Some((at, writer)) = &mut self.file
+        if self.file.is_none() {
+            return;
+        }
+        match &mut self.held {
+            Some(held) if held.len() + self.decoded.len() < MIN_FILE_LEN => held.extend_from_slice(&self.decoded),
+            _ => {
+                self.release(transaction);
+                if let Some((at, writer)) = &mut self.file
+                    && let Some(file) = transaction.files.get_mut(*at)
+                {
+                    writer.append(file, &self.decoded);
+                }
+            }
+        }
+    }
+
+    /// Shows what was held back.
+    fn release(&mut self, transaction: &mut Transaction) {
+        if let (Some(held), Some((at, writer))) = (self.held.take(), &mut self.file)
             && let Some(file) = transaction.files.get_mut(*at)
         {
-            writer.append(file, &self.decoded);
+            writer.append(file, &held);
         }
     }
 
@@ -338,6 +361,7 @@ impl Body {
         if let Some(urls) = &mut self.urls {
             urls.finish(transaction);
         }
+        self.release(transaction);
         if let Some((at, writer)) = self.file
             && let Some(file) = transaction.files.get_mut(at)
         {

@@ -1,0 +1,49 @@
+//! What the caller may change and ask while the engine works.
+
+use std::sync::Arc;
+
+use super::{Engine, Stats};
+use crate::detect::{Detector, FlowState, TransactionState, Worker};
+use crate::flow::Flow;
+
+impl Engine {
+    /// Matches other signatures from the next packet on. Flows keep what was reassembled and parsed of them; what the
+    /// matcher remembered (bits, thresholds, which signatures spoke) begins anew, because its numbers are the set's own.
+    pub fn set_detector(&mut self, detector: Arc<Detector>) {
+        self.detector = detector;
+        self.worker = Worker::default();
+        self.generation = self.generation.wrapping_add(1);
+    }
+
+    /// Has the matcher forget what it knew of a flow by the numbers of an earlier set.
+    pub(super) fn refresh(&self, flow: &mut Flow) {
+        if flow.matched_by == self.generation {
+            return;
+        }
+        flow.matched_by = self.generation;
+        flow.detect = FlowState::default();
+        for transaction in flow.app.iter_mut().flat_map(|parser| parser.transactions().iter_mut()) {
+            transaction.detect = TransactionState::default();
+        }
+    }
+}
+
+impl Stats {
+    /// The counters by name.
+    #[must_use]
+    pub fn by_name(&self) -> Vec<(&'static str, u64)> {
+        vec![
+            ("frames", self.frames),
+            ("bytes", self.bytes),
+            ("invalid", self.invalid),
+            ("flows", self.flows),
+            ("alerts", self.alerts),
+            ("alerts_suppressed", self.alerts_suppressed),
+            ("transactions", self.transactions),
+            ("dropped", self.dropped),
+            ("flows_evicted", self.flows_evicted),
+            ("reassembly_no_memory", self.reassembly_no_memory),
+            ("gaps", self.gaps),
+        ]
+    }
+}

@@ -1,0 +1,243 @@
+//! Keywords that ask something of a transaction beside its buffers.
+
+use super::super::number::{self, Comparison};
+use super::super::option::quoted;
+use super::super::test::{DigestKind, TransactionTest};
+use super::super::{Fault, Read, content};
+use super::Builder;
+use crate::app::buffer::Integer;
+
+impl Builder {
+    pub(super) fn transaction(&mut self, keyword: &str, value: Option<&str>) -> Read<bool> {
+        let text = value.unwrap_or_default().trim();
+        let test = match keyword {
+            "app-layer-event" => match text {
+                "" => return Err(Fault::new("the event's name is missing")),
+                name => TransactionTest::Event(name.to_ascii_lowercase()),
+            },
+            "dcerpc.iface" | "dce_iface" => interface(text)?,
+            "dcerpc.opnum" | "dce_opnum" => TransactionTest::Integer(Integer::DcerpcOpnum, numbers(text)?),
+            "ssl_version" => tls_versions(text)?,
+            "tls.version" => {
+                let (_, text) = quoted(text)?;
+                let version = tls_version(text).ok_or_else(|| Fault::new(format!("'{text}' is no version")))?;
+                TransactionTest::TlsVersion { negated: false, versions: vec![version] }
+            }
+            "ftpbounce" => TransactionTest::FtpBounce,
+            "filename" => {
+                let (negated, inside) = quoted(text)?;
+                let content = content::bytes(inside)?.into_boxed_slice();
+                TransactionTest::FileName { content, nocase: true, negated }
+            }
+            "fileext" => {
+                let (negated, inside) = quoted(text)?;
+                let mut content = content::bytes(inside)?;
+                content.make_ascii_lowercase();
+                TransactionTest::FileExtension { content: content.into_boxed_slice(), negated }
+            }
+            "filesize" => TransactionTest::FileSize(sizes(text)?),
+            "filemd5" => digest(DigestKind::Md5, text)?,
+            "filesha1" => digest(DigestKind::Sha1, text)?,
+            "filesha256" => digest(DigestKind::Sha256, text)?,
+            "app-layer-state" => TransactionTest::State(Comparison::read_with(text, &tls_state)?),
+            _ => match Integer::ALL.iter().find(|integer| integer.name() == keyword) {
+                Some(&integer) => {
+                    let comparison = Comparison::read_with(text, &|word| {
+                        named(integer, word).or_else(|| number::unsigned(word).ok())
+                    })?;
+                    TransactionTest::Integer(integer, vec![comparison])
+                }
+                None => return Ok(false),
+            },
+        };
+        if self.rule.transaction_tests.len() >= 64 {
+            return Err(Fault::new("more than 64 tests of the transaction"));
+        }
+        self.rule.transaction_tests.push(test);
+        Ok(true)
+    }
+}
+
+fn digest(kind: DigestKind, text: &str) -> Read<TransactionTest> {
+    let (negated, file) = quoted(text)?;
+    match file {
+        "" => Err(Fault::new("the file's name is missing")),
+        file => Ok(TransactionTest::FileDigest { kind, negated, file: file.to_owned() }),
+    }
+}
+
+/// `10`, `>10KB`, `1<>2MB`.
+fn sizes(text: &str) -> Read<Comparison> {
+    Comparison::read_with(text, &|word| {
+        let word = word.trim();
+        let split = word.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(word.len());
+        let (digits, unit) = word.split_at(split);
+        let number = number::unsigned(digits).ok()?;
+        let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
+            "" | "b" => 1,
+            "kb" | "kib" | "k" => 1 << 10,
+            "mb" | "mib" | "m" => 1 << 20,
+            "gb" | "gib" | "g" => 1 << 30,
+            _ => return None,
+        };
+        number.checked_mul(factor)
+    })
+}
+
+/// `1,3-5,>7`: any of them. Ranges include both ends here.
+fn numbers(text: &str) -> Read<Vec<Comparison>> {
+    let mut found = Vec::new();
+    for word in text.split(',').map(str::trim) {
+        found.push(match word.split_once('-') {
+            Some((low, high)) => {
+                let (low, high) = (number::unsigned(low)?, number::unsigned(high)?);
+                if low > high {
+                    return Err(Fault::new("the range is empty"));
+                }
+                match low.checked_sub(1) {
+                    Some(below) => Comparison::Between(below, high.saturating_add(1)),
+                    None => Comparison::AtMost(high),
+                }
+            }
+            None => Comparison::read(word)?,
+        });
+        if found.len() > 256 {
+            return Err(Fault::new("more than 256 numbers"));
+        }
+    }
+    Ok(found)
+}
+
+fn interface(text: &str) -> Read<TransactionTest> {
+    let mut words = text.split(',').map(str::trim);
+    let bad = || Fault::new("expected a UUID");
+    let digits = words.next().unwrap_or_default();
+    let parts: Vec<&str> = digits.split('-').collect();
+    if parts.iter().map(|part| part.len()).ne([8, 4, 4, 4, 12]) {
+        return Err(bad());
+    }
+    let value = u128::from_str_radix(&parts.concat(), 16).map_err(|_| bad())?;
+    let (mut version, mut any_fragment) = (None, false);
+    for word in words {
+        match word {
+            "any_frag" => any_fragment = true,
+            _ => version = Some(Comparison::read(word)?),
+        }
+    }
+    Ok(TransactionTest::DcerpcInterface { uuid: value.to_be_bytes(), version, any_fragment })
+}
+
+fn tls_version(text: &str) -> Option<u16> {
+    Some(match text.trim().to_ascii_lowercase().as_str() {
+        "sslv2" | "ssl2" => 0x0002,
+        "sslv3" | "ssl3" => 0x0300,
+        "tls1.0" | "1.0" => 0x0301,
+        "tls1.1" | "1.1" => 0x0302,
+        "tls1.2" | "1.2" => 0x0303,
+        "tls1.3" | "1.3" => 0x0304,
+        other => u16::from_str_radix(other.strip_prefix("0x")?, 16).ok()?,
+    })
+}
+
+fn tls_versions(text: &str) -> Read<TransactionTest> {
+    let (mut negated, mut versions) = (None, Vec::new());
+    for word in text.split(',').map(str::trim) {
+        let (not, name) = match word.strip_prefix('!') {
+            Some(rest) => (true, rest),
+            None => (false, word),
+        };
+        if negated.replace(not).is_some_and(|earlier| earlier != not) {
+            return Err(Fault::new("versions with '!' and without"));
+        }
+        versions.push(tls_version(name).ok_or_else(|| Fault::new(format!("'{name}' is no version")))?);
+    }
+    Ok(TransactionTest::TlsVersion { negated: negated.unwrap_or(false), versions })
+}
+
+/// How far TLS is, in its own words, in the order in which they are reached.
+pub(in super::super) fn tls_state(name: &str) -> Option<u64> {
+    Some(match name.trim() {
+        "client_in_progress" | "server_in_progress" => 0,
+        "client_hello_done" | "server_hello" => 1,
+        "client_cert_done" | "server_cert_done" => 2,
+        "server_hello_done" => 3,
+        "client_handshake_done" | "server_handshake_done" => 4,
+        "client_finished" | "server_finished" => 5,
+        _ => return None,
+    })
+}
+
+/// Numbers that have names in rules (IANA's registries of DNS and HTTP/2).
+fn named(integer: Integer, word: &str) -> Option<u64> {
+    let word = word.trim().to_ascii_lowercase();
+    let table: &[(&str, u64)] = match integer {
+        Integer::DnsOpcode => &[("query", 0), ("iquery", 1), ("status", 2), ("notify", 4), ("update", 5)],
+        Integer::DnsRcode => &[
+            ("noerror", 0),
+            ("formerr", 1),
+            ("servfail", 2),
+            ("nxdomain", 3),
+            ("notimp", 4),
+            ("refused", 5),
+            ("yxdomain", 6),
+            ("yxrrset", 7),
+            ("nxrrset", 8),
+            ("notauth", 9),
+            ("notzone", 10),
+        ],
+        Integer::DnsRrtype => &[
+            ("a", 1),
+            ("ns", 2),
+            ("cname", 5),
+            ("soa", 6),
+            ("null", 10),
+            ("ptr", 12),
+            ("hinfo", 13),
+            ("mx", 15),
+            ("txt", 16),
+            ("aaaa", 28),
+            ("srv", 33),
+            ("naptr", 35),
+            ("opt", 41),
+            ("ds", 43),
+            ("rrsig", 46),
+            ("nsec", 47),
+            ("dnskey", 48),
+            ("https", 65),
+            ("any", 255),
+        ],
+        Integer::Http2FrameType => &[
+            ("data", 0),
+            ("headers", 1),
+            ("priority", 2),
+            ("rst_stream", 3),
+            ("rststream", 3),
+            ("settings", 4),
+            ("push_promise", 5),
+            ("ping", 6),
+            ("goaway", 7),
+            ("window_update", 8),
+            ("windowupdate", 8),
+            ("continuation", 9),
+        ],
+        Integer::Http2ErrorCode => &[
+            ("no_error", 0),
+            ("protocol_error", 1),
+            ("internal_error", 2),
+            ("flow_control_error", 3),
+            ("settings_timeout", 4),
+            ("stream_closed", 5),
+            ("frame_size_error", 6),
+            ("refused_stream", 7),
+            ("cancel", 8),
+            ("compression_error", 9),
+            ("connect_error", 10),
+            ("enhance_your_calm", 11),
+            ("inadequate_security", 12),
+            ("http_1_1_required", 13),
+        ],
+        Integer::FtpDynamicPort | Integer::DcerpcOpnum => &[],
+        _ => &[],
+    };
+    table.iter().find(|(name, _)| *name == word).map(|&(_, number)| number)
+}
