@@ -1,7 +1,5 @@
 //! The ring of events.
 
-use std::collections::HashMap;
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -16,12 +14,12 @@ use libbpf_rs::RingBuffer;
 use libbpf_rs::RingBufferBuilder;
 use zerocopy::FromBytes as _;
 
+use crate::clock::monotonic_ns;
 use crate::error::Result;
 use crate::error::libbpf;
+use crate::share::Queue;
 use crate::tables::Datapath;
 
-/// Events that wait for [`Datapath::drain_events`] while somebody else reads the ring.
-const WAITING_LIMIT: usize = 16_384;
 /// Events of one reading: the ring's owner has other things to do as well.
 const READ_LIMIT: usize = 16_384;
 
@@ -30,26 +28,6 @@ pub(crate) struct Events {
     ring: Mutex<RingBuffer<'static>>,
     fresh: Arc<Mutex<Vec<Event>>>,
     queue: Mutex<Queue>,
-}
-
-/// An endpoint's share of what is told on: a bucket as in the kernel (GCRA, ITU-T I.371).
-#[derive(Clone, Copy, Debug, Default)]
-struct Bucket {
-    /// Of one event.
-    cost_ns: u64,
-    /// Of what may come at once.
-    burst_ns: u64,
-    arrival: u64,
-}
-
-#[derive(Default)]
-struct Queue {
-    waiting: VecDeque<Event>,
-    buckets: HashMap<u32, Bucket>,
-    /// Whether a reader empties the ring.
-    read: bool,
-    /// Events that a reader had and the queue did not take.
-    dropped: u64,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -98,32 +76,8 @@ impl Events {
         for event in &*out {
             queue.offer(event);
         }
+        queue.tell_denials(monotonic_ns());
         Ok(())
-    }
-}
-
-impl Queue {
-    /// Takes an event in if its endpoint's share and the room allow it. What guards recognise is always told.
-    fn offer(&mut self, event: &Event) {
-        let told = u32::from(event.kind) == abi::event_kind::EVENT_GUARD
-            || (self.waiting.len() < WAITING_LIMIT
-                && self.buckets.get_mut(&event.slot).is_none_or(|bucket| bucket.take(event.time_ns)));
-        if told {
-            self.waiting.push_back(*event);
-        } else {
-            self.dropped += 1;
-        }
-    }
-}
-
-impl Bucket {
-    fn take(&mut self, now_ns: u64) -> bool {
-        let next = self.arrival.max(now_ns) + self.cost_ns;
-        let takes = next <= now_ns + self.burst_ns;
-        if takes {
-            self.arrival = next;
-        }
-        takes
     }
 }
 
@@ -187,15 +141,7 @@ impl EventReader {
     /// Says how many events a second of a slot, and at once, [`Datapath::drain_events`] may get; slots that are not named
     /// have no such bound.
     pub fn share(&self, shares: &[(u32, u32, u32)]) {
-        let mut queue = lock(&self.events.queue);
-        queue.buckets = shares
-            .iter()
-            .map(|&(slot, per_s, burst)| {
-                let cost_ns = 1_000_000_000 / u64::from(per_s.max(1));
-                let arrival = queue.buckets.get(&slot).map_or(0, |bucket| bucket.arrival);
-                (slot, Bucket { cost_ns, burst_ns: cost_ns * u64::from(burst.max(1)), arrival })
-            })
-            .collect();
+        lock(&self.events.queue).share(shares);
     }
 
     /// Events that the ring gave, and that [`Datapath::drain_events`] did not get.
@@ -208,29 +154,5 @@ impl EventReader {
 impl Drop for EventReader {
     fn drop(&mut self) {
         lock(&self.events.queue).read = false;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use zerocopy::FromZeros as _;
-
-    use super::*;
-
-    fn event(slot: u32, kind: u32, time_ns: u64) -> Event {
-        Event { slot, kind: kind as u8, time_ns, ..Event::new_zeroed() }
-    }
-
-    #[test]
-    fn an_endpoint_has_its_share_and_guards_are_always_told() {
-        let mut queue = Queue::default();
-        queue.buckets.insert(1, Bucket { cost_ns: 1_000_000_000, burst_ns: 2_000_000_000, arrival: 0 });
-        for _ in 0..5 {
-            queue.offer(&event(1, abi::event_kind::EVENT_NEW, 10_000_000_000));
-            queue.offer(&event(2, abi::event_kind::EVENT_NEW, 10_000_000_000));
-            queue.offer(&event(1, abi::event_kind::EVENT_GUARD, 10_000_000_000));
-        }
-        queue.offer(&event(1, abi::event_kind::EVENT_END, 12_000_000_000));
-        assert_eq!((queue.waiting.len(), queue.dropped), (2 + 5 + 5 + 1, 3));
     }
 }

@@ -27,6 +27,7 @@ mod port;
 mod processes;
 mod ring;
 mod sampling;
+mod share;
 mod tables;
 mod talkers;
 mod uplink;

@@ -35,6 +35,8 @@ const IDLE: Duration = Duration::from_millis(10);
 const STEP: Duration = Duration::from_micros(200);
 /// So many events are a reason to look again at once.
 const BUSY: usize = 1_024;
+/// An agent that starts enforces what it enforced before within this time, or waits for its controller.
+const NAMES_LIMIT_NS: u64 = 3_000_000_000;
 const LOSSES_PERIOD_NS: u64 = 5_000_000_000;
 
 /// Tenant, endpoint, groups, index and name of the device.
@@ -44,6 +46,7 @@ type NameTuple = (String, String, String, u32, String);
 struct Told {
     endpoints: Option<HashMap<u32, NameTuple>>,
     rules: HashMap<u32, String>,
+    rules_anew: bool,
     executables: Option<HashMap<(u32, u8), String>>,
     shares: Option<Vec<(u32, u32, u32)>>,
 }
@@ -133,8 +136,13 @@ impl FlowExport {
         told.shares = Some(shares);
     }
 
-    fn add_rules(&self, rules: HashMap<u32, String>) {
-        lock(&self.shared.told).rules.extend(rules);
+    fn add_rules(&self, rules: HashMap<u32, String>, anew: bool) {
+        let mut told = lock(&self.shared.told);
+        if anew {
+            told.rules.clear();
+            told.rules_anew = true;
+        }
+        told.rules.extend(rules);
     }
 
     fn set_executables(&self, executables: HashMap<(u32, u8), String>) {
@@ -206,6 +214,9 @@ struct Worker {
 
 impl Worker {
     fn run(mut self) {
+        self.wait_for_names();
+        self.take_names();
+        self.tick(); // templates before records
         let (mut walk_ns, mut losses_ns, mut began_ns) = (0, 0, None);
         while !self.shared.stop.load(Ordering::Acquire) {
             self.take_names();
@@ -238,9 +249,20 @@ impl Worker {
         self.publish();
     }
 
+    /// What is in the ring, and in the table, is told of under its names if they come soon.
+    fn wait_for_names(&self) {
+        let began_ns = monotonic_ns();
+        while lock(&self.shared.told).endpoints.is_none()
+            && !self.shared.stop.load(Ordering::Acquire)
+            && monotonic_ns() - began_ns < NAMES_LIMIT_NS
+        {
+            std::thread::sleep(IDLE);
+        }
+    }
+
     fn take_names(&mut self) {
         let told = std::mem::take(&mut *lock(&self.shared.told));
-        self.exporter.add_rules(told.rules);
+        self.exporter.add_rules(told.rules, told.rules_anew);
         if let Some(executables) = told.executables {
             self.exporter.set_executables(executables);
         }

@@ -19,6 +19,8 @@ from hostward.model.slice import HostSlice, LocalEndpoint
 DEFAULT_ENTERPRISE = 32_473
 # Flows that a table may hold beyond those that the kernel tracks: ended ones whose end is on its way.
 _TABLE_SLACK = 4_096
+# Rules whose numbers are remembered at least: records name rules that were revoked meanwhile.
+_RULES_KEPT = 262_144
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +109,11 @@ class FlowExporter:
         for decision in desired.decisions.values():
             rules.update({limit.number: (limit.rule,) for limit in decision.limits})
         new = {number: ids for number, ids in rules.items() if self._rules.get(number) != ids}
+        anew = len(self._rules) + len(new) > max(_RULES_KEPT, 2 * len(rules))
+        if anew:
+            self._rules, new = {}, rules
         if new:
-            self._core.add_rules({number: ",".join(ids) for number, ids in new.items()})
+            self._core.add_rules({number: ",".join(ids) for number, ids in new.items()}, anew)
             self._rules.update(new)
 
     def tell_executables(self, executables: Mapping[tuple[int, int], str]) -> None:

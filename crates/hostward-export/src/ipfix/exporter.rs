@@ -58,7 +58,7 @@ impl Default for Settings {
 /// An open message is sent when it is full, or after this time.
 const FLUSH_NS: u64 = 500_000_000;
 
-/// See the module's text. Call from one thread.
+/// See the module's text. Call from one thread, and [`Exporter::tick`] first: templates go before records.
 pub struct Exporter {
     settings: Settings,
     cache: Cache,
@@ -114,8 +114,11 @@ impl Exporter {
         self.names.endpoints = endpoints;
     }
 
-    /// Takes more rules, by the decision's number.
-    pub fn add_rules(&mut self, rules: impl IntoIterator<Item = (u32, String)>) {
+    /// Takes more rules, by the decision's number; `anew` forgets those before.
+    pub fn add_rules(&mut self, rules: impl IntoIterator<Item = (u32, String)>, anew: bool) {
+        if anew {
+            self.names.rules.clear();
+        }
         self.names.rules.extend(rules);
     }
 

@@ -117,3 +117,65 @@ impl Lines {
         let _ = self.reopen();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("hostward-lines-{}-{name}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+
+    fn add(lines: &mut Lines, counts: &mut Counts, text: &str) {
+        lines.add(counts, |out| out.extend(text.as_bytes()));
+    }
+
+    #[test]
+    fn a_full_file_makes_room_and_only_so_many_are_kept() {
+        let folder = folder("full");
+        let path = folder.join("flows.json");
+        let mut counts = Counts::default();
+        let mut lines = Lines::open(&path, 20, 2).unwrap();
+        for number in 0..9 {
+            add(&mut lines, &mut counts, &format!("line {number}"));
+        }
+        lines.flush(&mut counts);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "line 8\n");
+        assert_eq!(fs::read_to_string(folder.join("flows.json.1")).unwrap(), "line 6\nline 7\n");
+        assert_eq!(fs::read_to_string(folder.join("flows.json.2")).unwrap(), "line 4\nline 5\n");
+        assert!(!folder.join("flows.json.3").exists());
+        assert_eq!((counts.lines, counts.lines_lost), (9, 0));
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_restart_appends_and_what_cannot_be_written_is_counted() {
+        let folder = folder("restart");
+        let path = folder.join("flows.json");
+        let mut counts = Counts::default();
+        for _ in 0..2 {
+            let mut lines = Lines::open(&path, 1_000, 0).unwrap();
+            add(&mut lines, &mut counts, "x");
+            lines.flush(&mut counts);
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap(), "x\nx\n");
+        let mut lines =
+            Lines { path: folder.join("gone/flows.json"), file: None, ..Lines::open(&path, 1_000, 0).unwrap() };
+        add(&mut lines, &mut counts, "y");
+        lines.flush(&mut counts);
+        assert_eq!((counts.lines, counts.lines_lost), (2, 1));
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_full_disk_leaves_no_half_lines() {
+        let mut counts = Counts::default();
+        let mut lines = Lines::open(Path::new("/dev/full"), 1_000, 0).unwrap();
+        add(&mut lines, &mut counts, "x");
+        lines.flush(&mut counts);
+        assert_eq!((counts.lines, counts.lines_lost), (0, 1));
+    }
+}

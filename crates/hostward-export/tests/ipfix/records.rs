@@ -56,7 +56,7 @@ fn name(tenant: &str) -> EndpointName {
 fn a_biflow_is_one_record_with_own_elements_last() {
     let (collector, mut exporter) = connected(Settings::default(), 64);
     exporter.set_endpoints(HashMap::from([(1, name("acme"))]));
-    exporter.add_rules([(5, "acme/web,acme/db".to_owned())]);
+    exporter.add_rules([(5, "acme/web,acme/db".to_owned())], false);
     exporter.set_executables(HashMap::from([((1, 2), "/usr/bin/curl".to_owned())]));
     let mut world = World::new(1);
     exporter.tick(world.now_ns, REAL);
@@ -170,7 +170,7 @@ fn names_of_any_length_leave_a_message_within_its_bound() {
     let long = "é".repeat(3_000);
     let endpoint = EndpointName { groups: long.clone(), ..name(&long) };
     exporter.set_endpoints(HashMap::from([(1, endpoint)]));
-    exporter.add_rules([(5, long.clone())]);
+    exporter.add_rules([(5, long.clone())], false);
     exporter.set_executables(HashMap::from([((1, 2), long)]));
     let mut world = World::new(4);
     exporter.tick(world.now_ns, REAL);
