@@ -98,6 +98,8 @@ buffers! {
     HttpResponseBody, "http.response_body", "http_server_body", Some(ToClient), Complete;
     HttpServer, "http.server", "http_server", Some(ToClient), Headers;
     HttpLocation, "http.location", "http_location", Some(ToClient), Headers;
+    HttpRequestFrame, "frame:http1.request", "", Some(ToServer), Complete;
+    HttpResponseFrame, "frame:http1.response", "", Some(ToClient), Complete;
     Http2HeaderName, "http2.header_name", "http2_header_name", None, Headers;
     Http2Header, "http2.header", "http2_header", None, Headers;
     DnsQuery, "dns.query", "dns_query", Some(ToServer), Complete;

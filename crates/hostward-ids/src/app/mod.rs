@@ -161,6 +161,8 @@ pub struct Limits {
     pub transactions: usize,
     /// Whether digests of files are computed.
     pub file_digests: bool,
+    /// Whether messages are kept as they were sent, for rules that look at frames.
+    pub frames: bool,
 }
 
 impl Default for Limits {
@@ -171,6 +173,7 @@ impl Default for Limits {
             decompression_layers: 2,
             transactions: 256,
             file_digests: false,
+            frames: false,
         }
     }
 }

@@ -4,7 +4,7 @@
 use serde_json::{Map, Value};
 use smallvec::SmallVec;
 
-use super::index::{NEAR, TransportClass};
+use super::index::{Searched, Short, TransportClass};
 use super::matching::Run;
 use super::scene::{Around, Notes, Scene, apply};
 use super::signature::{Compiled, Kind};
@@ -136,8 +136,9 @@ impl Look<'_> {
             let begin = found.len();
             self.scan(group, stream.data.get(from..).unwrap_or_default(), &mut found);
             if stream.offset == 0 {
-                self.scan(&index.stream_starts[way], stream.data, &mut found);
+                self.search(&index.stream_starts[way], stream.data, stream.new, &mut found);
             }
+            self.shorts(stream.data, stream.new, &mut found);
             found.extend_from_slice(index.stream_always.get(class));
             if let Some(state) = self.state.as_deref_mut() {
                 let now = stream.offset;
@@ -210,14 +211,13 @@ impl Look<'_> {
             found.extend_from_slice(index.protocol_only.get(class));
         }
         if !packet.payload.is_empty() {
-            self.scan(&index.packets[class as usize][way], packet.payload, found);
-            let start = packet.payload.get(..NEAR).unwrap_or(packet.payload);
-            self.scan(&index.packet_starts[class as usize][way], start, found);
+            self.search(&index.packets[class as usize][way], packet.payload, 0, found);
             // Packets that belong to no stream are looked at as if they were a piece of one.
             if !self.in_stream(packet) {
                 if class == TransportClass::Tcp {
                     self.scan(&index.streams[way], packet.payload, found);
-                    self.scan(&index.stream_starts[way], packet.payload, found);
+                    self.search(&index.stream_starts[way], packet.payload, 0, found);
+                    self.shorts(packet.payload, 0, found);
                 }
                 found.extend_from_slice(index.stream_always.get(class));
             }
@@ -230,7 +230,30 @@ impl Look<'_> {
             && self.scene.flow.and_then(|flow| flow.stream.as_ref()).is_some_and(|stream| stream.taken)
     }
 
-    pub(super) fn scan(&mut self, group: &super::index::Group, data: &[u8], found: &mut Vec<u32>) {
+    /// Finds signatures of streams with short literals: first those whose header fits.
+    fn shorts(&mut self, data: &[u8], before: usize, found: &mut Vec<u32>) {
+        let detector = self.detector;
+        self.short(&detector.index.stream_shorts[self.scene.direction as usize], data, before, found);
+    }
+
+    fn short(&self, shorts: &[Short], data: &[u8], before: usize, found: &mut Vec<u32>) {
+        for short in shorts {
+            let Some(signature) = self.detector.compiled.get(short.signature as usize) else { continue };
+            if self.scene.header_fits(signature) && short.is_in(data, before) {
+                found.push(short.signature);
+            }
+        }
+    }
+
+    /// Looks for literals in `data`, of which `before` bytes were looked at already.
+    pub(super) fn search(&mut self, searched: &Searched, data: &[u8], before: usize, found: &mut Vec<u32>) {
+        for (group, part) in searched.parts(data, before) {
+            self.scan(group, part, found);
+        }
+        self.short(&searched.shorts, data, before, found);
+    }
+
+    fn scan(&mut self, group: &super::index::Group, data: &[u8], found: &mut Vec<u32>) {
         if group.is_empty() || data.is_empty() {
             return;
         }
@@ -266,9 +289,6 @@ impl Look<'_> {
             None => return,
             Some(from_stream) => from_stream,
         };
-        if !signature.frames.is_empty() {
-            return;
-        }
         self.matched(number, signature, None, from_stream, notes);
     }
 

@@ -9,6 +9,7 @@ use crate::app::recognise::{Recognition, recognise};
 use crate::app::{Expected, HandOver, Limits, Protocol, parser_for};
 use crate::app::{ftp, http2};
 use crate::decode::Packet;
+use crate::detect::Detector;
 use crate::flow::tcp::Piece;
 use crate::flow::{Flow, Owner, Probe, Stream};
 
@@ -31,6 +32,12 @@ pub(super) struct Applications {
 impl Applications {
     pub(super) fn new(settings: &Settings) -> Self {
         Self { limits: settings.limits.clone(), disabled: settings.disabled.clone(), announced: HashMap::default() }
+    }
+
+    /// Has parsers do, from the next flow on, what costs something and only some signatures ask for.
+    pub(super) fn suit(&mut self, detector: &Detector, settings: &Settings) {
+        self.limits.file_digests = settings.limits.file_digests || detector.wants_file_digests();
+        self.limits.frames = settings.limits.frames || detector.wants_frames();
     }
 
     /// What another flow announced for a flow between these ends.

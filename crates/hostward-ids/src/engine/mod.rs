@@ -136,7 +136,8 @@ impl Engine {
     pub fn new(detector: Arc<Detector>, settings: Settings) -> Self {
         let table = Table::new(settings.flows_max, settings.timeouts);
         let budget = Budget { used: 0, limit: settings.reassembly_bytes_max };
-        let applications = Applications::new(&settings);
+        let mut applications = Applications::new(&settings);
+        applications.suit(&detector, &settings);
         Self {
             detector,
             worker: Worker::default(),

@@ -1,5 +1,9 @@
 //! Header fields (RFC 9112 section 5), with the line endings and foldings that browsers accept.
 
+use std::collections::hash_map::Entry;
+
+use ahash::AHashMap;
+
 use super::text::{is_space, is_word, trim};
 use crate::Direction::{self, ToClient};
 
@@ -7,6 +11,8 @@ use crate::Direction::{self, ToClient};
 pub(super) const FIELD_LIMIT: usize = 18_432;
 /// How many lines a block may have.
 const LINE_LIMIT: usize = 2048;
+/// How long a block may be.
+const BLOCK_LIMIT: usize = 1 << 17;
 /// How many different fields are kept.
 const FIELD_COUNT_LIMIT: usize = 1024;
 
@@ -42,8 +48,18 @@ impl Headers {
         self.fields.iter().find(|field| is_word(&field.name, name)).map(|field| field.value.as_slice())
     }
 
-    fn add(&mut self, name: &[u8], value: Vec<u8>) {
-        if let Some(first) = self.fields.iter_mut().find(|field| field.name.eq_ignore_ascii_case(name)) {
+    /// Adds a field or a repetition; `places` holds where each name, in lower case, has its field, so that many different
+    /// names cost no more than each its own.
+    fn add(&mut self, places: &mut AHashMap<Vec<u8>, usize>, name: &[u8], value: Vec<u8>) {
+        let place = match places.entry(name.to_ascii_lowercase()) {
+            Entry::Occupied(entry) => Some(*entry.get()),
+            Entry::Vacant(entry) => {
+                entry.insert(self.fields.len());
+                None
+            }
+        };
+        if let Some(place) = place {
+            let Some(first) = self.fields.get_mut(place) else { return };
             self.oddities.repeated = true;
             if name.eq_ignore_ascii_case(b"content-length") {
                 // Browsers take the first; that they differ is told.
@@ -70,7 +86,7 @@ pub(super) enum Progress {
     More,
     /// A line is longer than [`FIELD_LIMIT`].
     TooLong,
-    /// There are more lines than anybody sends.
+    /// There is more than anybody sends.
     TooMany,
 }
 
@@ -125,7 +141,7 @@ impl Scanner {
                 self.searched = end;
                 return Progress::More;
             };
-            if self.lines.len() >= LINE_LIMIT {
+            if self.lines.len() >= LINE_LIMIT || end > BLOCK_LIMIT {
                 return Progress::TooMany;
             }
             let line = block.get(self.line_start..end).unwrap_or_default();
@@ -167,6 +183,7 @@ impl Scanner {
     /// Reads the fields of the lines found.
     pub(super) fn fields(&self, direction: Direction, block: &[u8]) -> Headers {
         let mut headers = Headers::default();
+        let mut places = AHashMap::new();
         let lines: Vec<&[u8]> =
             self.lines.iter().map(|&(start, end)| block.get(start..end).unwrap_or_default()).collect();
         let mut rest = lines.as_slice();
@@ -175,7 +192,7 @@ impl Scanner {
             if line.is_empty() {
                 continue;
             }
-            rest = one_field(direction, line, rest, &mut headers);
+            rest = one_field(direction, line, rest, &mut headers, &mut places);
         }
         headers
     }
@@ -209,6 +226,7 @@ fn one_field<'a, 'b>(
     line: &'a [u8],
     mut rest: &'b [&'a [u8]],
     headers: &mut Headers,
+    places: &mut AHashMap<Vec<u8>, usize>,
 ) -> &'b [&'a [u8]] {
     let mut colon_line = line;
     let mut name = Vec::new();
@@ -251,7 +269,7 @@ fn one_field<'a, 'b>(
             || name.last().is_some_and(|&byte| is_space(byte))
             || !trimmed.iter().all(|&byte| is_token(byte));
     }
-    headers.add(trimmed, trim(&value).to_vec());
+    headers.add(places, trimmed, trim(&value).to_vec());
     rest
 }
 
@@ -326,6 +344,8 @@ mod tests {
     fn limits() {
         let long = vec![b'a'; FIELD_LIMIT + 1];
         assert_eq!(Scanner::default().scan(ToServer, &long, false), Progress::TooLong);
+        let long = [&vec![b'a'; 10_000], b"\n".as_slice()].concat().repeat(20);
+        assert_eq!(Scanner::default().scan(ToServer, &long, false), Progress::TooMany);
         let many = b"a: b\n".repeat(LINE_LIMIT + 1);
         assert_eq!(Scanner::default().scan(ToServer, &many, false), Progress::TooMany);
     }
