@@ -228,10 +228,10 @@ impl ByTransport {
             Layer::Udp => &[TransportClass::Udp],
             Layer::Icmp | Layer::Icmpv4 | Layer::Icmpv6 => &[TransportClass::Icmp],
             Layer::Sctp => &[TransportClass::Other],
-            Layer::Application(protocols) => match protocols {
-                [Protocol::Dns] => &[TransportClass::Tcp, TransportClass::Udp],
-                _ => &[TransportClass::Tcp],
-            },
+            Layer::Application(protocols) if protocols.contains(&Protocol::Dns) => {
+                &[TransportClass::Tcp, TransportClass::Udp]
+            }
+            Layer::Application(_) => &[TransportClass::Tcp],
             _ => &[TransportClass::Tcp, TransportClass::Udp, TransportClass::Icmp, TransportClass::Other],
         };
         for &class in classes {

@@ -31,7 +31,6 @@ pub(super) struct Match {
     pub signature: u32,
     pub transaction: Option<u64>,
     pub from_stream: bool,
-    pub entropies: Vec<(&'static str, f64)>,
 }
 
 /// New bytes of a stream, with what of it may be looked at.
@@ -65,6 +64,10 @@ pub(super) struct Look<'l> {
     pub worker: &'l mut Worker,
     pub state: Option<&'l mut FlowState>,
     pub matches: SmallVec<[Match; 8]>,
+    /// Entropies that were computed in this call, the last of each buffer: transaction, buffer, value.
+    pub entropies: Vec<(Option<u64>, &'static str, f64)>,
+    /// The transaction that is being looked at.
+    pub transaction: Option<u64>,
     pub stream: Option<StreamView<'l>>,
 }
 
@@ -95,8 +98,16 @@ impl Detector {
             let stream = seen
                 .and_then(|flow| flow.stream.as_ref())
                 .and_then(|stream| StreamView::new(&stream.sides[direction as usize]));
-            let mut look =
-                Look { detector: self, scene, worker, state: state.as_mut(), matches: SmallVec::new(), stream };
+            let mut look = Look {
+                detector: self,
+                scene,
+                worker,
+                state: state.as_mut(),
+                matches: SmallVec::new(),
+                entropies: Vec::new(),
+                transaction: None,
+                stream,
+            };
             look.packets();
             if let Some(app) = &mut app {
                 look.transactions(app.transactions());
@@ -353,7 +364,7 @@ impl Look<'_> {
         little_endian: bool,
         notes: &mut Notes,
     ) -> Option<usize> {
-        let kept = (notes.captures.len(), notes.entropies.len());
+        let kept = notes.captures.len();
         let mut around = Around {
             sets: &self.detector.sets,
             store: &mut self.worker.store,
@@ -365,12 +376,20 @@ impl Look<'_> {
         let matched = run.matches(steps);
         let (reached, cut, result) = (run.reached, run.cut, run.numbers);
         self.worker.counters.verifications_cut += u64::from(cut);
+        for (name, value) in notes.entropies.drain(..) {
+            let key = (self.transaction, name);
+            let mut known = self.entropies.iter_mut();
+            if let Some(known) = known.find(|(transaction, known, _)| (*transaction, *known) == key) {
+                known.2 = value;
+            } else if self.entropies.len() < 64 {
+                self.entropies.push((key.0, name, value));
+            }
+        }
         if matched {
             *numbers = result;
             Some(reached)
         } else {
-            notes.captures.truncate(kept.0);
-            notes.entropies.truncate(kept.1);
+            notes.captures.truncate(kept);
             None
         }
     }
@@ -385,6 +404,12 @@ impl Look<'_> {
         notes: Notes,
     ) {
         if let Some(state) = self.state.as_deref_mut() {
+            if signature.kind == Kind::ProtocolOnly {
+                if state.protocol_matched.contains(&number) {
+                    return;
+                }
+                state.protocol_matched.push(number);
+            }
             for (capture, value) in notes.captures {
                 if let Capture::Flow(name) = capture {
                     state.capture(&name, &value);
@@ -395,7 +420,7 @@ impl Look<'_> {
         if signature.rule.no_alert && signature.action == Action::Alert {
             return;
         }
-        self.matches.push(Match { signature: number, transaction, from_stream, entropies: notes.entropies });
+        self.matches.push(Match { signature: number, transaction, from_stream });
     }
 
     /// Orders the matches, asks thresholds, and hands over what is told.
@@ -469,9 +494,11 @@ impl Look<'_> {
                 metadata.insert("flowvars".into(), Value::Array(captures));
             }
         }
-        if !found.entropies.is_empty() {
-            let values = found.entropies.iter().map(|&(name, value)| (name.replace('.', "_"), Value::from(value)));
-            metadata.insert("entropy".into(), Value::Object(values.collect()));
+        let own = self.entropies.iter().filter(|(transaction, ..)| *transaction == found.transaction);
+        let values: Map<String, Value> =
+            own.map(|&(_, name, value)| (name.replace('.', "_"), Value::from(value))).collect();
+        if !values.is_empty() {
+            metadata.insert("entropy".into(), Value::Object(values));
         }
         let mut beside = Map::new();
         if !metadata.is_empty() {

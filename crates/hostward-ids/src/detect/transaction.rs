@@ -47,6 +47,7 @@ impl Look<'_> {
             if transaction.inspected[way] {
                 continue;
             }
+            self.transaction = Some(transaction.id);
             let mut state = std::mem::take(&mut transaction.detect);
             if self.candidates(transaction, &mut state) {
                 let list = |number: u32| {

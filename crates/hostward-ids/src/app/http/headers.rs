@@ -90,6 +90,17 @@ pub(super) enum Progress {
     TooMany,
 }
 
+/// How a line ended, where that decides what the next bytes are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Ending {
+    /// There was no line in this block yet.
+    #[default]
+    None,
+    CrLf,
+    LfCr,
+    Other,
+}
+
 /// Finds a block's end without reading any byte twice for long, however small the pieces that it comes in.
 #[derive(Debug, Default)]
 pub(super) struct Scanner {
@@ -99,8 +110,8 @@ pub(super) struct Scanner {
     line_start: usize,
     /// Up to where it has no end.
     searched: usize,
-    /// Whether the end of the last line was CR LF.
-    after_crlf: bool,
+    /// How the last line ended.
+    ending: Ending,
 }
 
 impl Scanner {
@@ -117,7 +128,7 @@ impl Scanner {
                 LineStart::Skip(len) => {
                     self.line_start += len;
                     self.searched = self.line_start;
-                    self.after_crlf = false;
+                    self.ending = Ending::Other;
                     continue;
                 }
                 LineStart::Line => {}
@@ -148,7 +159,11 @@ impl Scanner {
             let stripped =
                 if direction == ToClient { line.len() } else { line.strip_suffix(b"\r").unwrap_or(line).len() };
             self.lines.push((self.line_start, self.line_start + stripped));
-            self.after_crlf = ending.starts_with(b"\r\n");
+            self.ending = match ending {
+                [b'\r', b'\n', ..] => Ending::CrLf,
+                [b'\n', b'\r', ..] if ending_len == 2 => Ending::LfCr,
+                _ => Ending::Other,
+            };
             self.line_start = end + ending_len;
             self.searched = self.line_start;
         }
@@ -158,6 +173,9 @@ impl Scanner {
     fn empty_line(&self, direction: Direction, rest: &[u8], closed: bool) -> LineStart {
         match rest {
             [] => LineStart::More,
+            // Lines that end with LF CR are followed by an empty one that does, too.
+            [b'\n'] if self.ending == Ending::LfCr && !closed => LineStart::More,
+            [b'\n', b'\r', ..] if self.ending == Ending::LfCr => LineStart::Empty(2),
             [b'\n', ..] => LineStart::Empty(1),
             [b'\r', b'\n', ..] => LineStart::Empty(2),
             [b'\r'] if !closed => LineStart::More,
@@ -165,7 +183,11 @@ impl Scanner {
                 // CR LF CR with more CR and blanks is no empty line to browsers: what follows is read as a header,
                 // unless another line end follows.
                 let run = after.iter().take_while(|byte| matches!(byte, b'\r' | b' ' | b'\t')).count();
-                if !self.after_crlf || run == 0 {
+                if self.ending == Ending::None && run == 0 {
+                    // The other half of LF CR, which ended the status line.
+                    return LineStart::Skip(1);
+                }
+                if self.ending != Ending::CrLf || run == 0 {
                     return LineStart::Empty(1);
                 }
                 let tail = after.get(run..).unwrap_or_default();
@@ -313,7 +335,9 @@ mod tests {
 
     #[test]
     fn line_ends_of_responses() {
-        for ends in ["\r\n\r\n", "\n\n", "\r\r", "\r\n\n", "\n\r\n", "\n\r\r\n"] {
+        let (pairs, len, _) = read(ToClient, b"\rA: b\n\r\n\rbody");
+        assert_eq!((pairs, len), (vec![pair("A", "b")], 9));
+        for ends in ["\r\n\r\n", "\n\n", "\r\r", "\r\n\n", "\n\r\n", "\n\r\r\n", "\n\r\n\r"] {
             let bytes = format!("A: b{ends}body");
             let (pairs, len, _) = read(ToClient, bytes.as_bytes());
             assert_eq!((pairs, len), (vec![pair("A", "b")], 4 + ends.len()), "{ends:?}");
