@@ -6,6 +6,7 @@
 pub(super) mod body;
 mod coding;
 pub(super) mod fields;
+mod gzip;
 pub(super) mod headers;
 pub(super) mod log;
 mod multipart;
@@ -159,10 +160,12 @@ impl Http {
         self.next_id += 1;
         self.transactions.push_back(Transaction::new(id));
         self.waiting.push_back(Exchange { id, kind, path: None, answered: false });
-        if self.sides[1].state == State::Over || self.waiting.len() > self.limits.transactions.max(1) {
-            let oldest =
-                if self.sides[1].state == State::Over { self.waiting.pop_back() } else { self.waiting.pop_front() };
-            if let Some(transaction) = oldest.and_then(|exchange| self.transaction(exchange.id)) {
+        let over = self.sides[1].state == State::Over;
+        if over || self.waiting.len() > self.limits.transactions.max(1) {
+            // The one whose answer is being read stays.
+            let being_read = self.waiting.front().is_some_and(|exchange| exchange.answered);
+            let at = if over { self.waiting.len() - 1 } else { usize::from(being_read) };
+            if let Some(transaction) = self.waiting.remove(at).and_then(|exchange| self.transaction(exchange.id)) {
                 transaction.progress[1] = Stage::Complete;
             }
         }
@@ -171,11 +174,16 @@ impl Http {
 
     /// Reads as far as the bytes go.
     fn run(&mut self, direction: Direction, mut data: &[u8], closed: bool) {
-        while let Some(taken) = self.step(direction, data, closed) {
+        loop {
+            let state = self.side(direction).state;
+            let Some(taken) = self.step(direction, data, closed) else { break };
             if self.limits.frames {
                 self.keep_frame(direction, data.get(..taken).unwrap_or_default());
             }
             data = data.get(taken..).unwrap_or_default();
+            if taken == 0 && self.side(direction).state == state {
+                break;
+            }
         }
         if self.hand_over.is_some() {
             self.rest = data.to_vec();
@@ -254,7 +262,8 @@ impl Http {
         let (lines_len, len) = match progress {
             Progress::End { lines_len, len } => (lines_len, len),
             Progress::More if closed => {
-                (before.max(side.pending.len()).max(data.len()), before.max(side.pending.len()).max(data.len()))
+                let all = side.pending.len().max(data.len());
+                (all, all)
             }
             Progress::More => {
                 if before == 0 {
