@@ -520,6 +520,7 @@ impl Engine {
             trim(stream);
         }
         self.clean_transactions(flow, Some(direction), sink);
+        control::release(flow);
         verdict
     }
 
