@@ -92,8 +92,14 @@ impl Message {
         }
     }
 
-    /// The next line, dots undone.
-    pub fn line(&mut self, piece: Piece<'_>, transaction: &mut Transaction) {
+    /// The next line, without the dot that was put before it if it was `stuffed`.
+    pub fn line(&mut self, piece: Piece<'_>, stuffed: bool, transaction: &mut Transaction) {
+        if let Some(md5) = &mut self.body_md5 {
+            // As it was sent, boundaries and all.
+            md5.update(if stuffed { &b"."[..] } else { b"" });
+            md5.update(piece.text);
+            md5.update(piece.ending);
+        }
         if piece.text.len() > MAX_LINE_LEN {
             transaction.raise(ToServer, "smtp.mime_long_line");
         }
@@ -103,13 +109,7 @@ impl Message {
         match &mut self.place {
             Place::Fields => self.field_line(piece, transaction),
             Place::Between => {}
-            Place::Body(body) => {
-                if let Some(md5) = &mut self.body_md5 {
-                    md5.update(piece.text);
-                    md5.update(piece.ending);
-                }
-                body.line(piece, transaction);
-            }
+            Place::Body(body) => body.line(piece, transaction),
         }
     }
 

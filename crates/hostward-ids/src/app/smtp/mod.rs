@@ -151,7 +151,7 @@ impl Parser for Smtp {
             };
             let rest = lines.take_rest();
             if !rest.is_empty() && self.reading != Reading::Commands {
-                self.message_line(Piece { text: &rest, starts: true, ending: b"" });
+                self.message_line(Piece { text: &rest, starts: true, ending: b"" }, false);
             }
             self.end_message(false);
             self.finish();
@@ -326,10 +326,10 @@ impl Smtp {
         }
     }
 
-    fn message_line(&mut self, piece: Piece<'_>) {
+    fn message_line(&mut self, piece: Piece<'_>, stuffed: bool) {
         let transaction = self.current.and_then(|id| self.queue.get(id));
         if let (Some(message), Some(transaction)) = (&mut self.message, transaction) {
-            message.line(piece, transaction);
+            message.line(piece, stuffed, transaction);
         }
     }
 
@@ -353,7 +353,7 @@ impl Smtp {
             self.raise(ToServer, "smtp.truncated_line");
         }
         let undotted = if piece.starts { piece.text.strip_prefix(b".") } else { None };
-        self.message_line(Piece { text: undotted.unwrap_or(piece.text), ..piece });
+        self.message_line(Piece { text: undotted.unwrap_or(piece.text), ..piece }, undotted.is_some());
     }
 
     /// Bytes of a BDAT, counted instead of looked at for a dot.
@@ -364,7 +364,7 @@ impl Smtp {
         *data = after;
         while !here.is_empty() {
             if let Some(piece) = lines.next_piece(&mut here) {
-                self.message_line(piece);
+                self.message_line(piece, false);
             }
         }
         let left = left - len as u64;
@@ -373,7 +373,7 @@ impl Smtp {
             if last {
                 let rest = lines.take_rest();
                 if !rest.is_empty() {
-                    self.message_line(Piece { text: &rest, starts: true, ending: b"" });
+                    self.message_line(Piece { text: &rest, starts: true, ending: b"" }, false);
                 }
                 self.end_message(true);
                 self.finish();
