@@ -13,7 +13,7 @@ use crate::Direction::ToServer;
 use crate::app::buffer::Buffer;
 use crate::app::file_writer::{FileWriter, hex};
 use crate::app::lines::Piece;
-use crate::app::{File, FileState, Limits, Transaction};
+use crate::app::{File, FileState, Limits, Transaction, logged};
 
 /// How deep multiparts can lie in each other.
 const MAX_DEPTH: usize = 20;
@@ -410,14 +410,7 @@ fn outer_field(name: &[u8], value: &[u8], transaction: &mut Transaction) {
 }
 
 fn log(transaction: &mut Transaction) -> &mut Map<String, Value> {
-    let entry = transaction.log_beside.entry("email").or_insert_with(|| Value::Object(Map::new()));
-    if !entry.is_object() {
-        *entry = Value::Object(Map::new());
-    }
-    match entry {
-        Value::Object(map) => map,
-        _ => unreachable!("it was just made an object"),
-    }
+    logged::object(&mut transaction.log_beside, "email")
 }
 
 fn set_status(transaction: &mut Transaction, status: &str) {
@@ -429,10 +422,5 @@ const MAX_LOGGED: usize = 128;
 
 /// Adds to a list of EVE's `email` object.
 pub(super) fn log_push(transaction: &mut Transaction, key: &str, value: Value) {
-    let list = log(transaction).entry(key).or_insert_with(|| Value::Array(Vec::new()));
-    if let Value::Array(list) = list
-        && list.len() < MAX_LOGGED
-    {
-        list.push(value);
-    }
+    logged::push(log(transaction), key, value, MAX_LOGGED);
 }

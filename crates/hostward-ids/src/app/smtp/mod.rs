@@ -12,13 +12,12 @@ mod urls;
 
 use std::collections::VecDeque;
 
-use serde_json::Value;
 use smallvec::SmallVec;
 
 use super::buffer::Buffer;
 use super::lines::{Lines, Piece};
 use super::queue::Queue;
-use super::{Fatal, HandOver, Limits, Parser, Protocol, Stage, Transaction};
+use super::{Fatal, HandOver, Limits, Parser, Protocol, Stage, Transaction, logged};
 use crate::Direction::{self, ToClient, ToServer};
 use crate::EventName;
 use message::Message;
@@ -288,11 +287,8 @@ impl Smtp {
             transaction.raise(ToServer, "smtp.unparsable_content");
             return;
         };
-        let list = transaction.log.entry("rcpt_to").or_insert_with(|| Value::Array(Vec::new()));
-        if let Value::Array(list) = list
-            && list.len() < MAX_RECIPIENTS
-        {
-            list.push(String::from_utf8_lossy(address).into_owned().into());
+        let text = String::from_utf8_lossy(address).into_owned();
+        if logged::push(&mut transaction.log, "rcpt_to", text.into(), MAX_RECIPIENTS) {
             transaction.put(ToServer, Buffer::SmtpRcptTo, address);
         }
     }
