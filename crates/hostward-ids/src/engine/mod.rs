@@ -106,7 +106,7 @@ struct Whole {
 /// As deep as tunnels in tunnels are followed.
 const DEPTH_MAX: u8 = 8;
 /// How many stream bytes behind those already inspected are kept for matches across the border.
-const WINDOW_KEPT: usize = 8 * 1024;
+const WINDOW_KEPT: usize = 4 * 1024;
 /// How many stream bytes are kept for a matcher that does not look at them.
 const WINDOW_MAX: u64 = 256 * 1024;
 /// Keeps flow numbers below 2^53.
@@ -139,7 +139,7 @@ impl Engine {
     #[must_use]
     pub fn new(detector: Arc<Detector>, settings: Settings) -> Self {
         let table = Table::new(settings.flows_max, settings.timeouts);
-        let budget = Budget { used: 0, limit: settings.reassembly_bytes_max };
+        let budget = Budget::new(settings.reassembly_bytes_max);
         let mut applications = Applications::new(&settings);
         applications.suit(&detector, &settings);
         Self {
@@ -445,7 +445,7 @@ impl Engine {
         let acknowledged = side.acknowledged_bytes();
         let limit = if at_once || force { u64::MAX } else { acknowledged };
         let mut bytes = std::mem::take(&mut side.bytes);
-        let mut budget = self.budget;
+        let mut budget = std::mem::take(&mut self.budget);
         bytes.drain(limit, acknowledged, force, &mut budget, &mut |piece| {
             self.deliver(flow, stream, direction, piece, sink);
         });
@@ -710,7 +710,7 @@ fn trim(stream: &mut Stream) {
         let oldest = side.inspected.max(side.in_order.saturating_sub(WINDOW_MAX));
         let useless = usize::try_from(oldest.saturating_sub(side.window_offset)).unwrap_or(usize::MAX);
         // In steps, so that bytes are seldom moved.
-        if useless >= 3 * WINDOW_KEPT {
+        if useless >= 2 * WINDOW_KEPT {
             let cut = (useless - WINDOW_KEPT).min(side.window.len());
             side.window.drain(..cut);
             side.window_offset += cut as u64;
