@@ -504,6 +504,7 @@ impl Engine {
             self.refresh(flow);
             self.detector.inspect(&mut self.worker, packet, Some(flow), direction, &mut self.alerts);
             verdict = self.act(packet, flow, direction, sink);
+            self.inspect_behind_gaps(flow, direction, sink);
         } else {
             skip_streams(flow, direction);
         }
@@ -521,6 +522,24 @@ impl Engine {
         }
         self.clean_transactions(flow, Some(direction), sink);
         verdict
+    }
+
+    /// The matcher looks at a stream up to the next gap; the pieces behind follow one by one.
+    fn inspect_behind_gaps(&mut self, flow: &mut Flow, direction: Direction, sink: &mut dyn Sink) {
+        let waiting = |flow: &Flow| {
+            let side = flow.stream.as_ref().and_then(|stream| stream.sides.get(direction as usize));
+            side.filter(|side| !side.gaps.is_empty() && side.inspected < side.in_order).map(|side| side.inspected)
+        };
+        let mut before = None;
+        while let Some(inspected) = waiting(flow) {
+            // It always gets on; should it not, nothing is gained by asking again.
+            if before.replace(inspected).is_some_and(|earlier| earlier >= inspected) {
+                break;
+            }
+            self.alerts.clear();
+            self.detector.inspect(&mut self.worker, None, Some(flow), direction, &mut self.alerts);
+            self.act(None, flow, direction, sink);
+        }
     }
 
     fn inspect_alone(&mut self, packet: &Packet<'_>, owner: Owner, sink: &mut dyn Sink) -> PacketVerdict {

@@ -100,8 +100,7 @@ impl Conversation {
     pub fn frame(&mut self, link_type: u16, data: &[u8]) -> PacketVerdict {
         self.time += 1_000_000;
         self.number += 1;
-        let frame =
-            Frame { time: self.time, number: self.number, link_type, data, owner: Owner::default() };
+        let frame = Frame { time: self.time, number: self.number, link_type, data, owner: Owner::default() };
         self.engine.frame(&frame, &mut self.heard)
     }
 
@@ -112,8 +111,7 @@ impl Conversation {
     /// A segment of the client (`way` 0) or the server, with an offset from what was sent last, acknowledging everything.
     pub fn segment(&mut self, way: usize, offset: i32, flags: u8, data: &[u8]) -> PacketVerdict {
         let sequence = self.next[way].wrapping_add_signed(offset);
-        let (from, to, ports) =
-            if way == 0 { (CLIENT, SERVER, (40_000, 80)) } else { (SERVER, CLIENT, (80, 40_000)) };
+        let (from, to, ports) = if way == 0 { (CLIENT, SERVER, (40_000, 80)) } else { (SERVER, CLIENT, (80, 40_000)) };
         let segment = tcp(ports, sequence, self.next[1 - way], flags, data);
         self.ip(&ipv4(from, to, 6, 0, &segment))
     }
