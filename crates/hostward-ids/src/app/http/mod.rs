@@ -23,7 +23,7 @@ use std::collections::VecDeque;
 use smallvec::SmallVec;
 
 use super::buffer::Buffer;
-use super::{Fatal, FileState, HandOver, Limits, Parser, Protocol, Stage, Transaction};
+use super::{Content, Fatal, FileState, HandOver, Limits, Parser, Protocol, Stage, Transaction};
 use crate::Direction::{self, ToClient, ToServer};
 use crate::EventName;
 use body::Body;
@@ -100,8 +100,10 @@ struct Side {
     target: uri::Uri,
     /// The response's side: the status, 0 if it is no number.
     status: u16,
-    /// The message as it was sent, up to the limit of bodies; only where frames are asked for.
+    /// Bytes of the message as it was sent that its transaction has not got yet; only where frames are asked for.
     frame: Vec<u8>,
+    /// Whether a message began.
+    frame_begun: bool,
 }
 
 /// Where a direction stands.
@@ -188,15 +190,44 @@ impl Http {
         if self.hand_over.is_some() {
             self.rest = data.to_vec();
         }
+        if let Some(id) = self.current(direction) {
+            self.show_frame(direction, id, false);
+        }
     }
 
     fn keep_frame(&mut self, direction: Direction, data: &[u8]) {
-        let room = self.limits.body_inspect_len;
-        let frame = &mut self.side(direction).frame;
+        let side = self.side(direction);
         // Empty lines before a message do not belong to it.
-        let data = if frame.is_empty() { text::skip_while(data, text::is_space) } else { data };
-        let room = room.saturating_sub(frame.len());
-        frame.extend_from_slice(data.get(..room).unwrap_or(data));
+        let data = if side.frame_begun { data } else { text::skip_while(data, text::is_space) };
+        side.frame_begun |= !data.is_empty();
+        side.frame.extend_from_slice(data);
+    }
+
+    /// Gives the transaction what there is of the frame.
+    fn show_frame(&mut self, direction: Direction, id: u64, complete: bool) {
+        let side = &mut self.sides[direction as usize];
+        if complete {
+            side.frame_begun = false;
+        }
+        if side.frame.is_empty() && !complete {
+            return;
+        }
+        let bytes = std::mem::take(&mut side.frame);
+        let buffer = match direction {
+            ToServer => Buffer::HttpRequestFrame,
+            ToClient => Buffer::HttpResponseFrame,
+        };
+        let Some(transaction) = find(&mut self.transactions, id) else { return };
+        let open = |content: &&mut Content| content.buffer == buffer && !content.complete;
+        match transaction.buffers.iter_mut().find(open) {
+            Some(content) => {
+                let room = self.limits.body_inspect_len.saturating_sub(content.data.len());
+                content.data.extend_from_slice(bytes.get(..room).unwrap_or(&bytes));
+                content.complete = complete;
+            }
+            None if bytes.is_empty() => {}
+            None => transaction.buffers.push(Content { buffer, direction, data: bytes, complete }),
+        }
     }
 
     /// Takes one thing off the beginning of `data`: how many bytes, or `None` where nothing more can be done.
@@ -403,7 +434,7 @@ impl Http {
     fn finish_current(&mut self, direction: Direction, state: FileState) {
         let Some(id) = self.current(direction) else { return };
         let mut body = std::mem::take(&mut self.side(direction).body);
-        let frame = std::mem::take(&mut self.side(direction).frame);
+        self.show_frame(direction, id, true);
         if direction == ToServer {
             self.sides[0].current = None;
         }
@@ -411,13 +442,6 @@ impl Http {
         body.finish(transaction, direction, &self.limits, state);
         if direction == ToClient {
             log::response_length(transaction, body.wire_len);
-        }
-        if !frame.is_empty() {
-            let buffer = match direction {
-                ToServer => Buffer::HttpRequestFrame,
-                ToClient => Buffer::HttpResponseFrame,
-            };
-            transaction.put(direction, buffer, frame);
         }
         transaction.progress[direction as usize] = Stage::Complete;
     }
