@@ -521,6 +521,7 @@ impl Engine {
             trim(stream);
         }
         self.clean_transactions(flow, Some(direction), sink);
+        control::release(flow);
         verdict
     }
 
