@@ -16,6 +16,7 @@ pub use settings::{ExceptionPolicy, SettingError, Settings};
 use crate::Direction;
 use crate::decode::{self, Inner, Nanos, Outer, Packet, Transport};
 use crate::detect::{Action, Alert, Detector, Worker};
+use crate::flow::community_id::community_id;
 use crate::flow::defrag::Defragmenter;
 use crate::flow::table::{Key, Table};
 use crate::flow::tcp::reassembly::Insertion;
@@ -125,6 +126,8 @@ pub struct Engine {
     json: Json,
     interface: Option<String>,
     swept: Nanos,
+    /// The time of the last frame.
+    now: Nanos,
     /// What an exception policy said of the packet that is worked on.
     this_packet: ThisPacket,
     /// The number of the packet whose bytes are parsed.
@@ -154,6 +157,7 @@ impl Engine {
             json: Json::default(),
             interface: None,
             swept: 0,
+            now: 0,
             this_packet: ThisPacket::Inspect,
             parsed_number: 0,
             next_flow_id: 0,
@@ -291,6 +295,10 @@ impl Engine {
         flow.vlan.clone_from(&packet.vlan);
         if protocol == 6 {
             flow.stream = Some(Box::default());
+        }
+        if self.settings.community_id {
+            let id = community_id(self.settings.community_id_seed, from, to, protocol);
+            flow.community_id = Some(id.into_boxed_str());
         }
         flow.announced = self.applications.announced(from, to, owner);
         self.stats.flows += 1;
@@ -521,6 +529,7 @@ impl Engine {
             trim(stream);
         }
         self.clean_transactions(flow, Some(direction), sink);
+        compact(flow);
         verdict
     }
 
@@ -593,6 +602,7 @@ impl Engine {
     /// Ends flows of which nothing was heard. Called with every frame; with none for long, the caller does it.
     pub fn tick(&mut self, now: Nanos, sink: &mut dyn Sink) {
         const INTERVAL: Nanos = 250_000_000;
+        self.now = now;
         if now.saturating_sub(self.swept) < INTERVAL {
             return;
         }
@@ -609,6 +619,7 @@ impl Engine {
         while let Some(flow) = self.table.pop() {
             self.end_flow(flow, Reason::Shutdown, sink);
         }
+        self.report_stats(sink);
     }
 
     fn end_flow(&mut self, mut flow: Box<Flow>, reason: Reason, sink: &mut dyn Sink) {
@@ -720,6 +731,26 @@ fn outer_of(packet: &Packet<'_>) -> Option<Box<Outer>> {
 fn skip_streams(flow: &mut Flow, direction: Direction) {
     if let Some(side) = flow.stream.as_mut().and_then(|stream| stream.sides.get_mut(direction as usize)) {
         side.inspected = side.in_order;
+    }
+}
+
+/// Lets go of what a connection needs no more once both ends have said good-bye and everything was looked at: it stays in
+/// the table for a while, to be told apart from what comes late.
+fn compact(flow: &mut Flow) {
+    let Some(stream) = &mut flow.stream else { return };
+    let over = stream.tracker.state == State::Closed && stream.tracker.sides.iter().all(|side| side.closed);
+    if !over || stream.sides.iter().any(|side| side.inspected < side.in_order) {
+        return;
+    }
+    for side in &mut stream.sides {
+        side.window = Vec::new();
+        side.window_offset = side.in_order;
+        side.gaps.clear();
+    }
+    if flow.app.as_mut().is_some_and(|app| app.transactions().is_empty()) && flow.app_events.is_empty() {
+        flow.recognised = flow.recognised.map(|known| known.or(flow.app.as_ref().map(|app| app.protocol())));
+        flow.recognition_over = [true; 2];
+        flow.app = None;
     }
 }
 

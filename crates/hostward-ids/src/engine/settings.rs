@@ -189,6 +189,7 @@ impl Settings {
             "detect.guess-applayer-tx" => self.guess_transaction = read.truth()?,
             "decoder.vxlan.enabled" => self.tunnel_ports.vxlan = if read.truth()? { 4789 } else { 0 },
             "decoder.vxlan.ports" => self.tunnel_ports.vxlan = read.number()? as u16,
+            "outputs.community-id-seed" => self.community_id_seed = read.number()? as u16,
             "outputs.community-id" => self.community_id = read.truth()?,
             "simulate-packet-tcp-reassembly-memcap" => self.fail_reassembly_at = Some(read.number()?),
             "simulate-applayer-error-at-offset-ts" => self.fail_parser_at[0] = Some(read.number()?),
