@@ -143,6 +143,15 @@ struct hw_rate {
 	__u64 burst_ns; /* what may come at once, as the time that it takes */
 };
 
+/*
+ * Of hw_endpoint.sampling: in its upper bits N, of which one packet is taken, in its lower ones 1/-log2(1 - 1/N), with
+ * so many bits behind the point. One word, because a distance drawn by one N must not be told as another's.
+ */
+enum hw_sampling_bits {
+	HW_SAMPLING_FRACTION_BITS = 16,
+	HW_SAMPLING_RATE_SHIFT = 40,
+};
+
 struct hw_endpoint {
 	__u8 mac[6];
 	__u8 capped;	      /* whether `cap` bounds anything */
@@ -153,6 +162,7 @@ struct hw_endpoint {
 	__u32 workload_netns; /* one more than the port's namespace calls the one of its sockets; 0: not known */
 	__u8 responses[HW_GUARD_KINDS]; /* enum hw_response */
 	__u32 unused;
+	__u64 sampling;				 /* see enum hw_sampling_bits; 0: nothing is sampled */
 	__u64 event_interval_ns;		 /* one event costs this much of the bucket */
 	__u64 event_burst_ns;			 /* and this is how much the bucket holds */
 	struct hw_rate opening;			 /* of flows, in each direction */
@@ -519,6 +529,7 @@ struct hw_usage {
 	__u64 cursor;		/* the ring's next place to examine */
 	__u64 event_arrival_ns; /* theoretical arrival time of the bucket (GCRA, ITU-T I.371) */
 	__u64 events_lost;
+	__u64 events_unplaced;	/* of these: the bucket had a token, and the ring no room */
 	__u64 opening_arrival_ns[2]; /* by direction, of the bucket of new flows */
 	__u64 answer_arrival_ns;     /* of the answers' own bucket */
 	__u64 answers;		     /* sent */
@@ -621,6 +632,45 @@ struct hw_event {
 	__u8 padding[3];
 	__u8 source[16];
 	__u8 destination[16];
+	/* Of the flow since it was opened, by enum hw_direction; zeros in denials, as are the next. Nothing that is lost
+	 * on the way to userspace is missing in them. */
+	__u64 total_packets[2];
+	__u64 total_bytes[2];
+	__u64 seen_ns;	/* ticks(), last packet */
+	__u64 ticks_ns; /* ticks() at time_ns: what joins the two clocks */
+	__u32 place;   /* of its endpoint's ring: with the slot, what tells flows apart that live at one time */
+	__u32 state;   /* the state word, see tcp.h */
+};
+
+/* What one CPU has sampled of an endpoint. */
+struct hw_sampler {
+	__u64 pool; /* packets that could have been taken */
+	__u64 taken;
+	__u64 lost;	  /* of those taken: the endpoint's bucket had no token, or the ring no space */
+	__u64 sampling;	  /* under which `skip` was drawn */
+	__u64 skip;	  /* packets until the next one that is taken, it too */
+	__u64 arrival_ns; /* of the bucket, as in struct hw_usage */
+};
+
+/* One packet that was taken. A super-packet (GSO, GRO) is one packet, as it is to policy. */
+enum hw_sample_size {
+	HW_SAMPLE_HEADER = 128,
+};
+struct hw_sample {
+	__u64 time_ns; /* CLOCK_MONOTONIC */
+	__u32 slot;
+	__u32 rate;   /* one in so many, when it was taken */
+	__u32 number; /* of the rule; 0: none decided */
+	__u32 peer;   /* index; 0: not looked up */
+	__u32 frame_len_bytes;
+	__u16 header_len_bytes;
+	__u16 segments; /* of a super-packet; 0: it is none */
+	__u8 direction;
+	__u8 verdict;
+	__u8 reason;
+	__u8 process; /* number of the executable at this end */
+	__u8 padding[4];
+	__u8 header[HW_SAMPLE_HEADER]; /* from the Ethernet header on, as the packet came */
 };
 
 /*

@@ -79,6 +79,66 @@ int hw_rotate_floor(struct __sk_buff *skb)
 	return rotate(skb) ? TC_ACT_OK : TC_ACT_UNSPEC;
 }
 
+/*
+ * A trial of sampling, with random numbers that can be repeated: how many packets of one class are taken of many. A
+ * packet is of the class if its number leaves `phase` when it is divided by `period`. Userspace's twin is `Trial` in
+ * crates/hostward-datapath/src/bench.rs; the frame is one.
+ */
+struct hw_trial {
+	__u64 seed; /* not 0 */
+	__u64 sampling;
+	__u32 packets;
+	__u32 period;
+	__u32 phase;
+	__u32 every; /* every so many-th packet is taken, in step; 0: at random */
+};
+
+struct hw_trial_state {
+	struct hw_trial trial;
+	__u64 place; /* behind the last packet that was taken */
+	__u32 found;
+};
+
+#define HW_TRIAL_DRAWS (1u << 23)
+
+/* xorshift64* (Vigna, 2016); its upper half. */
+static __always_inline __u32 draw_repeatable(__u64 *state)
+{
+	__u64 x = *state;
+
+	x ^= x >> 12;
+	x ^= x << 25;
+	x ^= x >> 27;
+	*state = x;
+	return x * 0x2545f4914f6cdd1dull >> 32;
+}
+
+static long take_next(__u32 index, struct hw_trial_state *state)
+{
+	const struct hw_trial *trial = &state->trial;
+	__u64 skip = trial->every;
+
+	if (!skip)
+		skip = draw_skip(trial->sampling, draw_repeatable(&state->trial.seed));
+	state->place += skip;
+	if (state->place > trial->packets)
+		return 1;
+	if (trial->period && (state->place - 1) % trial->period == trial->phase)
+		state->found++;
+	return 0;
+}
+
+SEC("tc")
+int hw_sampling_trial(struct __sk_buff *skb)
+{
+	struct hw_trial_state state = {};
+
+	if (bpf_skb_load_bytes(skb, 0, &state.trial, sizeof(state.trial)))
+		return TC_ACT_UNSPEC;
+	bpf_loop(HW_TRIAL_DRAWS, take_next, &state, 0);
+	return state.found;
+}
+
 /* Clang describes what only a pointer names, as the values of inner maps are, by its name alone; these in full. */
 struct hw_inner_values {
 	struct hw_class_block class_block;

@@ -134,6 +134,8 @@ struct hw_abi {
 	struct hw_guard_target guard_target;
 	struct hw_guard guard;
 	struct hw_order order;
+	struct hw_sampler sampler;
+	struct hw_sample sample;
 	struct hw_inspected inspected;
 	struct hw_inspect_usage inspect_usage;
 	struct hw_judgement judgement;
@@ -156,6 +158,8 @@ struct hw_abi {
 	enum hw_guard_size guard_size;
 	enum hw_order_kind order_kind;
 	enum hw_place_use place_use;
+	enum hw_sampling_bits sampling_bits;
+	enum hw_sample_size sample_size;
 	enum hw_flow_mark flow_mark;
 	enum hw_inspect inspect;
 };

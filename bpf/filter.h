@@ -16,6 +16,7 @@
 #include "limit.h"
 #include "nd.h"
 #include "pickup.h"
+#include "sample.h"
 
 #define HW_EEXIST 17
 
@@ -39,6 +40,7 @@ static __always_inline void account_denial(struct __sk_buff *skb, struct hw_pack
 		a->number = 0;
 	if (verdict_of_reason(a->reason) == HW_VERDICT_INVALID)
 		a->verdict = HW_VERDICT_INVALID;
+	note_outcome(skb, a->number, a->peer, a->verdict, a->reason, HW_PROCESS_UNKNOWN);
 	watch_denial(p, a->reason);
 	report_denial(skb, p, a);
 }
@@ -119,12 +121,23 @@ static __always_inline int report_opening(struct __sk_buff *skb, struct hw_packe
 	struct hw_event *event;
 
 	count_decision(a->decision, p->len_bytes);
+	note_outcome(skb, a->number, a->peer, a->verdict, a->reason, p->process);
 	if (a->verdict == HW_VERDICT_WOULD_DENY)
 		count_reason(p->key.slot, HW_REASON_POLICY);
 	event = reserve_event(p->key.slot);
 	if (event) {
 		fill_event(event, skb, p, a);
 		event->kind = HW_EVENT_NEW;
+		if (p->direction == HW_EGRESS) {
+			event->total_packets[HW_EGRESS] = 1;
+			event->total_bytes[HW_EGRESS] = p->len_bytes;
+		} else {
+			event->total_packets[HW_INGRESS] = 1;
+			event->total_bytes[HW_INGRESS] = p->len_bytes;
+		}
+		event->seen_ns = p->now_ns;
+		event->place = p->place;
+		event->state = HW_OPENER_BIT(p->direction);
 		event->process = p->direction == HW_EGRESS ? process_number(skb, p->key.slot) : p->process;
 		submit_event(event);
 	}
@@ -176,6 +189,7 @@ __noinline int open_flow(struct __sk_buff *skb, struct hw_packet *p, const struc
 				refuse_opening(&a, reason);
 			} else if (a.verdict == HW_VERDICT_ALLOW) {
 				count_decision(a.decision, p->len_bytes);
+				note_outcome(skb, a.number, a.peer, a.verdict, a.reason, HW_PROCESS_UNKNOWN);
 				return TC_ACT_OK;
 			}
 		} else if (p->direction == HW_EGRESS && guard_opening(p, endpoint)) {
@@ -471,25 +485,27 @@ static __always_inline int refuse_inspected(struct __sk_buff *skb, struct hw_pac
 {
 	int verdict;
 
+	/* What answers its sender goes past here too. */
+	if (p->tcp_flags & HW_TCP_RST && is_own_answer(skb, p))
+		return TC_ACT_OK;
 	p->limit = flow->number;
 	verdict = deny_for(skb, p, reason);
 	return reason == HW_REASON_SIGNATURE && flow->marks & HW_FLOW_REJECTED ? answer_denied(skb, p) : verdict;
 }
 
-static __always_inline int filter(struct __sk_buff *skb, const enum hw_direction direction)
+static __always_inline int decide_packet(struct __sk_buff *skb, const enum hw_direction direction,
+					 struct hw_endpoint *endpoint)
 {
 	struct hw_packet p = {
 		.key.slot = constants.slot, .len_bytes = skb->len, .direction = direction, .opener = direction};
-	struct hw_endpoint *endpoint;
 	struct hw_network *network;
 	struct hw_flow *flow;
 	enum hw_reason reason;
 	__u32 index = constants.slot;
 	__u64 *word, seen_ns;
 
-	endpoint = bpf_map_lookup_elem(&hw_endpoints, &index);
 	word = bpf_map_lookup_elem(&hw_active, &index);
-	if (!endpoint || !word)
+	if (!word)
 		return TC_ACT_SHOT;
 	*(__u64 *)&p.active = *(volatile __u64 *)word;
 	if ((__s32)p.active.generation <= 0) /* see HW_QUARANTINED */
@@ -562,10 +578,22 @@ static __always_inline int filter(struct __sk_buff *skb, const enum hw_direction
 	}
 	seen_ns = flow->seen_ns;
 	count_flow(&p, flow);
+	note_flow(skb, flow);
 	if ((p.now_ns ^ seen_ns) >> HW_UPDATE_CHECK_SHIFT &&
 	    (__u32)(p.now_ns >> HW_REPORT_SHIFT) - flow->reported > HW_UPDATE_INTERVAL_NS >> HW_REPORT_SHIFT)
 		report_flow(&p.key, flow, p.now_ns);
 	return TC_ACT_OK;
+}
+
+static __always_inline int filter(struct __sk_buff *skb, const enum hw_direction direction)
+{
+	__u32 slot = constants.slot;
+	struct hw_endpoint *endpoint = bpf_map_lookup_elem(&hw_endpoints, &slot);
+
+	if (!endpoint)
+		return TC_ACT_SHOT;
+	begin_sample(skb, endpoint);
+	return end_sample(skb, decide_packet(skb, direction, endpoint), direction);
 }
 
 #endif

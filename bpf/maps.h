@@ -285,10 +285,31 @@ struct {
 	__type(value, struct hw_datagram);
 } hw_datagrams SEC(".maps");
 
+/* At 200,000 events a second (100,000 flows that open and end) a reader may be away for an eighth of a second. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 1048576);
+	__uint(max_entries, 4194304);
 } hw_events SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 256);
+	__type(key, __u32);
+	__type(value, struct hw_sampler);
+} hw_samplers SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4194304);
+} hw_samples SEC(".maps");
+
+/* Where a sample is kept while its packet is decided; as new_flow. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct hw_sample);
+} new_sample SEC(".maps");
 
 /* Packets for the inspector, each behind a struct hw_inspected. */
 struct {

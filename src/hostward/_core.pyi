@@ -18,9 +18,20 @@ def reason_words() -> list[str]: ...
 # What one unit costs in 2^-24 ns, and the burst in ns.
 _Rate = tuple[int, int]
 # MAC, network, flows, events a second and at once, new flows, bytes and packets, priority; whether it picks up; the
-# number of the workload's namespace; DHCP; guard.
+# number of the workload's namespace; DHCP; guard and what is sampled.
 _EndpointConfig = tuple[
-    list[int], int, int, int, int, _Rate, list[_Rate], int, bool, int | None, list[str] | None, list[tuple[int, int]]
+    list[int],
+    int,
+    int,
+    int,
+    int,
+    _Rate,
+    list[_Rate],
+    int,
+    bool,
+    int | None,
+    list[str] | None,
+    tuple[list[tuple[int, int]], int],
 ]
 # (end, process, executable, the slot of the decision that it leads to)
 _Choice = tuple[int, int, int, int]
@@ -75,6 +86,89 @@ class Event:
     def packets(self) -> int: ...
     @property
     def bytes(self) -> int: ...
+
+@final
+class Sample:
+    """One packet that was sampled, as it came; ``time_ns`` is CLOCK_MONOTONIC. ``segments``: of a super-packet, else 0."""
+
+    @property
+    def time_ns(self) -> int: ...
+    @property
+    def slot(self) -> int: ...
+    @property
+    def rate(self) -> int: ...
+    @property
+    def number(self) -> int: ...
+    @property
+    def peer(self) -> int: ...
+    @property
+    def frame_len(self) -> int: ...
+    @property
+    def segments(self) -> int: ...
+    @property
+    def direction(self) -> str: ...
+    @property
+    def verdict(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def process(self) -> int: ...
+    @property
+    def header(self) -> bytes: ...
+    @property
+    def ethertype(self) -> int: ...
+    @property
+    def protocol(self) -> int: ...
+    @property
+    def source(self) -> str: ...
+    @property
+    def source_port(self) -> int: ...
+    @property
+    def destination(self) -> str: ...
+    @property
+    def destination_port(self) -> int: ...
+
+# Bytes, packets, errors, drops.
+_Way = tuple[int, int, int, int]
+
+@final
+class SflowExporter:
+    """Samples and counters in, datagrams of sFlow v5 out. Where bytes are returned, they are a datagram to be sent.
+
+    ``uptime_ms`` is the time since the exporter began, modulo 2^32.
+    """
+
+    def __new__(cls, agent: str, sub_agent: int) -> SflowExporter: ...
+    @property
+    def oversized(self) -> int:
+        """Samples that did not fit into any datagram."""
+    def push_sample(
+        self, sample: Sample, ifindex: int, totals: tuple[int, int], users: tuple[str, str], uptime_ms: int
+    ) -> bytes | None:
+        """``totals`` are the pool of its endpoint and what was lost of it; ``users`` its endpoint and its peer."""
+    def push_port(
+        self,
+        ifindex: int,
+        number: int,
+        name: str,
+        speed: int,
+        up: bool,
+        received: _Way,
+        sent: _Way,
+        uptime_ms: int,
+    ) -> list[bytes]:
+        """A port's counters as its host sees them, and its endpoint's, which has ``number`` among logical hosts."""
+    def push_host(
+        self,
+        host: tuple[str, str, str],
+        cpus: int,
+        memory: tuple[int, int],
+        domains: int,
+        uptime_ms: int,
+    ) -> bytes | None:
+        """The host: name, machine, release; memory, and free memory, in bytes; how many endpoints."""
+    def flush(self, uptime_ms: int) -> bytes | None: ...
+    def forget(self, ifindex: int, number: int) -> None: ...
 
 @final
 class Datapath:
@@ -157,6 +251,9 @@ class Datapath:
     def advance_epoch(self, network: int) -> None: ...
     def synchronize(self) -> None: ...
     def clear_slot(self, slot: int) -> None: ...
+    def read_samples(self, slot: int) -> tuple[int, int, int]:
+        """Packets that could have been sampled, that were taken, and of those the lost ones; slot 0: all that are gone."""
+    def drain_samples(self, limit: int) -> list[Sample]: ...
     def drain_events(self, limit: int) -> list[Event]: ...
 
 @final
@@ -164,6 +261,39 @@ class Talkers:
     """The heaviest peers by slot: address, protocol, port, packets, bytes, flows. Callable beside everything else."""
 
     def read(self, limit: int) -> dict[int, list[tuple[str, int, int, int, int, int]]]: ...
+
+@final
+class FlowExport:
+    """A thread that reads the ring of events in place of ``drain_events``, which gets a share, and exports flow records."""
+
+    def __new__(
+        cls,
+        datapath: Datapath,
+        *,
+        collector: tuple[str, int] | None,
+        standard: bool,
+        enterprise: int,
+        domain: int,
+        flows: int,
+        active_s: float,
+        inactive_s: float,
+        waiting: int,
+        lines: str | PathLike[str] | None,
+        line_octets: int,
+        line_files: int,
+    ) -> FlowExport: ...
+    def set_endpoints(
+        self, endpoints: dict[int, tuple[str, str, str, int, str]], shares: list[tuple[int, int, int]]
+    ) -> None:
+        """By slot: tenant, endpoint, groups, index and name of the device; and events a second and at once that
+        ``drain_events`` may get of a slot."""
+    def add_rules(self, rules: dict[int, str], anew: bool) -> None:
+        """By the decision's number; ``anew`` forgets those before."""
+    def set_executables(self, executables: dict[tuple[int, int], str]) -> None: ...
+    def counts(self) -> dict[str, int]: ...
+    def problem(self) -> str: ...
+    def close(self) -> None:
+        """Tells the rest of every flow, and waits for the thread."""
 
 @final
 class Uplink:
@@ -239,6 +369,13 @@ class Bench:
     ) -> None: ...
     def run(self, direction: str, frame: bytes, repeat: int) -> tuple[bool, int]: ...
     def run_floor(self, frame: bytes, repeat: int) -> int: ...
+    def try_sampling(
+        self, seed: int, rate: int, packets: int, *, period: int = 1, phase: int = 0, in_step: bool = False
+    ) -> int:
+        """How many of so many packets are taken whose number leaves ``phase`` when it is divided by ``period``.
+
+        By the datapath's own arithmetic with random numbers from ``seed``; ``in_step``: every ``rate``-th instead.
+        """
 
 @final
 class Gate:

@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from hostward.datapath.enforcer import Counters, DeviceFacts, EndpointStatus, Repair
 from hostward.datapath.inspection import FlowMark, InspectionNames
 from hostward.datapath.readings import Fill, Readings, Talker
+from hostward.datapath.sampling import Taken
 from hostward.model.endpoint import EndpointState, Port
 from hostward.model.flow import FlowEvent
 from hostward.model.guard import GuardEvent
+from hostward.model.sample import SampleCounts
 from hostward.model.slice import HostSlice, empty_slice
 
 
@@ -22,6 +24,10 @@ class ModelEnforcer:
 
     @property
     def uplink(self) -> None:
+        return None
+
+    @property
+    def flow_exporter(self) -> None:
         return None
 
     @property
@@ -60,6 +66,15 @@ class ModelEnforcer:
 
     def drain_alerts(self) -> Sequence[GuardEvent]:
         return ()
+
+    def drain_samples(self, limit: int) -> Sequence[Taken]:
+        return ()
+
+    def sample_counts(self) -> Mapping[str, tuple[str, int, SampleCounts]]:
+        return {
+            name: (endpoint.tenant, endpoint.sampling, SampleCounts())
+            for name, endpoint in self.slice.endpoints.items()
+        }
 
     def counters(self) -> Counters:
         return Counters({}, {}, 0)

@@ -19,6 +19,7 @@ use crate::error::kernel;
 use crate::error::libbpf;
 use crate::ffi;
 use crate::port::Direction;
+use crate::sampling::sampling_word;
 
 const ROTATIONS: &str = "hw_rotations";
 
@@ -48,11 +49,24 @@ pub struct Rotation {
     pub seq_offset: u32,
 }
 
+/// What [`Bench::try_sampling`] tries: `struct hw_trial` of `bpf/bench.bpf.c`.
+#[derive(Clone, Copy, Debug, IntoBytes, Immutable)]
+#[repr(C)]
+struct Trial {
+    seed: u64,
+    sampling: u64,
+    packets: u32,
+    period: u32,
+    phase: u32,
+    every: u32,
+}
+
 /// The rotating programs, over the pinned maps of a datapath. Nothing is ever attached.
 pub struct Bench {
     egress: OwnedFd,
     ingress: OwnedFd,
     floor: OwnedFd,
+    trial: OwnedFd,
     rotations: MapHandle,
 }
 
@@ -84,6 +98,7 @@ impl Bench {
             egress: program("hw_rotate_egress")?,
             ingress: program("hw_rotate_ingress")?,
             floor: program("hw_rotate_floor")?,
+            trial: program("hw_sampling_trial")?,
             rotations: MapHandle::try_from(&rotations).map_err(libbpf("open", ROTATIONS))?,
         })
     }
@@ -108,6 +123,26 @@ impl Bench {
             Direction::Ingress => &self.ingress,
         };
         run(program, frame, repeat)
+    }
+
+    /// How many of `packets` packets are taken at one in `rate` whose number leaves `phase` when divided by `period`: at
+    /// random from `seed`, or, where `in_step`, every `rate`-th.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn try_sampling(
+        &self,
+        seed: u64,
+        rate: u32,
+        packets: u32,
+        (period, phase): (u32, u32),
+        in_step: bool,
+    ) -> Result<u32> {
+        let every = if in_step { rate } else { 0 };
+        let trial = Trial { seed: seed.max(1), sampling: sampling_word(rate), packets, period, phase, every };
+        let (found, _) =
+            ffi::test_run(self.trial.as_fd(), trial.as_bytes(), 1).map_err(kernel("run", "sampling trial"))?;
+        Ok(found)
     }
 
     /// Nanoseconds for one run that moves the frame on and decides nothing.

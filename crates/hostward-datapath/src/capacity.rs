@@ -26,7 +26,7 @@ impl Capacity {
     pub(crate) fn of_map(&self, name: &str) -> Option<u32> {
         Some(match name {
             "hw_endpoints" | "hw_active" | "hw_networks" | "hw_rings" | "hw_usage" | "hw_guards"
-            | "hw_inspect_usage" | "hw_inspect_done" => self.endpoints,
+            | "hw_inspect_usage" | "hw_inspect_done" | "hw_samplers" => self.endpoints,
             // Those of the old and of the new revision.
             "hw_policies" => self.endpoints * 2 * stride::ADDRESSES_PER_ENDPOINT,
             "hw_reasons" => self.endpoints * stride::REASON_STRIDE,

@@ -24,7 +24,7 @@ use crate::error::libbpf;
 use crate::ffi;
 
 /// Every shared map of the object, in the order of `bpf/maps.h`.
-const NAMES: [&str; 30] = [
+const NAMES: [&str; 32] = [
     "hw_endpoints",
     "hw_active",
     "hw_networks",
@@ -52,6 +52,8 @@ const NAMES: [&str; 30] = [
     "hw_guards",
     "hw_reasons",
     "hw_denials",
+    "hw_samplers",
+    "hw_samples",
     "hw_inspect",
     "hw_inspect_usage",
     "hw_inspect_done",

@@ -7,6 +7,7 @@ use std::os::fd::AsFd as _;
 use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
@@ -35,6 +36,8 @@ use crate::maps::Maps;
 use crate::maps::memory_of;
 use crate::migrate::Predecessor;
 use crate::port::Port;
+use crate::ring::Ring;
+use crate::sampling::sampling_word;
 
 /// What the kernel has to know of an endpoint besides its policy.
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +68,8 @@ pub struct EndpointConfig {
     pub dhcp: [[u8; 16]; stride::DHCP_SERVERS as usize],
     /// What is done about each `enum hw_guard_kind`, and what may be seen of it before: see `bpf/guard_marks.h`.
     pub guard: [(u8, u32); KINDS],
+    /// One packet in so many is sampled; 0: none, see `bpf/sample.h`.
+    pub sampling: u32,
 }
 
 /// Where one address of an endpoint finds its verdicts, in one revision.
@@ -104,7 +109,8 @@ pub struct Datapath {
     pub(crate) maps: Maps,
     active: SharedWords,
     epochs: SharedWords,
-    events: Events,
+    pub(crate) events: Arc<Events>,
+    pub(crate) samples: Ring<abi::Sample>,
     classes: ClassSets,
     grace: MapHandle,
 }
@@ -121,7 +127,8 @@ impl Datapath {
         let count = capacity.endpoints as usize;
         let words = |name| SharedWords::new(maps.get(name).as_fd(), count).map_err(kernel("map", name));
         let (active, epochs) = (words("hw_active")?, words("hw_networks")?);
-        let events = Events::open(maps.get("hw_events"))?;
+        let events = Arc::new(Events::open(maps.get("hw_events"))?);
+        let samples = Ring::open(maps.get("hw_samples"), "hw_samples")?;
         let grace = Maps::create_inner("hw_grace", size_of::<abi::RingPlace>(), 1, libbpf_sys::BPF_F_INNER_MAP)?;
         Ok(Self {
             object: object.to_owned(),
@@ -131,6 +138,7 @@ impl Datapath {
             active,
             epochs,
             events,
+            samples,
             classes: ClassSets::default(),
             grace,
         })
@@ -554,6 +562,7 @@ fn endpoint_value(config: &EndpointConfig) -> abi::Endpoint {
         workload_netns: config.workload_netns.map_or(0, |number| number + 1),
         dhcp: config.dhcp,
         unused: 0,
+        sampling: sampling_word(config.sampling),
         responses: config.guard.map(|(response, _)| response),
         thresholds: config.guard.map(|(_, threshold)| threshold),
     }

@@ -55,6 +55,19 @@ impl Bench {
         py.detach(|| self.inner.run(direction, frame, repeat)).map_err(refused)
     }
 
+    #[pyo3(signature = (seed, rate, packets, *, period=1, phase=0, in_step=false))]
+    fn try_sampling(
+        &self,
+        seed: u64,
+        rate: u32,
+        packets: u32,
+        period: u32,
+        phase: u32,
+        in_step: bool,
+    ) -> PyResult<u32> {
+        self.inner.try_sampling(seed, rate, packets, (period, phase), in_step).map_err(refused)
+    }
+
     fn run_floor(&self, py: Python<'_>, frame: &[u8], repeat: u32) -> PyResult<u32> {
         py.detach(|| self.inner.run_floor(frame, repeat)).map_err(refused)
     }

@@ -23,12 +23,13 @@ use pyo3::prelude::*;
 
 use crate::event::Event;
 use crate::refused;
+use crate::sample::Sample;
 use crate::talkers::Talkers;
 
 /// See `_core.pyi`.
 #[pyclass]
 pub struct Datapath {
-    inner: hostward_datapath::Datapath,
+    pub(crate) inner: hostward_datapath::Datapath,
 }
 
 /// See `_core.pyi`.
@@ -128,9 +129,9 @@ fn counts_tuple(counts: EndpointCounts) -> CountsTuple {
 }
 
 /// MAC, network, flow quota, events a second, events at once; rates, priority; whether connections are picked up; the
-/// number of the workload's namespace; DHCP servers, if they are named; guard.
+/// number of the workload's namespace; DHCP servers, if they are named; guard and what is sampled.
 type EndpointTuple =
-    ([u8; 6], u32, u32, u32, u32, Rate, [Rate; 2], u32, bool, Option<u32>, Option<Vec<String>>, [(u8, u32); 4]);
+    ([u8; 6], u32, u32, u32, u32, Rate, [Rate; 2], u32, bool, Option<u32>, Option<Vec<String>>, ([(u8, u32); 4], u32));
 
 fn endpoint_config(tuple: EndpointTuple) -> PyResult<EndpointConfig> {
     let (
@@ -145,7 +146,7 @@ fn endpoint_config(tuple: EndpointTuple) -> PyResult<EndpointConfig> {
         picks_up,
         workload_netns,
         servers,
-        guard,
+        (guard, sampling),
     ) = tuple;
     let (names_dhcp, servers) = (servers.is_some(), servers.unwrap_or_default());
     let mut dhcp = [[0; 16]; abi::stride::DHCP_SERVERS as usize];
@@ -169,6 +170,7 @@ fn endpoint_config(tuple: EndpointTuple) -> PyResult<EndpointConfig> {
         names_dhcp,
         dhcp,
         guard,
+        sampling,
     })
 }
 
@@ -337,6 +339,11 @@ impl Datapath {
         self.inner.read_guard(slot).map(guard_tuple).map_err(refused)
     }
 
+    fn read_samples(&self, slot: u32) -> PyResult<(u64, u64, u64)> {
+        let counts = self.inner.read_samples(slot).map_err(refused)?;
+        Ok((counts.pool, counts.taken, counts.lost))
+    }
+
     fn read_count(&self, slot: u32) -> PyResult<(u64, u64)> {
         self.inner.read_count(slot).map_err(refused)
     }
@@ -410,6 +417,10 @@ impl Datapath {
 
     fn clear_slot(&self, slot: u32) -> PyResult<()> {
         self.inner.clear_slot(slot).map_err(refused)
+    }
+
+    fn drain_samples(&self, limit: usize) -> PyResult<Vec<Sample>> {
+        Ok(self.inner.drain_samples(limit).map_err(refused)?.into_iter().map(Sample::from).collect())
     }
 
     fn drain_events(&self, limit: usize) -> PyResult<Vec<Event>> {

@@ -6,7 +6,10 @@ mod attached;
 mod bench;
 mod datapath;
 mod event;
+mod flow_export;
 mod gate;
+mod sample;
+mod sflow;
 mod talkers;
 mod uplink;
 
@@ -48,7 +51,10 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<attached::Attached>()?;
     module.add_class::<bench::Bench>()?;
     module.add_class::<event::Event>()?;
+    module.add_class::<flow_export::FlowExport>()?;
     module.add_class::<gate::Gate>()?;
+    module.add_class::<sample::Sample>()?;
+    module.add_class::<sflow::SflowExporter>()?;
     module.add_class::<talkers::Talkers>()?;
     module.add_class::<uplink::Uplink>()?;
     module.add_function(wrap_pyfunction!(reason_word, module)?)?;

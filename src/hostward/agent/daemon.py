@@ -9,6 +9,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +26,9 @@ from hostward.agent.limits import Limits
 from hostward.agent.messages import ARRIVALS_PERIOD_S, MESSAGE_LIMIT_BYTES, REFUSED, TALKERS_LIMIT, Status
 from hostward.agent.metrics import NAMED_ENDPOINTS, AgentMetrics
 from hostward.agent.proving import Proving
+from hostward.agent.sampling import TOTALS_PERIOD_S, SamplePump
 from hostward.agent.service_manager import notify, watchdog_period_s
+from hostward.agent.sflow import COUNTERS_PERIOD_S, SflowSender, SflowSettings, sampled
 from hostward.agent.talkers import PERIOD_S as TALKERS_PERIOD_S
 from hostward.agent.talkers import TalkerReport
 from hostward.datapath.enforcer import Enforcer
@@ -37,6 +40,9 @@ RETRY_FIRST_S = 0.25
 RETRY_CAP_S = 15.0
 OPEN_LIMIT_S = 10.0
 EVENT_PERIOD_S = 0.1
+SAMPLE_PERIOD_S = 0.1
+# Of one reading; far more are in no ring.
+SAMPLES_AT_ONCE = 4_096
 # A status that did not change is repeated this often.
 STATUS_REPEAT_S = 30.0
 
@@ -45,7 +51,7 @@ STATUS_REPEAT_S = 30.0
 class AgentSettings:
     """What an agent needs beside its identity and its enforcer. ``controller`` is ``HOST:PORT`` of the channel.
 
-    ``endpoints_named`` is how many endpoints have metrics of their own.
+    ``endpoints_named`` is how many endpoints have metrics of their own; ``sflow`` is whom samples are sent to.
     """
 
     controller: str
@@ -53,6 +59,7 @@ class AgentSettings:
     limits: Limits
     repair_period_s: float = 2.0
     endpoints_named: int = NAMED_ENDPOINTS
+    sflow: SflowSettings | None = None
 
 
 class Agent:
@@ -71,24 +78,32 @@ class Agent:
         self._identity = identity
         self._enforcement = Enforcement(enforcer, settings.state)
         self._events = EventPump()
+        self._samples = SamplePump()
+        sflow = settings.sflow
+        self._sflow = None if sflow is None else SflowSender(sflow, identity.host)
         self._channel: Channel | None = None
         self._measures = self._enforcement.measures
         self._feedback = Feedback(enforcer.uplink, self._enforcement.pools, self._measures)
         self.inspector = None if inspector is None else Inspector(inspector, identity.host, self._enforcement)
-        self.metrics = AgentMetrics(self._enforcement, self._events, settings.endpoints_named, self.inspector)
+        self.metrics = AgentMetrics(
+            self._enforcement, self._events, self._samples, self._sflow, settings.endpoints_named, self.inspector
+        )
         self.restored = asyncio.Event()
         self._proving = proving(lambda: self._enforcement.revision) if proving is not None else None
 
     async def run(self) -> None:
         """The agent's life."""
         try:
-            await self._enforcement.restore()
+            # Ports get new programs, one after the other.
+            async with self._proving.change(self._enforcement.settled) if self._proving is not None else nullcontext():
+                await self._enforcement.restore()
             self.restored.set()
             notify("READY=1")
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._stay_connected(), name="channel")
                 tasks.create_task(self._look_after(), name="repair")
                 tasks.create_task(self._pump_events(), name="events")
+                tasks.create_task(self._pump_samples(), name="samples")
                 tasks.create_task(self._report_talkers(), name="talkers")
                 if self._enforcement.uplink is not None:
                     tasks.create_task(self._feed_back(), name="feedback")
@@ -102,6 +117,8 @@ class Agent:
             if self._proving is not None:
                 self._proving.close()
             self._feedback.close()
+            if self._sflow is not None:
+                self._sflow.close()
             await self._enforcement.close()
 
     async def _stay_connected(self) -> None:
@@ -194,6 +211,54 @@ class Agent:
                 except ConnectionClosed:
                     self._events.lose(batch)
                     break
+
+    async def _pump_samples(self) -> None:
+        clock = asyncio.get_running_loop().time
+        channel, settled_at_s, counters_at_s = self._channel, -TOTALS_PERIOD_S, clock()
+        idle = False
+        while True:
+            try:
+                if clock() - settled_at_s >= TOTALS_PERIOD_S:
+                    settled_at_s = clock()
+                    await self._settle_samples()
+                # Once more after sampling ended: what was taken before is still told.
+                if sampled(self._enforcement.endpoints.values()) or not idle:
+                    idle = not await self._take_samples()
+                if self._sflow is not None and clock() - counters_at_s >= COUNTERS_PERIOD_S:
+                    counters_at_s = clock()
+                    await self._send_counters(self._sflow)
+            except HostwardError as error:
+                log.error("samples could not be read: %s", error)
+            if self._channel is not channel:
+                channel = self._channel
+                self._samples.tell_again()
+            while channel is not None and (batch := self._samples.take()) is not None:
+                try:
+                    await channel.send(batch)
+                except ConnectionClosed:
+                    self._samples.lose(batch)
+                    break
+            await asyncio.sleep(SAMPLE_PERIOD_S)
+
+    async def _take_samples(self) -> bool:
+        """Whether there were any."""
+        any_came = False
+        while taken := await self._enforcement.drain_samples(SAMPLES_AT_ONCE):
+            any_came = True
+            self._samples.put(one.told for one in taken)
+            if self._sflow is not None:
+                await asyncio.to_thread(self._sflow.send_samples, taken, self._enforcement.endpoints)
+            if len(taken) < SAMPLES_AT_ONCE:
+                break
+        return any_came
+
+    async def _settle_samples(self) -> None:
+        self._samples.settle(await self._enforcement.sample_counts())
+
+    async def _send_counters(self, sflow: SflowSender) -> None:
+        ports = await self._enforcement.port_statistics()
+        places = {name: reading.place for name, reading in (await self._enforcement.readings()).endpoints.items()}
+        await asyncio.to_thread(sflow.send_counters, self._enforcement.endpoints, places, ports)
 
     async def _report_talkers(self) -> None:
         channel, report = self._channel, TalkerReport()

@@ -20,16 +20,19 @@ from hostward.agent.last_good import keep_staged, load_last_good, stage_last_goo
 from hostward.agent.machine import with_machine
 from hostward.agent.measures import Measures
 from hostward.agent.messages import Ack, Delta, Nack, NackReason, Snapshot
-from hostward.datapath.devices import machine_addresses
+from hostward.datapath.devices import PortStatistics, machine_addresses, port_statistics
 from hostward.datapath.enforcer import DeviceFacts, EndpointStatus, Enforcer, Repair, RepairKind
+from hostward.datapath.flow_export import FlowExporter
 from hostward.datapath.inspection import FlowMark, InspectionNames, InspectorMaps
 from hostward.datapath.readings import Readings, Talker
+from hostward.datapath.sampling import Taken
 from hostward.datapath.uplink import Uplink
 from hostward.errors import CapacityError, DatapathError, HostwardError, StoreError
 from hostward.model.endpoint import Port
 from hostward.model.flow import FlowEvent
 from hostward.model.guard import GuardEvent
-from hostward.model.slice import IDENTITY_UNKNOWN, HostSlice
+from hostward.model.sample import SampleCounts
+from hostward.model.slice import IDENTITY_UNKNOWN, HostSlice, LocalEndpoint
 from hostward.policy import apply_delta, decode_slice, digest_of, slice_digest
 
 log = logging.getLogger(__name__)
@@ -85,6 +88,11 @@ class Enforcement:
     def uplink(self) -> Uplink | None:
         """See ``Enforcer``."""
         return self._enforcer.uplink
+
+    @property
+    def flow_exporter(self) -> FlowExporter | None:
+        """See ``Enforcer``."""
+        return self._enforcer.flow_exporter
 
     def pools(self) -> frozenset[str]:
         """The prefixes in which endpoints' addresses lie, in the networks of this host. Callable from any thread."""
@@ -201,6 +209,10 @@ class Enforcement:
         self._thread.submit(self._enforcer.settle)
         return Ack(desired.revision, took_s, self.statuses)
 
+    async def settled(self) -> None:
+        """Return when what was enforced so far has taken away, too, what nobody reads any more."""
+        await self._call(lambda: None)  # works come one after the other
+
     def _give(self, desired: HostSlice) -> Mapping[str, EndpointStatus]:
         machine = self._machine_of(desired)
         statuses = self._enforcer.enforce(with_machine(desired, machine))
@@ -279,6 +291,24 @@ class Enforcement:
     async def drain_alerts(self) -> Sequence[GuardEvent]:
         """Take what guards recognised, as far as events were taken."""
         return await self._call(self._enforcer.drain_alerts)
+
+    @property
+    def endpoints(self) -> Mapping[str, LocalEndpoint]:
+        """The endpoints of the slice in force."""
+        return {} if self._current is None else self._current.endpoints
+
+    async def drain_samples(self, limit: int) -> Sequence[Taken]:
+        """Take waiting samples."""
+        return await self._call(lambda: self._enforcer.drain_samples(limit))
+
+    async def sample_counts(self) -> Mapping[str, tuple[str, int, SampleCounts]]:
+        """Of every endpoint tenant, sampling rate, and what was counted. Raises DatapathError."""
+        return await self._call(self._enforcer.sample_counts)
+
+    async def port_statistics(self) -> Mapping[str, PortStatistics]:
+        """What the endpoints' devices counted. Raises DeviceError."""
+        ports = {name: endpoint.port for name, endpoint in self.endpoints.items()}
+        return await asyncio.get_running_loop().run_in_executor(self._walker, port_statistics, ports)
 
     async def inspector_maps(self) -> InspectorMaps | None:
         """See ``Enforcer``."""

@@ -18,6 +18,7 @@ from hostward.datapath.readings import Talker
 from hostward.model.endpoint import Port
 from hostward.model.flow import FlowEvent
 from hostward.model.guard import GuardEvent
+from hostward.model.sample import PacketSample, SampleTotal
 from hostward.policy import SliceDelta
 
 # Grows when a message changes its meaning; both sides refuse another number.
@@ -99,6 +100,13 @@ class Events(Message, frozen=True, tag="events"):
     detections: Sequence[Mapping[str, Any]] = ()
 
 
+class Samples(Message, frozen=True, tag="samples"):
+    """Sampled packets, as many as there is room for, and the sums of all of them where they changed, by endpoint."""
+
+    samples: Sequence[PacketSample]
+    totals: Mapping[str, SampleTotal]
+
+
 class Talkers(Message, frozen=True, tag="talkers"):
     """The heaviest peers of the endpoints where they changed, at most ``TALKERS_LIMIT`` each; none: it has no flows."""
 
@@ -178,7 +186,7 @@ class Renewed(Message, frozen=True, tag="renewed"):
     certificate: bytes
 
 
-FromAgent = Hello | Ack | Nack | Status | Events | Talkers | Arrivals | Inspected | Renew
+FromAgent = Hello | Ack | Nack | Status | Events | Samples | Talkers | Arrivals | Inspected | Renew
 FromController = Snapshot | Delta | Ceilings | Inspect | Renewed
 
 _encoder = msgspec.msgpack.Encoder()

@@ -10,7 +10,10 @@ from hostward.agent.event_pump import EventPump
 from hostward.agent.inspection import Inspector
 from hostward.agent.measures import Measures
 from hostward.agent.messages import NackReason
+from hostward.agent.sampling import SamplePump
+from hostward.agent.sflow import SflowSender
 from hostward.datapath.enforcer import RepairKind
+from hostward.datapath.flow_export import FlowExportCounts
 from hostward.datapath.readings import EndpointReading, Readings
 from hostward.export.metrics import catalogue
 from hostward.export.metrics.page import Page
@@ -18,6 +21,16 @@ from hostward.model.endpoint import EndpointState
 
 # Endpoints with series of their own, unless configured: docs/reference/metrics.md says what that comes to.
 NAMED_ENDPOINTS = 16
+# Where flow records, or what they would tell, can be lost; the names are those of the exporter's counts.
+_LOST_WHERE = {
+    "bucket": "bucket_lost_events",
+    "ring": "ring_lost_events",
+    "table": "untabled",
+    "end": "unseen_ends",
+    "estimate": "estimated",
+    "socket": "socket_lost_records",
+    "file": "lines_lost",
+}
 # No endpoint is called so: an endpoint's label is `tenant/name`.
 OTHER = "other"
 
@@ -26,12 +39,20 @@ class AgentMetrics:
     """Adds to pages. Call ``add_to`` on the event loop; it waits for the enforcer's thread, never the loop for it."""
 
     def __init__(
-        self, enforcement: Enforcement, events: EventPump, named: int, inspector: Inspector | None = None
+        self,
+        enforcement: Enforcement,
+        events: EventPump,
+        samples: SamplePump,
+        sflow: SflowSender | None,
+        named: int,
+        inspector: Inspector | None = None,
     ) -> None:
         """``named``: how many endpoints have series of their own, the rest being summed."""
         self._inspector = inspector
         self._enforcement = enforcement
         self._events = events
+        self._samples = samples
+        self._sflow = sflow
         enforcement.measures.rest.named = named
 
     async def add_to(self, page: Page) -> None:
@@ -58,12 +79,18 @@ class AgentMetrics:
         page.add(catalogue.CHANNEL_UP, measures.channel_up)
         page.add(catalogue.CHANNEL_OPENED, measures.channels_opened)
         page.add(catalogue.CHANNEL_FAILED, measures.channels_failed)
-        page.add(catalogue.RING_EVENTS, events.taken)
-        page.add(catalogue.QUEUE_DROPPED, events.dropped)
+        counts = FlowExportCounts() if enforcement.flow_exporter is None else enforcement.flow_exporter.counts()
+        page.add(catalogue.RING_EVENTS, max(events.taken, counts["events"]))
+        page.add(catalogue.QUEUE_DROPPED, events.dropped + counts["undrained_events"])
         page.add(catalogue.QUEUE_EVENTS, events.waiting)
+        page.add(catalogue.SAMPLES_UNTOLD, self._samples.untold)
+        sflow = self._sflow
+        page.add(catalogue.SFLOW_DATAGRAMS, 0 if sflow is None else sflow.datagrams)
+        page.add(catalogue.SFLOW_FAILED, 0 if sflow is None else sflow.samples_failed)
         page.add(catalogue.UPLINK_CEILINGS, 0 if enforcement.uplink is None else enforcement.uplink.ceilings)
         page.add(catalogue.CEILINGS_REFUSED, measures.ceilings_refused)
         page.add(catalogue.ARRIVALS_TOLD, measures.arrivals_told)
+        _add_flow_export(page, counts)
         _add_inspector(page, self._inspector)
 
 
@@ -84,6 +111,16 @@ def _add_inspector(page: Page, inspector: Inspector | None) -> None:
     page.add(catalogue.INSPECTOR_LOST, inspector.lost_outside if inspector else 0, "outside")
 
 
+def _add_flow_export(page: Page, counts: FlowExportCounts) -> None:
+    page.add(catalogue.FLOW_RECORDS, counts["records"])
+    page.add(catalogue.FLOW_RECORDS_SENT, counts["sent_records"])
+    page.add(catalogue.FLOW_MESSAGES_SENT, counts["sent_messages"])
+    page.add(catalogue.FLOW_LINES, counts["lines"])
+    page.add(catalogue.FLOW_RECORDS_OPEN, counts["flows"])
+    for where, name in _LOST_WHERE.items():
+        page.add(catalogue.FLOW_EXPORT_LOST, counts[name], where)
+
+
 def _add_host(page: Page, readings: Readings) -> None:
     inspected = readings.inspected
     page.add(catalogue.INSPECTED, inspected.sent_packets, "seen")
@@ -96,6 +133,9 @@ def _add_host(page: Page, readings: Readings) -> None:
     page.add(catalogue.EVENTS_LOST, readings.events_lost)
     page.add(catalogue.ANSWERS, readings.answers_sent)
     page.add(catalogue.ANSWERS_SUPPRESSED, readings.answers_suppressed)
+    page.add(catalogue.SAMPLE_POOL, readings.samples.pool)
+    page.add(catalogue.SAMPLES_TAKEN, readings.samples.taken)
+    page.add(catalogue.SAMPLES_LOST, readings.samples.lost)
     for kind, count in readings.recognised.items():
         page.add(catalogue.RECOGNISED, count, kind)
     for table, fill in readings.tables.items():

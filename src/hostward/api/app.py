@@ -28,6 +28,7 @@ from hostward.api.operations.hosts import add_hosts
 from hostward.api.operations.learning import add_learning
 from hostward.api.operations.objects import add_objects
 from hostward.api.operations.policy import add_policy
+from hostward.api.operations.samples import add_samples
 from hostward.api.request_counts import RequestCounts
 from hostward.controller.access import Principal
 from hostward.controller.access.decision import CHANGES
@@ -52,6 +53,7 @@ def make_app(controller: Controller) -> FastAPI:
         add_attestation,
         add_learning,
         add_flows,
+        add_samples,
         add_alerts,
         add_access,
         add_audit,

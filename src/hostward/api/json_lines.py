@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import UnionType
 from typing import Any
 
 from fastapi.responses import StreamingResponse
@@ -15,6 +16,6 @@ class JsonLines(StreamingResponse):
     media_type = "application/x-ndjson"
 
 
-def lines_of(model: type[Answer]) -> dict[str, Any]:
-    """How such an answer is documented."""
+def lines_of(model: type[Answer] | UnionType) -> dict[str, Any]:
+    """How such an answer is documented; of a union each line is one of its members."""
     return {"model": model, "description": "Lines, each one object of this schema; with `follow` without end."}

@@ -24,6 +24,7 @@ from hostward.model.endpoint import Endpoint, EndpointState
 from hostward.model.guard import GuardKind
 from hostward.policy.guards import watch_text
 from hostward.policy.limits import rate_text
+from hostward.policy.sampling import sampling_rate_text
 from hostward.policy.subjects import every_rule
 from hostward.store.records import HostState
 
@@ -100,6 +101,7 @@ def endpoints(controller: Controller) -> list[EndpointRow]:
                 state=state if view.connected or not status or untrusted else f"{state} (host disconnected)",
                 reason=_reason(endpoint, status) if not untrusted else "the evidence of its host is not good",
                 guard=_guard(controller, endpoint.tenant),
+                sampling=sampling_rate_text(controller.policies.sampling_of(endpoint.tenant, endpoint.labels)),
                 revision=status.revision if status else 0,
                 flows=status.flows if status else 0,
                 rates=[rate_text(rate) for rate in endpoint.quota.rates],

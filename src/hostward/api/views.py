@@ -22,6 +22,7 @@ from hostward.controller.proofs import FailingAssertion
 from hostward.controller.service import Controller
 from hostward.policy import Explanation, PolicySet
 from hostward.policy.guards import watch_text
+from hostward.policy.sampling import sampling_rate_text
 from hostward.policy.subjects import every_rule
 from hostward.policy.syntax import Rule
 from hostward.store.audit import AuditRecord
@@ -80,7 +81,7 @@ _Texts = Callable[[PolicySet], dict[str, str]]
 
 
 def _text_changes(before: PolicySet, after: PolicySet) -> list[TextChange]:
-    """Rules, groups, modes, networks, shares and guards that differ, by name."""
+    """Rules, groups, modes, networks, shares, guards and sampling rates that differ, by name."""
     return [
         *_differing("rule", _rule_texts, before, after),
         *_differing("group", _group_texts, before, after),
@@ -88,11 +89,12 @@ def _text_changes(before: PolicySet, after: PolicySet) -> list[TextChange]:
         *_differing("network", _networks, before, after),
         *_differing("share", _shares, before, after),
         *_differing("guard", _guards, before, after),
+        *_differing("sampling", _sampling, before, after),
     ]
 
 
 def _differing(
-    kind: Literal["rule", "group", "mode", "network", "share", "guard"],
+    kind: Literal["rule", "group", "mode", "network", "share", "guard", "sampling"],
     texts: _Texts,
     before: PolicySet,
     after: PolicySet,
@@ -138,6 +140,15 @@ def _guards(policies: PolicySet) -> dict[str, str]:
         f"{policy.name}/{kind.value}": watch_text(kind, watch)
         for policy in everybody
         for kind, watch in policy.guard.items()
+    }
+
+
+def _sampling(policies: PolicySet) -> dict[str, str]:
+    everybody = [*policies.tenants.values(), policies.effective_platform]
+    return {
+        f"{policy.name}/{group}": sampling_rate_text(rate)
+        for policy in everybody
+        for group, rate in policy.sampling.items()
     }
 
 

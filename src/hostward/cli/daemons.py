@@ -21,6 +21,7 @@ from hostward.agent.join_token import parse_join_token
 from hostward.agent.limits import Limits
 from hostward.agent.metrics import NAMED_ENDPOINTS
 from hostward.agent.service_manager import notify
+from hostward.agent.sflow import SflowSettings
 from hostward.api.app import make_app
 from hostward.api.serving import RemoteApi, read_token, serving
 from hostward.cli.client import read_files
@@ -28,8 +29,10 @@ from hostward.cli.configuration import (
     AgentConfig,
     AgentMetricsConfig,
     ControllerConfig,
+    ExportConfig,
     RemoteApiConfig,
     own_name,
+    parse_address,
     read_config,
 )
 from hostward.cli.metrics import metrics_door, serving_metrics
@@ -122,13 +125,18 @@ def run_agent(path: Path) -> None:
         run_until_signal(run())
 
 
-def run_up(policy: Sequence[Path], state: Path, api: Path, pins: Path, name: str, metrics: str = "") -> None:
+def run_up(
+    policy: Sequence[Path], state: Path, api: Path, pins: Path, name: str, metrics: str = "", sflow: str = ""
+) -> None:
     """Controller and agent for this machine, over the same mutual TLS on loopback as between machines.
 
-    ``metrics`` is where both serve theirs, ``ADDRESS:PORT`` on loopback; empty: nowhere.
+    ``metrics`` is where both serve theirs, ``ADDRESS:PORT`` on loopback; empty: nowhere. ``sflow`` is the collector of
+    samples, ``HOST:PORT``; empty: there is none.
     """
     door = metrics_door(AgentMetricsConfig(metrics) if metrics else None)
     sources = read_files(policy) if policy else []
+    if sflow:
+        parse_address("--sflow", sflow, state)
 
     async def run() -> None:
         server = ControllerServer(ControllerSettings(state / "controller", "127.0.0.1", 0, 0))
@@ -137,7 +145,8 @@ def run_up(policy: Sequence[Path], state: Path, api: Path, pins: Path, name: str
         try:
             identity = await _own_identity(controller, server, state / "agent", own_name(name))
             address = _text(server.channel_address)
-            config = AgentConfig(address, state=state / "agent", pins=pins)
+            export = ExportConfig(sflow)
+            config = AgentConfig(address, state=state / "agent", pins=pins, export=export)
             agent = _agent(config, identity)
             running = asyncio.create_task(agent.run())
             tasks.append(running)
@@ -187,7 +196,12 @@ def _agent(config: AgentConfig, identity: HostIdentity) -> Agent:
     proving = measured_first(config, identity)
     uplink = None if config.uplink is None else config.uplink.settings()
     enforcer = open_enforcer(
-        config.pins, capacity=capacity, hook=config.hook, uplink=uplink, tcp_pickup=config.tcp_pickup
+        config.pins,
+        capacity=capacity,
+        hook=config.hook,
+        uplink=uplink,
+        tcp_pickup=config.tcp_pickup,
+        flow_export=config.export.flow_records(),
     )
     limits = Limits(
         endpoints=capacity.endpoints - 1,
@@ -199,7 +213,11 @@ def _agent(config: AgentConfig, identity: HostIdentity) -> Agent:
         flows=capacity.flows,
     )
     named = config.metrics.endpoints if config.metrics else NAMED_ENDPOINTS
-    settings = AgentSettings(config.controller, config.state, limits, config.repair_period_s, named)
+    sflow = None
+    if config.export.sflow:
+        collector, port = parse_address("export.sflow", config.export.sflow, config.state)
+        sflow = SflowSettings(collector, port, config.export.sflow_sub_agent)
+    settings = AgentSettings(config.controller, config.state, limits, config.repair_period_s, named, sflow)
     inspector = None if config.inspector is None else config.inspector.settings(config.state)
     return Agent(settings, identity, enforcer, proving, inspector)
 

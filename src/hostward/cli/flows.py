@@ -13,11 +13,12 @@ def flow_line(flow: Mapping[str, Any]) -> str:
     rules = " + ".join(flow["rules"])
     size = f"{flow['packets']} packets, {flow['bytes']} B{', others of the rule too' if flow.get('others') else ''}"
     return (
-        f"{time} {flow['host']} {verdict:<22} {_side(flow['src'])} → {_side(flow['dst'])} {flow['proto']}  "
+        f"{time} {flow['host']} {verdict:<22} {side_text(flow['src'])} → {side_text(flow['dst'])} {flow['proto']}  "
         f"{rules} @{flow['revision']}  {flow['kind']} {size}"
     )
 
 
-def _side(side: Mapping[str, Any]) -> str:
+def side_text(side: Mapping[str, Any]) -> str:
+    """One end: the endpoint or the address, and the port where it has one."""
     name = side["endpoint"] or side["ip"] or "?"
     return f"{name}:{side['port']}" if side["port"] else str(name)

@@ -394,6 +394,9 @@ def host_evict(name: str, server: Server = "", output: Output = Format.TABLE) ->
 @app.command()
 def observe(
     follow: Annotated[bool, typer.Option("--follow", help="Go on with new flows.")] = False,
+    samples: Annotated[
+        bool, typer.Option("--samples", help="Show sampled packets, and what they estimate of each endpoint.")
+    ] = False,
     source: Annotated[str, typer.Option("--from", help="Endpoint, address, or internet.")] = "",
     destination: Annotated[str, typer.Option("--to", help="The same.")] = "",
     verdict: Annotated[
@@ -406,6 +409,7 @@ def observe(
 ) -> None:
     """Show flows: who spoke to whom, and which rule of which revision decided."""
     from hostward.cli.flows import flow_line
+    from hostward.cli.samples import sample_line
 
     parameters = {
         "source": source,
@@ -416,12 +420,14 @@ def observe(
     }
     if since:
         parameters["since"] = parse_since(since)
-    flows = (json.loads(line) for line in Client(server).lines("/v1/flows", parameters))
+    if samples:
+        parameters["limit"] = str(min(limit, 32_768))
+    flows = (json.loads(line) for line in Client(server).lines("/v1/samples" if samples else "/v1/flows", parameters))
     try:
         if output in (Format.JSON, Format.YAML) and not follow:
             show(list(flows), output)
         else:
-            show_stream(flows, output, flow_line)
+            show_stream(flows, output, sample_line if samples else flow_line)
     except KeyboardInterrupt:
         return
 
@@ -443,12 +449,13 @@ def up(
     ),
     name: Annotated[str, typer.Option(help="This host's name; the machine's if left out.")] = "",
     metrics: Annotated[str, typer.Option(help="Serve Prometheus metrics here, e.g. 127.0.0.1:9465.")] = "",
+    sflow: Annotated[str, typer.Option(help="Send samples to this sFlow collector, e.g. 127.0.0.1:6343.")] = "",
     more: More = None,
 ) -> None:
     """Controller and agent for this machine, in one process."""
     from hostward.cli.daemons import run_up
 
-    run_up([*(policy or ()), *(more or ())], state, socket, pins, name, metrics)
+    run_up([*(policy or ()), *(more or ())], state, socket, pins, name, metrics, sflow)
 
 
 @controller_app.callback(invoke_without_command=True)

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import TYPE_CHECKING
 
 from hostward.agent.limits import Limits
-from hostward.agent.messages import Arrivals, Ceilings, Events
+from hostward.agent.messages import Arrivals, Ceilings, Events, Samples
 from hostward.controller.feedback import Feedback
 from hostward.controller.history import KEPT_REVISIONS, History
 from hostward.controller.host_view import HostOutcome, HostView, Outcome
@@ -32,6 +32,8 @@ class Fleet:
 
     def __init__(self, on_events: Callable[[str, Events], None]) -> None:
         self.on_events = on_events
+        # A host told what it sampled.
+        self.on_samples: Callable[[str, Samples], None] = lambda _host, _samples: None
         # Whatever a slice refers to must be on the disk before a host has it.
         self.before_sending: Callable[[], Awaitable[None]] = _nothing
         # A host has the newest revision's number with another content, and would refuse to change it.

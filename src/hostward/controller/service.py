@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
+from hostward.agent.messages import Samples as SampleBatch
 from hostward.controller.access.devices import DeviceGrants
 from hostward.controller.access.tokens import AccessTokens
 from hostward.controller.alerts import Alerts
@@ -29,6 +30,7 @@ from hostward.controller.observed import Observed
 from hostward.controller.proofs import FailingAssertion, FailingAssertions, described, failing, permit
 from hostward.controller.publisher import Plan, Publisher, Rollout, parse_stored
 from hostward.controller.refusals import Refusals
+from hostward.controller.samples import Samples
 from hostward.errors import ConflictError, NotFoundError, PolicyError
 from hostward.model.endpoint import Endpoint
 from hostward.policy import (
@@ -56,11 +58,13 @@ class Controller:
         self.fleet = fleet
         self.measures = fleet.measures
         self.flows = Flows()
+        self.samples = Samples()
         self.alerts = Alerts()
         self.access = AccessTokens(ledger, membership.clock)
         self.refusals = Refusals(ledger, membership.clock)
         self.observed = Observed(membership.now)
         self._publisher = Publisher(ledger, fleet, self.flows, self.observed, membership.clock)
+        fleet.on_samples = self._on_samples
         self._containment = Containment(ledger, self._publisher, self.alerts)
         self._publisher.on_alerts = self._containment.take
         self._publisher.on_detections = Detections(ledger, self._publisher, self.alerts).take
@@ -70,6 +74,11 @@ class Controller:
         self._confirmation = Confirmation(ledger, membership.clock, self._return_to)
         # Where hosts are attested (``attestation.runner``).
         self.attestation: AttestationRunner | None = None
+
+    def _on_samples(self, host: str, batch: SampleBatch) -> None:
+        target = self.fleet.target
+        known = {} if target is None else target.compiled.of_address
+        self.samples.add(host, batch, known, self.endpoints, self.membership.now)
 
     async def start(self) -> None:
         """Publish what is committed, and take up what waits."""

@@ -35,6 +35,7 @@ from hostward.agent.messages import (
     NackReason,
     Renew,
     Renewed,
+    Samples,
     Snapshot,
     Status,
     Talkers,
@@ -199,6 +200,8 @@ class Session:
                     self._on_status(message)
                 case Events():
                     self._fleet.on_events(self.host, message)
+                case Samples():
+                    self._fleet.on_samples(self.host, message)
                 case Talkers():
                     self._on_talkers(message)
                 case Arrivals():

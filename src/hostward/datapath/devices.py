@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,38 @@ def received_bytes(port: Port) -> int | None:
             return None
     links = _ip(port.netns, "-s", "link", "show", "dev", port.device)
     return int(links[0]["stats64"]["rx"]["bytes"]) if links else None
+
+
+@dataclass(frozen=True, slots=True)
+class PortStatistics:
+    """What a device counted since it exists, of each direction: bytes, packets, errors, drops."""
+
+    ifindex: int
+    up: bool
+    bits_per_s: int  # 0: not known
+    received: tuple[int, int, int, int]
+    sent: tuple[int, int, int, int]
+
+
+def port_statistics(ports: Mapping[str, Port]) -> Mapping[str, PortStatistics]:
+    """What the devices of these ports counted, by the same names; one that is not there is left out."""
+    found: dict[str, PortStatistics] = {}
+    for netns in {port.netns for port in ports.values()}:
+        links = {str(link["ifname"]): link for link in _ip(netns, "-s", "link", "show")}
+        for name, port in ports.items():
+            if port.netns == netns and port.device in links:
+                found[name] = _statistics(links[port.device])
+    return found
+
+
+def _statistics(link: Mapping[str, Any]) -> PortStatistics:
+    counted = link.get("stats64", {})
+    ways = [
+        tuple(int(counted.get(way, {}).get(what, 0)) for what in ("bytes", "packets", "errors", "dropped"))
+        for way in ("rx", "tx")
+    ]
+    received, sent = ((way[0], way[1], way[2], way[3]) for way in ways)
+    return PortStatistics(int(link["ifindex"]), "UP" in link.get("flags", ()), 0, received, sent)
 
 
 def set_up(port: Port) -> None:

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Protocol
 
 from hostward.datapath.inspection import FlowMark, InspectionNames, InspectorMaps
 from hostward.datapath.readings import Readings, Talker
+from hostward.datapath.sampling import Taken
 from hostward.model.endpoint import EndpointState, Port
 from hostward.model.flow import FlowEvent
 from hostward.model.guard import GuardEvent, GuardKind
+from hostward.model.sample import SampleCounts
 from hostward.model.slice import HostSlice
 
 if TYPE_CHECKING:
+    from hostward.datapath.flow_export import FlowExporter
     from hostward.datapath.uplink import Uplink  # whose devices know the facts below
 
 # What a status gives as its reason before what was recognised.
@@ -105,6 +108,11 @@ class Enforcer(Protocol):
         ...
 
     @property
+    def flow_exporter(self) -> FlowExporter | None:
+        """Who sends flow records to collectors, if anybody does. Its counts may be asked for from any thread."""
+        ...
+
+    @property
     def revision(self) -> int:
         """The revision in force, 0 before the first."""
         ...
@@ -151,6 +159,14 @@ class Enforcer(Protocol):
 
     def drain_alerts(self) -> Sequence[GuardEvent]:
         """Take what guards recognised, as far as ``drain_events`` has come."""
+        ...
+
+    def drain_samples(self, limit: int) -> Sequence[Taken]:
+        """Take at most ``limit`` waiting samples; never blocks."""
+        ...
+
+    def sample_counts(self) -> Mapping[str, tuple[str, int, SampleCounts]]:
+        """Of every endpoint in the slice in force: tenant, sampling rate, and what was counted."""
         ...
 
     def counters(self) -> Counters:

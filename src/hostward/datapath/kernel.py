@@ -19,6 +19,7 @@ from urllib.parse import quote, unquote
 from hostward import _core
 from hostward.datapath import devices
 from hostward.datapath.enforcer import Counters, DeviceFacts, EndpointStatus, Repair, RepairKind
+from hostward.datapath.flow_export import FlowExporter, FlowExportSettings
 from hostward.datapath.guards import KINDS, GuardState, guard_event, order_guard, revision_of
 from hostward.datapath.inspection import FlowMark, InspectionCounts, InspectionNames, InspectorMaps
 from hostward.datapath.kernel_tables import KernelTables
@@ -26,6 +27,7 @@ from hostward.datapath.processes import asks_for_acceptors, asks_for_processes, 
 from hostward.datapath.programmer import Programmer
 from hostward.datapath.readback import mend_tables
 from hostward.datapath.readings import EndpointReading, Fill, Readings, Talker
+from hostward.datapath.sampling import Naming, Taken, read_counts
 from hostward.datapath.tables import Capacity, TcpPickup
 from hostward.datapath.tracked import TrackedFlow
 from hostward.datapath.upgrade import Upgrade
@@ -34,6 +36,7 @@ from hostward.errors import CapacityError, DatapathError, DeviceError
 from hostward.model.endpoint import EndpointState, Port
 from hostward.model.flow import FlowEvent
 from hostward.model.guard import GuardEvent
+from hostward.model.sample import SampleCounts
 from hostward.model.slice import HostSlice, LocalEndpoint
 
 DEFAULT_PINS = Path("/sys/fs/bpf/hostward")
@@ -72,8 +75,10 @@ def open_enforcer(
     tcp_pickup: TcpPickup = TcpPickup.STRICT,
     object_file: Path = OBJECT,
     uplink: UplinkSettings | None = None,
+    flow_export: FlowExportSettings | None = None,
 ) -> KernelEnforcer:
-    """Open the datapath pinned under ``pins``, or create it there. With an ``uplink`` tenants have weighted shares of it.
+    """Open the datapath pinned under ``pins``, or create it there. With an ``uplink`` tenants have weighted shares of it;
+    with a ``flow_export`` records of flows go to a collector.
 
     ``pins`` lies in a mounted bpffs. Raises DatapathError if the kernel refuses, with its reason.
     """
@@ -99,7 +104,7 @@ def open_enforcer(
             hint="check that bpffs is mounted there and that you are root: `hostward preflight` tells what is missing",
         ) from error
     limiting = None if uplink is None else Uplink(uplink)
-    return KernelEnforcer(core, sizes, hook or default_hook(), limiting, tcp_pickup)
+    return KernelEnforcer(core, sizes, hook or default_hook(), limiting, tcp_pickup, flow_export)
 
 
 class KernelEnforcer:
@@ -112,12 +117,14 @@ class KernelEnforcer:
         hook: str,
         uplink: Uplink | None = None,
         tcp_pickup: TcpPickup = TcpPickup.STRICT,
+        flow_export: FlowExportSettings | None = None,
     ) -> None:
         self._core = core
         self._capacity = capacity
         self._hook = hook
         self._uplink = uplink
-        self._tables = KernelTables(core, capacity, tcp_pickup)
+        self._tables = KernelTables(core, capacity, tcp_pickup, flow_export)
+        self._flow_exporter = None if flow_export is None else FlowExporter(core, flow_export, capacity.flows)
         slots = {unquote(name.replace("@", "/", 1)): slot for slot, name in core.pinned_ports()}
         self._programmer = Programmer(self._tables, slots)
         self._upgrade = Upgrade.find(core)
@@ -138,6 +145,11 @@ class KernelEnforcer:
     def programmer(self) -> Programmer:
         """The owner of the tables, for benchmarks and tests that look inside."""
         return self._programmer
+
+    @property
+    def flow_exporter(self) -> FlowExporter | None:
+        """Who sends flow records to a collector, if anybody does."""
+        return self._flow_exporter
 
     @property
     def uplink(self) -> Uplink | None:
@@ -196,7 +208,17 @@ class KernelEnforcer:
         for attached in self._attached.values():
             if attached.ifindex is not None and not attached.up:
                 self._bring_up(attached)
+        self._tell_exporter(rules=True)
         return self.statuses()
+
+    def _tell_exporter(self, *, rules: bool = False) -> None:
+        if self._flow_exporter is None:
+            return
+        interfaces = {name: one.ifindex for name, one in self._attached.items() if one.ifindex is not None}
+        if rules:
+            self._flow_exporter.tell_rules(self._programmer.slice)
+        self._flow_exporter.tell_executables(self._executables)
+        self._flow_exporter.tell_endpoints(self._names, interfaces)
 
     def _program(self, desired: HostSlice) -> None:
         try:
@@ -337,6 +359,7 @@ class KernelEnforcer:
             mended += [Repair(RepairKind.UPLINK, line) for line in self._uplink.mend()]
         for name, attached in self._attached.items():
             mended += [Repair(RepairKind.PORT, f"{name}: {line}") for line in self._repair_port(attached)]
+        self._tell_exporter()
         return [*mended, *self._follow_workloads()]
 
     def _follow_workloads(self) -> list[Repair]:
@@ -445,6 +468,37 @@ class KernelEnforcer:
             process=self._executables.get((event.slot, event.process), ""),
         )
 
+    def drain_samples(self, limit: int) -> Sequence[Taken]:
+        """See ``Enforcer``."""
+        drained = self._core.drain_samples(limit)
+        if not drained:
+            return ()
+        naming = Naming(
+            time.time_ns() - time.monotonic_ns(),
+            self._names,
+            self._programmer.slice.networks,
+            self._rules,
+            self._executables,
+        )
+        # Read behind the samples, so that no sample is of a packet that is not counted yet.
+        counts = {slot: read_counts(self._core, slot) for slot in {sample.slot for sample in drained}}
+        taken: list[Taken] = []
+        for sample in drained:
+            told = naming.tell(sample, self._programmer.identity_of(sample.peer) if sample.peer else 0)
+            if told is not None:
+                attached = self._attached.get(told.endpoint)
+                taken.append(Taken(told, sample, (attached and attached.ifindex) or 0, counts[sample.slot]))
+        return taken
+
+    def sample_counts(self) -> Mapping[str, tuple[str, int, SampleCounts]]:
+        """See ``Enforcer``."""
+        endpoints = self._programmer.slice.endpoints
+        return {
+            name: (endpoints[name].tenant, endpoints[name].sampling, read_counts(self._core, slot))
+            for name, slot in self._programmer.slots.items()
+            if name in endpoints
+        }
+
     def counters(self) -> Counters:
         """See ``Enforcer``."""
         by_reason: dict[tuple[str, str], int] = {}
@@ -491,8 +545,12 @@ class KernelEnforcer:
         recognised = {kind.value: sum(guard.recognised[kind] for guard in guards) for kind in KINDS}
         tracked = sum(endpoint.flows for endpoint in endpoints.values())
         tables = {"flows": Fill(tracked, self._capacity.flows), **self._programmer.fills()}
+        sampled = [read_counts(self._core, slot) for slot in (_GONE, *slots.values())]
+        samples = SampleCounts(
+            sum(one.pool for one in sampled), sum(one.taken for one in sampled), sum(one.lost for one in sampled)
+        )
         return Readings(
-            endpoints, denied, packets, count_bytes, lost, answers, suppressed, tables, recognised, inspected
+            endpoints, denied, packets, count_bytes, lost, answers, suppressed, tables, recognised, samples, inspected
         )
 
     def talkers(self, limit: int) -> Mapping[str, Sequence[Talker]]:
@@ -509,6 +567,8 @@ class KernelEnforcer:
 
     def close(self) -> None:
         """See ``Enforcer``: descriptors go with the objects, and what is pinned keeps deciding."""
+        if self._flow_exporter is not None:
+            self._flow_exporter.close()
         self._attached.clear()
 
 

@@ -188,6 +188,7 @@ def config_of(layout: Layout, endpoint: LocalEndpoint) -> EndpointConfig:
         layout.namespaces.get(endpoint.id),
         endpoint.dhcp,
         kernel_guard(endpoint.guard),
+        endpoint.sampling,
     )
 
 

@@ -75,7 +75,7 @@ def _mend_endpoints(tables: Tables, layout: Layout) -> Iterator[Repair]:
             tables.write_endpoint(slot, config)
             yield Repair(
                 RepairKind.ENDPOINT,
-                f"{endpoint.id}: its MAC, network, quota, share, namespace or guard had been changed",
+                f"{endpoint.id}: its MAC, network, quota, share, namespace, guard or sampling had been changed",
             )
         first = policy_index(slot, layout.halves[slot])
         for place, block in enumerate(blocks_of(layout, layout.slice, name)):

@@ -76,6 +76,7 @@ class EndpointConfig:
     workload_netns: int | None = None  # the number of its sockets' namespace, as the port's own one has it
     dhcp: tuple[str, ...] | None = None  # the servers that there are; None: any
     guard: tuple[tuple[int, int], ...] = ((0, 0),) * len(GuardKind)  # by kind: what is done, beyond what
+    sampling: int = 0  # one packet in so many is sampled; 0: none
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from hostward.policy.grammar import KEYWORDS, LineError
 from hostward.policy.guards import KIND_WORDS, guard_of, parse_watch
 from hostward.policy.keys import MAX_DHCP_SERVERS, MAX_SHARE, NETWORK_KEYS, PLATFORM_KEYS, TENANT_KEYS
 from hostward.policy.mistakes import hint_for_peer, hint_for_service
+from hostward.policy.sampling import EVERYBODY, Sampling, most_frequent, parse_sampling_rate
 from hostward.policy.syntax import (
     ANY_PORT,
     Action,
@@ -70,6 +71,7 @@ class Policy:
     source: str = ""
     guard: Mapping[GuardKind, Watch] = field(default_factory=dict)  # of the kinds that it speaks of
     overload: Overload = Overload.FAIL_OPEN
+    sampling: Sampling = field(default_factory=dict)  # of the groups that it speaks of
     revoked: tuple[Rule, ...] = ()  # with `keep`, and no more in force: see ``revocation``
     places: Mapping[str, Place] = field(default_factory=dict, compare=False, repr=False)
 
@@ -114,6 +116,13 @@ class PolicySet:
         """What holds for a tenant's endpoints."""
         policy = self.tenants.get(tenant)
         return guard_of(self.effective_platform.guard, {} if policy is None else policy.guard)
+
+    def sampling_of(self, tenant: str, labels: Mapping[str, str]) -> int:
+        """One packet in so many of an endpoint of the tenant's is sampled; 0: none."""
+        policies: list[Policy] = [self.effective_platform]
+        if tenant in self.tenants:
+            policies.append(self.tenants[tenant])
+        return most_frequent([(policy.sampling, policy.groups) for policy in policies], labels)
 
     def merged(self, other: PolicySet, *, without: Iterable[str] = ()) -> PolicySet:
         """This set with what ``other`` names replaced, and the tenants ``without`` removed."""
@@ -224,6 +233,7 @@ class _Reader:
             self._source,
             guard,
             self._overload(tree.items.get("inspection")),
+            self._sampling(tree.items.get("sampling")),
             places=self._places,
         )
 
@@ -241,6 +251,7 @@ class _Reader:
             source=self._source,
             guard=self._guard(tree.items.get("guard")),
             overload=self._overload(tree.items.get("inspection")),
+            sampling=self._sampling(tree.items.get("sampling")),
             places=self._places,
         )
         if "networks" in tree.items:
@@ -444,6 +455,38 @@ class _Reader:
                 what, _, hint = str(error).partition("\n")
                 self.problems.add(value.place, what, hint)
         return guard
+
+    def _sampling(self, tree: Tree | None) -> Sampling:
+        if tree is None:
+            return {}
+        if isinstance(tree, Sequence):
+            self.problems.add(tree.place, "sampling is a rate, or a mapping of groups to rates", "write e.g. 1/1000")
+            return {}
+        named = {EVERYBODY: tree} if isinstance(tree, Scalar) else tree.items
+        sampling: dict[str, int] = {}
+        for name, value in named.items():
+            if name != EVERYBODY and not self._can_be_sampled(name, tree):
+                continue
+            try:
+                sampling[name] = parse_sampling_rate(value.text if isinstance(value, Scalar) else "")
+            except ValueError as error:
+                what, _, hint = str(error).partition("\n")
+                self.problems.add(value.place, what, hint)
+        return sampling
+
+    def _can_be_sampled(self, name: str, tree: Tree) -> bool:
+        assert isinstance(tree, yaml_tree.Mapping)
+        place = tree.keys[name].place
+        if name not in self._groups:
+            close = get_close_matches(name, [*self._groups, EVERYBODY], 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"name a group of this file, or {EVERYBODY}"
+            self.problems.add(place, f"there is no group {name[:64]!r}", hint)
+        elif self._groups[name].expression is None:
+            hint = "name a group that is an expression of labels"
+            self.problems.add(place, f"{name!r} is a list of prefixes, and what is sampled are endpoints", hint)
+        else:
+            return True
+        return False
 
     def _prefixes(self, tree: Tree) -> tuple[Network, ...]:
         prefixes: list[Network] = []

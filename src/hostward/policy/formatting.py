@@ -28,6 +28,7 @@ from hostward.policy.document import PLATFORM, PlatformPolicy, Policy, PolicySet
 from hostward.policy.guards import parse_watch, watch_text
 from hostward.policy.keys import NETWORK_KEYS, PLATFORM_KEYS, TENANT_KEYS, Holds, Key
 from hostward.policy.layout import Lines
+from hostward.policy.sampling import parse_sampling_rate, sampling_rate_text
 from hostward.policy.syntax import Assertion, Place, Rule
 from hostward.policy.yaml_tree import MAX_LINE
 
@@ -223,6 +224,11 @@ def _watch(lines: Lines, item: _Item, indent: int) -> None:
     _begin(lines, item, indent, f"{quoted(str(item.key))}: {watch_text(kind, parse_watch(kind, str(item.value)))}")
 
 
+def _rate(lines: Lines, item: _Item, indent: int) -> None:
+    text = sampling_rate_text(parse_sampling_rate(str(item.value)))
+    _begin(lines, item, indent, f"{quoted(str(item.key))}: {text}")
+
+
 def _network(lines: Lines, item: _Item, indent: int) -> None:
     assert isinstance(item.value, _Collection)
     parts = sorted(item.value.items, key=lambda part: list(NETWORK_KEYS).index(str(part.key)))
@@ -288,6 +294,7 @@ _ENTRIES: Mapping[Holds, Callable[[Lines, _Item, int], None]] = {
     Holds.NETWORKS: _network,
     Holds.SHARES: _share,
     Holds.GUARD: _watch,
+    Holds.SAMPLING: _rate,
 }
 
 

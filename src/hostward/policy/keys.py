@@ -31,6 +31,7 @@ class Holds(Enum):
     SHARES = "a mapping of tenants to whole numbers"
     GUARD = "a mapping of what is recognised to what is done"
     OVERLOAD = "a word"
+    SAMPLING = "a rate, or a mapping of groups to rates"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,13 @@ _OVERLOAD = Key(
     "pass and what was not seen is counted, or `fail-closed`, they are denied",
 )
 
+_SAMPLING = Key(
+    Holds.SAMPLING,
+    "which share of endpoints' packets is sampled, at random: `1/1000`, or GROUP: its rate, and `any` for all of them; "
+    "from `1/1` to `1/10000000`; of all rates that speak of an endpoint, the platform's and its tenant's, the most "
+    "frequent holds; by default none is",
+)
+
 TENANT_KEYS: Mapping[str, Key] = {
     "tenant": Key(Holds.NAME, "the tenant that this document describes"),
     "mode": _MODE,
@@ -76,6 +84,7 @@ TENANT_KEYS: Mapping[str, Key] = {
     "assertions": _ASSERTIONS,
     "guard": _GUARD,
     "inspection": _OVERLOAD,
+    "sampling": _SAMPLING,
 }
 
 PLATFORM_KEYS: Mapping[str, Key] = {
@@ -101,6 +110,7 @@ PLATFORM_KEYS: Mapping[str, Key] = {
     "assertions": _ASSERTIONS,
     "guard": _GUARD,
     "inspection": _OVERLOAD,
+    "sampling": _SAMPLING,
 }
 
 NETWORK_KEYS: Mapping[str, Key] = {

@@ -15,6 +15,7 @@ from hostward.policy.grammar import KEYWORDS, OPTIONS
 from hostward.policy.guards import KIND_WORDS, RESPONSE_WORDS
 from hostward.policy.keys import MAX_SHARE, NETWORK_KEYS, PLATFORM_KEYS, TENANT_KEYS, Holds, Key
 from hostward.policy.notation import expression_grammar, lines_grammar, pattern
+from hostward.policy.sampling import FORM
 
 _Schema = dict[str, Any]
 
@@ -69,6 +70,7 @@ _REFERENCES = {
     Holds.SHARES: "shares",
     Holds.GUARD: "guard",
     Holds.OVERLOAD: "overload",
+    Holds.SAMPLING: "sampling",
 }
 
 
@@ -132,6 +134,14 @@ def _values() -> _Schema:
             "type": "string",
             "description": "`alert`, or with a threshold: `throttle above 200`",
             "pattern": f"^({'|'.join(RESPONSE_WORDS)})( above [1-9][0-9]{{0,5}})?$",
+        },
+        "sampling": {
+            "anyOf": [_ref("rate"), {"type": "object", "additionalProperties": _ref("rate")}],
+        },
+        "rate": {
+            "type": "string",
+            "description": "one packet in so many: `1/1000`",
+            "pattern": f"^{FORM}$",
         },
         "networks": _mapping(_object(NETWORK_KEYS, required=("pools",))),
     }

@@ -39,7 +39,7 @@ def test_names_follow_prometheus_rules(metric: Metric) -> None:
     assert metric.meaning.endswith(".")
     assert set(metric.labels) <= {
         "reason", "table", "tenant", "endpoint", "state", "kind", "host", "operation", "status", "part", "version",
-        "outcome", "treatment", "to"
+        "outcome", "treatment", "to", "where"
     }  # fmt: skip
 
 

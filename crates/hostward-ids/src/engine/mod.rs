@@ -529,7 +529,7 @@ impl Engine {
             trim(stream);
         }
         self.clean_transactions(flow, Some(direction), sink);
-        compact(flow);
+        control::release(flow);
         verdict
     }
 
@@ -731,26 +731,6 @@ fn outer_of(packet: &Packet<'_>) -> Option<Box<Outer>> {
 fn skip_streams(flow: &mut Flow, direction: Direction) {
     if let Some(side) = flow.stream.as_mut().and_then(|stream| stream.sides.get_mut(direction as usize)) {
         side.inspected = side.in_order;
-    }
-}
-
-/// Lets go of what a connection needs no more once both ends have said good-bye and everything was looked at: it stays in
-/// the table for a while, to be told apart from what comes late.
-fn compact(flow: &mut Flow) {
-    let Some(stream) = &mut flow.stream else { return };
-    let over = stream.tracker.state == State::Closed && stream.tracker.sides.iter().all(|side| side.closed);
-    if !over || stream.sides.iter().any(|side| side.inspected < side.in_order) {
-        return;
-    }
-    for side in &mut stream.sides {
-        side.window = Vec::new();
-        side.window_offset = side.in_order;
-        side.gaps.clear();
-    }
-    if flow.app.as_mut().is_some_and(|app| app.transactions().is_empty()) && flow.app_events.is_empty() {
-        flow.recognised = flow.recognised.map(|known| known.or(flow.app.as_ref().map(|app| app.protocol())));
-        flow.recognition_over = [true; 2];
-        flow.app = None;
     }
 }
 

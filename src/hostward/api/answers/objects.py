@@ -70,6 +70,7 @@ class EndpointRow(Answer):
     )
     reason: str = Field(description="Why it is not simply enforced; else empty.")
     guard: dict[str, str] = Field(description="What is done about what a guard recognises, by kind.")
+    sampling: str = Field(description="Which share of its packets is sampled, as `1/1000`; `none`.")
     revision: int = Field(description="The revision that is enforced on it; 0 before the first.")
     flows: int = Field(description="Tracked connections.")
     rates: list[str] = Field(description="What it may send, be sent and open in a second, whatever its rules.")

@@ -25,7 +25,7 @@ class TextChange(Answer):
     """One rule, group, mode or network that differs."""
 
     change: Literal["add", "edit", "remove"]
-    kind: Literal["rule", "group", "mode", "network", "share", "guard"]
+    kind: Literal["rule", "group", "mode", "network", "share", "guard", "sampling"]
     rule: str = Field(description="The name of what differs, of whichever kind it is.")
     text: str = Field(description="Its text with the change; of what is removed, the text that was.")
     before: str = Field(description="Its text now; empty for what is added.")

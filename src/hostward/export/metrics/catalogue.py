@@ -55,6 +55,15 @@ ANSWERS = Metric("hostward_answers_sent_total", _C, "Answers sent for packets th
 ANSWERS_SUPPRESSED = Metric(
     "hostward_answers_suppressed_total", _C, "Rejected packets that nobody was told of: no quota left, or none fits."
 )
+SAMPLE_POOL = Metric(
+    "hostward_sample_pool_packets_total", _C, "Packets of endpoints that are sampled: each could have been taken."
+)
+SAMPLES_TAKEN = Metric("hostward_samples_total", _C, "Packets that were taken as samples.")
+SAMPLES_LOST = Metric(
+    "hostward_samples_lost_total",
+    _C,
+    "Samples for which the endpoint's share of the ring, or the ring, had no room.",
+)
 TABLE_ENTRIES = Metric("hostward_table_entries", _G, "Elements in use of a table of the datapath.", ("table",))
 TABLE_CAPACITY = Metric("hostward_table_capacity_entries", _G, "Elements that the table can hold.", ("table",))
 ENDPOINT_FLOWS = Metric("hostward_endpoint_flows", _G, f"Connections tracked now. {_OTHER}", _ENDPOINT)
@@ -118,6 +127,15 @@ QUEUE_DROPPED = Metric(
     "hostward_queue_events_dropped_total", _C, "Flow events that the agent dropped, or may not have delivered."
 )
 QUEUE_EVENTS = Metric("hostward_queue_events", _G, "Flow events that wait for the channel.")
+SAMPLES_UNTOLD = Metric(
+    "hostward_samples_untold_total",
+    _C,
+    "Samples that were summed up and not told to the controller one by one, for there were too many.",
+)
+SFLOW_DATAGRAMS = Metric("hostward_sflow_datagrams_total", _C, "sFlow datagrams that were sent.")
+SFLOW_FAILED = Metric(
+    "hostward_sflow_samples_failed_total", _C, "Samples whose sFlow datagram the host could not send."
+)
 UPLINK_CEILINGS = Metric(
     "hostward_uplink_ceilings",
     _G,
@@ -149,6 +167,17 @@ INSPECTOR_LOST = Metric(
     _C,
     "Events that did not reach the log, alerts that did not reach the channel, or syslog, webhooks and OCSF (outside).",
     ("to",),
+)
+FLOW_RECORDS = Metric("hostward_flow_records_total", _C, "Flow records made of flows and denials, for any collector.")
+FLOW_RECORDS_SENT = Metric("hostward_flow_records_sent_total", _C, "IPFIX data records that the socket took.")
+FLOW_MESSAGES_SENT = Metric("hostward_flow_messages_sent_total", _C, "IPFIX messages that the socket took.")
+FLOW_LINES = Metric("hostward_flow_lines_total", _C, "Flow records written as lines of JSON.")
+FLOW_RECORDS_OPEN = Metric("hostward_flow_records_open", _G, "Flows that the exporter knows, and that go on.")
+FLOW_EXPORT_LOST = Metric(
+    "hostward_flow_export_lost_total",
+    _C,
+    "What flow records cannot tell, or did not reach anybody, by where: docs/howto/export-flows.md says what each means.",
+    ("where",),
 )
 
 # -- a controller's
@@ -240,6 +269,12 @@ AGENT = (
     INSPECTOR_FLOWS,
     INSPECTOR_ALERTS,
     INSPECTOR_LOST,
+    FLOW_RECORDS,
+    FLOW_RECORDS_SENT,
+    FLOW_MESSAGES_SENT,
+    FLOW_LINES,
+    FLOW_RECORDS_OPEN,
+    FLOW_EXPORT_LOST,
 )
 CONTROLLER = (
     DESIRED_REVISION,
