@@ -214,7 +214,7 @@ impl Engine {
             packet.depth = depth;
             packet.outer = outer.take();
             if packet.vlan.is_empty() {
-                packet.vlan = vlan;
+                packet.vlan.clone_from(&vlan);
             }
             if let Some(tag) = inner.vlan {
                 packet.vlan.push(tag);
@@ -233,7 +233,7 @@ impl Engine {
                 self.stats.invalid += 1;
             }
             outer = deeper.as_ref().and_then(|_| outer_of(&packet));
-            vlan = packet.vlan.clone();
+            vlan.clone_from(&packet.vlan);
             let verdict = self.packet(&packet, frame.owner, sink);
             if done.verdict == PacketVerdict::Pass {
                 done.verdict = verdict;
@@ -487,11 +487,11 @@ impl Engine {
             ExceptionPolicy::DropFlow => FlowVerdict::Drop,
             ExceptionPolicy::Reject => FlowVerdict::Reject,
         };
-        self.decide(flow, verdict, sink);
+        Self::decide(flow, verdict, sink);
     }
 
     /// Gives a flow its verdict, once.
-    fn decide(&mut self, flow: &mut Flow, verdict: FlowVerdict, sink: &mut dyn Sink) {
+    fn decide(flow: &mut Flow, verdict: FlowVerdict, sink: &mut dyn Sink) {
         if flow.verdict == FlowVerdict::Inspect {
             flow.verdict = verdict;
             sink.verdict(flow, verdict);
@@ -594,7 +594,7 @@ impl Engine {
         }
         self.report_alerts(packet, flow, direction, verdict, sink);
         if let Some(verdict) = for_flow {
-            self.decide(flow, verdict, sink);
+            Self::decide(flow, verdict, sink);
         }
         verdict
     }
@@ -655,8 +655,11 @@ impl Engine {
     }
 }
 
+/// Two ends, each with its port, and the protocol between them.
+type Ends = ((IpAddr, u16), (IpAddr, u16), u8);
+
 /// A packet's ends and the protocol of its flow, if it belongs to one.
-fn ends(packet: &Packet<'_>) -> Option<((IpAddr, u16), (IpAddr, u16), u8)> {
+fn ends(packet: &Packet<'_>) -> Option<Ends> {
     let ip = packet.ip.as_ref()?;
     if packet.fragment.is_some() {
         return None;

@@ -178,7 +178,7 @@ impl Settings {
             "defrag.memcap-policy" => self.defrag_memory_policy = Some(read.policy()?),
             "app-layer.error-policy" => self.app_error_policy = Some(read.policy()?),
             "exception-policy" => {
-                self.exception_policy = Some(if value == "auto" { self.automatic() } else { read.policy()? })
+                self.exception_policy = Some(if value == "auto" { self.automatic() } else { read.policy()? });
             }
             "packet-alert-max" => self.packet_alerts_max = read.number()? as usize,
             "stream.reassembly.depth" => self.tcp.depth = read.size()?,

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use sha1::{Digest, Sha1};
 
-/// ICMP's and ICMPv6's types that answer each other: (kind, its counterpart).
+/// ICMP's and `ICMPv6`'s types that answer each other: (kind, its counterpart).
 const ICMP_PAIRS: &[(u16, u16)] =
     &[(8, 0), (0, 8), (13, 14), (14, 13), (15, 16), (16, 15), (17, 18), (18, 17), (10, 9), (9, 10)];
 const ICMPV6_PAIRS: &[(u16, u16)] = &[

@@ -18,6 +18,7 @@ use crate::detect::FlowState;
 use crate::{Direction, EventName};
 
 /// One flow. The client is who opened it, or who was seen first.
+#[allow(clippy::struct_excessive_bools)]
 pub struct Flow {
     /// Unique within the engine, below 2^53 so that JSON readers keep it.
     pub id: u64,
