@@ -10,7 +10,7 @@ use crate::app::buffer::Integer;
 impl Builder {
     pub(super) fn transaction(&mut self, keyword: &str, value: Option<&str>) -> Read<bool> {
         let text = value.unwrap_or_default().trim();
-        let test = match keyword {
+        let asked = match keyword {
             "app-layer-event" => match text {
                 "" => return Err(Fault::new("the event's name is missing")),
                 name => TransactionTest::Event(name.to_ascii_lowercase()),
@@ -58,7 +58,7 @@ impl Builder {
         if self.rule.transaction_tests.len() >= 64 {
             return Err(Fault::new("more than 64 tests of the transaction"));
         }
-        self.rule.transaction_tests.push(test);
+        self.rule.transaction_tests.push(asked);
         Ok(true)
     }
 }
