@@ -18,6 +18,7 @@ use smallvec::SmallVec;
 
 use super::buffer::{Buffer, Integer};
 use super::cursor::Cursor;
+use super::dns;
 use super::http::body::Body;
 use super::http::log;
 use super::queue::Queue;
@@ -116,7 +117,8 @@ struct Stream {
     begun: [bool; 2],
     bodies: [Option<Body>; 2],
     lens: [u64; 2],
-    dns: bool,
+    /// Whether a body is a message of DNS.
+    dns: [bool; 2],
 }
 
 impl Parser for Http2 {
@@ -214,7 +216,7 @@ impl Http2 {
             begun: [false; 2],
             bodies: [None, None],
             lens: [0; 2],
-            dns: false,
+            dns: [false; 2],
         });
         self.streams.len() - 1
     }
@@ -376,12 +378,18 @@ impl Http2 {
         if !stream.begun[way] && !interim {
             stream.begun[way] = true;
             let read = fields::put(transaction, direction, &block.fields);
+            stream.dns[way] = fields::value(&block.fields, b"content-type") == Some(DNS_MESSAGE);
             let mut events = Vec::new();
             let body = match direction {
                 ToServer => {
                     stream.path.clone_from(&read.path);
-                    stream.dns = fields::value(&block.fields, b"content-type") == Some(DNS_MESSAGE);
-                    self.dns |= stream.dns || fields::value(&block.fields, b"accept") == Some(DNS_MESSAGE);
+                    let asked = fields::value(&block.fields, b"accept") == Some(DNS_MESSAGE);
+                    self.dns |= stream.dns[way] || asked;
+                    if let Some(message) = fields::value(&block.fields, b":path").and_then(fields::dns_message)
+                        && asked
+                    {
+                        dns::carried(transaction, direction, &message);
+                    }
                     let path = (!read.path.is_empty()).then_some(read.path.as_slice());
                     Body::of_request(&read.method, &read.headers, path, &self.limits, &mut events)
                 }
@@ -415,7 +423,7 @@ impl Http2 {
             if let Some(body) = &mut stream.bodies[way] {
                 body.write(transaction, direction, &self.limits, piece);
             }
-            if stream.dns && stream.lens[way] > MAX_DNS_LEN {
+            if stream.dns[way] && stream.lens[way] > MAX_DNS_LEN {
                 let event = match direction {
                     ToServer => "http2.dns_request_too_long",
                     ToClient => "http2.dns_response_too_long",
@@ -436,6 +444,13 @@ impl Http2 {
         let way = direction as usize;
         if let Some(mut body) = stream.bodies[way].take() {
             body.finish(transaction, direction, &self.limits, state);
+            if stream.dns[way] && state == FileState::Closed && stream.lens[way] <= MAX_DNS_LEN {
+                let bodies = [Buffer::HttpRequestBody, Buffer::HttpResponseBody];
+                let message = transaction.buffers.iter().find(|content| content.buffer == bodies[way]);
+                if let Some(message) = message.map(|content| content.data.clone()) {
+                    dns::carried(transaction, direction, &message);
+                }
+            }
             if direction == ToClient {
                 log::response_length(transaction, stream.lens[way]);
             }
