@@ -241,6 +241,8 @@ pub enum TransactionTest {
         version: Option<Comparison>,
         any_fragment: bool,
     },
+    /// Whether the certificate's time has passed by the time of the packet.
+    TlsCertificateExpired(bool),
     TlsVersion {
         negated: bool,
         versions: Vec<u16>,
