@@ -61,9 +61,9 @@ impl Engine {
             self.detector.inspect(&mut self.worker, packet, Some(flow), direction, &mut self.alerts);
             verdict = self.act(packet, flow, direction, sink);
             self.inspect_behind_gaps(flow, direction, sink);
-        } else {
-            streams::skip_streams(flow, direction);
         }
+        // Also where no signature looks at streams.
+        streams::skip_streams(flow, direction);
         let dropped = matches!(flow.verdict, FlowVerdict::Drop | FlowVerdict::Reject);
         if verdict == PacketVerdict::Pass && (dropped || self.this_packet == ThisPacket::Drop) {
             verdict = PacketVerdict::Drop;
