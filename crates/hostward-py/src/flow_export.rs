@@ -242,6 +242,7 @@ impl Worker {
         while self.read() > 0 {}
         self.read_losses();
         // What was never walked since it was opened is told as far as a last walk knows it.
+        self.exporter.begin_last_walk();
         let began = monotonic_ns();
         while !self.step(began) {}
         self.exporter.tick(monotonic_ns(), real_ns());

@@ -46,13 +46,12 @@ impl Look<'_> {
             }
             let mut state = std::mem::take(&mut transaction.detect);
             if self.candidates(transaction, &mut state) {
-                let list =
-                    |number: u32| {
-                        self.detector
-                            .compiled
-                            .get(number as usize)
-                            .map_or(way, |signature| if signature.whole() { BOTH } else { way })
-                    };
+                let list = |number: u32| {
+                    self.detector
+                        .compiled
+                        .get(number as usize)
+                        .map_or(way, |signature| if signature.whole() { BOTH } else { way })
+                };
                 let mut judged = std::mem::take(&mut self.worker.judged);
                 judged.clear();
                 for &signature in &self.worker.found {
