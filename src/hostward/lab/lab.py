@@ -112,7 +112,9 @@ class Lab:
                 f'enrolment = "{network.CONTROLLER_ADDRESS}:{ENROLMENT_PORT}"\n'
                 'token_file = "/var/lib/hostward/token"\n'
                 'state = "/var/lib/hostward/agent"\n'
-                'pins = "/sys/fs/bpf/hostward"\n' + (self.trust.agent_settings() if self.attested else "")
+                'pins = "/sys/fs/bpf/hostward"\n'
+                + (self.trust.agent_settings() if self.attested else "")
+                + self.topology.agent.replace("{collector}", network.CONTROLLER_ADDRESS)
             )
         self.start_agents(self.topology.hosts)
         for host in self.topology.hosts:

@@ -9,6 +9,7 @@ endpoints:
   acme/app: {host: h2, labels: {role: app}, addresses: [10.1.0.2, "fd00:1::2"], kind: vm}
 outside:
   internet: [198.51.100.10, "2001:db8:17::10"]
+agent: agent.toml                         # beside this file: what every agent is told besides, if anything
 attestation: enforce                      # which is so where nothing is said; or audit, or off: no TPMs and no gates
 ```
 """
@@ -95,6 +96,7 @@ class Topology:
     endpoints: Map[str, LabEndpoint]
     outside: Map[str, OutsideNode]
     attestation: LabAttestation = LabAttestation.ENFORCE
+    agent: str = ""
 
 
 def read_topology(path: Path) -> Topology:
@@ -123,7 +125,7 @@ class _Reader:
         self._used: dict[str, str] = {}
 
     def read(self, document: Mapping) -> Topology:
-        self._only(document, "lab", "policy", "hosts", "endpoints", "outside", "attestation")
+        self._only(document, "lab", "policy", "hosts", "endpoints", "outside", "agent", "attestation")
         name = self._name(self._need(document, "lab"), "the lab's name")
         policy = tuple(self._folder / text.text for text in self._list(document.items.get("policy")))
         for text in self._list(document.items.get("policy")):
@@ -141,10 +143,21 @@ class _Reader:
         outside = {
             key: self._outside(index, key, tree) for index, (key, tree) in enumerate(self._entries(document, "outside"))
         }
-        attestation = self._attestation(document, len(hosts))
+        attestation, agent = self._attestation(document, len(hosts)), self._agent(document)
         if self._problems.found:
             raise PolicyError(tuple(sorted(self._problems.found, key=lambda p: (p.line, p.column))))
-        return Topology(name, policy, hosts, endpoints, outside, attestation)
+        return Topology(name, policy, hosts, endpoints, outside, attestation, agent)
+
+    def _agent(self, document: Mapping) -> str:
+        tree = document.items.get("agent")
+        if tree is None:
+            return ""
+        path = self._folder / tree.text if isinstance(tree, Scalar) else self._folder
+        try:
+            return path.read_text(encoding="utf-8").replace("{lab}", str(self._folder.resolve()))
+        except (OSError, UnicodeDecodeError):
+            self._problems.add(tree.place, f"there is no file {path.name} beside the lab file", "write one file's name")
+            return ""
 
     def _attestation(self, document: Mapping, hosts: int) -> LabAttestation:
         tree = document.items.get("attestation")

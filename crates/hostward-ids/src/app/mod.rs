@@ -92,6 +92,8 @@ pub struct Transaction {
     pub logged: bool,
     /// Which directions signatures have seen in full; kept by the engine.
     pub inspected: [bool; 2],
+    /// By which packet's bytes each direction came as far as it is, and how far that is; kept by the engine.
+    pub moved: [(u64, Stage); 2],
     /// What the matcher remembers of it.
     pub detect: TransactionState,
 }
@@ -161,6 +163,8 @@ pub struct Limits {
     pub transactions: usize,
     /// Whether digests of files are computed.
     pub file_digests: bool,
+    /// Whether messages are kept as they were sent, for rules that look at frames.
+    pub frames: bool,
 }
 
 impl Default for Limits {
@@ -168,9 +172,10 @@ impl Default for Limits {
         Self {
             body_inspect_len: 100_000,
             decompressed_len: 10_000_000,
-            decompression_layers: 2,
+            decompression_layers: 3,
             transactions: 256,
             file_digests: false,
+            frames: false,
         }
     }
 }
@@ -272,6 +277,7 @@ impl Transaction {
             log_beside: Map::new(),
             logged: false,
             inspected: [false; 2],
+            moved: [(0, Stage::Started); 2],
             detect: TransactionState::default(),
         }
     }

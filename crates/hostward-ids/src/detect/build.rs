@@ -10,7 +10,7 @@ use super::cache::Cache;
 use super::datasets;
 use super::index::Index;
 use super::signature::{Compiled, Shared, order};
-use super::{Detector, RuleFile, Signature};
+use super::{Action, Detector, RuleFile, Signature};
 use crate::rules::test::TransactionTest;
 use crate::rules::{Loaded, Problem, Rule, Variables, read_file, read_text};
 
@@ -81,6 +81,7 @@ impl Detector {
         let detector = Self {
             number: NUMBER.fetch_add(1, Ordering::Relaxed),
             digests: compiled.iter().any(asks_digest),
+            decides: compiled.iter().any(|one| matches!(one.action, Action::Drop | Action::Reject)),
             signatures,
             compiled,
             index,

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use ahash::AHashMap;
+use memchr::memmem;
 
 use super::cache::{Cache, Key};
 use super::signature::{Compiled, Fast, FastTarget, Kind};
@@ -49,14 +50,123 @@ impl Group {
     }
 }
 
+/// Literals that can be anywhere, and those that can only be at the beginning.
+#[derive(Debug, Default)]
+pub struct Searched {
+    /// Anywhere.
+    pub anywhere: Group,
+    /// Within the first [`NEAR`] bytes.
+    pub near: Group,
+    /// Anywhere, too short for the group.
+    pub shorts: Vec<Short>,
+}
+
+impl Searched {
+    /// What of `data`, of which `before` bytes were searched already, each group has to see.
+    pub fn parts<'g, 'd>(&'g self, data: &'d [u8], before: usize) -> [(&'g Group, &'d [u8]); 2] {
+        let from = before.saturating_sub(self.anywhere.longest.saturating_sub(1));
+        let near = if before < NEAR { data.get(..NEAR).unwrap_or(data) } else { &[] };
+        [(&self.anywhere, data.get(from..).unwrap_or_default()), (&self.near, near)]
+    }
+
+    fn groups(&self) -> [&Group; 2] {
+        [&self.anywhere, &self.near]
+    }
+}
+
+/// A signature with a literal so short that many literals together would be found more slowly for it.
+#[derive(Debug)]
+pub struct Short {
+    /// Which.
+    pub signature: u32,
+    literal: Box<[u8]>,
+    nocase: bool,
+}
+
+impl Short {
+    /// Whether the literal is in `data`, of which `before` bytes were searched already.
+    pub fn is_in(&self, data: &[u8], before: usize) -> bool {
+        let from = before.saturating_sub(self.literal.len().saturating_sub(1));
+        let data = data.get(from..).unwrap_or_default();
+        if self.nocase {
+            super::matching::find_nocase(&self.literal, data).is_some()
+        } else {
+            memmem::find(data, &self.literal).is_some()
+        }
+    }
+}
+
+/// Two groups in the making.
+#[derive(Default)]
+struct WantedBoth {
+    anywhere: Wanted,
+    near: Wanted,
+}
+
+impl WantedBoth {
+    fn add(&mut self, fast: &Fast, signature: u32) {
+        let near = fast.end.is_some_and(|end| end <= NEAR);
+        let group = if near { &mut self.near } else { &mut self.anywhere };
+        group.add(&fast.bytes, fast.nocase, signature);
+    }
+
+    fn compile(mut self, cache: &mut Cache) -> Result<Searched, super::BuildError> {
+        let few = self.anywhere.literals.keys().filter(|(bytes, _)| bytes.len() < SHORT).count();
+        let mut shorts = Vec::new();
+        if few <= SHORTS_MAX && SHORTS_WORTH.contains(&self.anywhere.literals.len()) {
+            self.anywhere.literals.retain(|(bytes, nocase), signatures| {
+                let short = bytes.len() < SHORT;
+                if short {
+                    shorts.extend(signatures.iter().map(|&signature| Short {
+                        signature,
+                        literal: bytes.clone(),
+                        nocase: *nocase,
+                    }));
+                }
+                !short
+            });
+            shorts.sort_unstable_by_key(|short| short.signature);
+        }
+        Ok(Searched { anywhere: self.anywhere.compile(cache)?, near: self.near.compile(cache)?, shorts })
+    }
+}
+
 /// A group in the making: literal (bytes, whatever case) to signatures.
 #[derive(Default)]
 struct Wanted {
     literals: AHashMap<(Box<[u8]>, bool), Vec<u32>>,
 }
 
+/// How seldom a byte is in text and HTML, roughly in bits.
+fn rarity(byte: u8, nocase: bool) -> u32 {
+    match byte {
+        b' ' | b'e' | b't' | b'a' | b'o' | b'i' | b'n' | b's' | b'r' => 4,
+        b'a'..=b'z' => 5,
+        b'A'..=b'Z' if nocase => 5,
+        b'0'..=b'9' | b'/' | b'.' | b'-' | b'=' | b'"' | b'<' | b'>' | b'\r' | b'\n' => 6,
+        b'A'..=b'Z' => 7,
+        0x20..=0x7e => 8,
+        _ => 9,
+    }
+}
+
+/// The part of a literal that is looked for: the matcher first compares its last eight bytes, so those are better seldom
+/// ones. What is cut off is verified later in any case.
+fn seldom(bytes: &[u8], nocase: bool) -> &[u8] {
+    let weight = |end: usize| {
+        let part = bytes.get(end.saturating_sub(KEY)..end).unwrap_or_default();
+        part.iter().map(|&byte| rarity(byte, nocase)).sum::<u32>()
+    };
+    let best = (KEY.min(bytes.len())..=bytes.len()).max_by_key(|&end| (weight(end), end));
+    best.and_then(|end| bytes.get(..end)).unwrap_or(bytes)
+}
+
+/// How many bytes the matcher compares first.
+const KEY: usize = 8;
+
 impl Wanted {
     fn add(&mut self, bytes: &[u8], nocase: bool, signature: u32) {
+        let bytes = seldom(bytes, nocase);
         self.literals.entry((bytes.into(), nocase)).or_default().push(signature);
     }
 
@@ -91,7 +201,7 @@ pub struct BufferGroup {
     /// What is done with it first.
     pub transforms: Box<[ReadyTransform]>,
     /// What is looked for.
-    pub group: Group,
+    pub searched: Searched,
 }
 
 /// Signatures that no literal finds, by transport.
@@ -118,10 +228,10 @@ impl ByTransport {
             Layer::Udp => &[TransportClass::Udp],
             Layer::Icmp | Layer::Icmpv4 | Layer::Icmpv6 => &[TransportClass::Icmp],
             Layer::Sctp => &[TransportClass::Other],
-            Layer::Application(protocols) => match protocols {
-                [Protocol::Dns] => &[TransportClass::Tcp, TransportClass::Udp],
-                _ => &[TransportClass::Tcp],
-            },
+            Layer::Application(protocols) if protocols.contains(&Protocol::Dns) => {
+                &[TransportClass::Tcp, TransportClass::Udp]
+            }
+            Layer::Application(_) => &[TransportClass::Tcp],
             _ => &[TransportClass::Tcp, TransportClass::Udp, TransportClass::Icmp, TransportClass::Other],
         };
         for &class in classes {
@@ -144,13 +254,13 @@ pub struct Index {
     /// Of streams, by direction.
     pub streams: [Group; 2],
     /// Of streams' beginnings: signatures with contents that have a place of their own.
-    pub stream_starts: [Group; 2],
+    pub stream_starts: [Searched; 2],
+    /// Of streams, by direction: literals too short for the groups.
+    pub stream_shorts: [Vec<Short>; 2],
     /// Of packets' payloads, by transport and direction, for signatures that look at packets.
-    pub packets: [[Group; 2]; 4],
-    /// Likewise, where the literal can only be in the first [`NEAR`] bytes.
-    pub packet_starts: [[Group; 2]; 4],
+    pub packets: [[Searched; 2]; 4],
     /// Of bodies of HTTP responses, which are files as well: one scan serves both.
-    pub response_bodies: Group,
+    pub response_bodies: Searched,
     /// Looked at once for each direction of a flow.
     pub ip_only: ByTransport,
     /// Looked at for each packet.
@@ -177,7 +287,13 @@ pub struct Index {
     pub looks_at_streams: bool,
 }
 
-/// How far into a packet the literals reach that are looked for at its beginning only.
+/// Literals shorter than this are kept out of the groups that see whole streams: they halve the matcher's speed.
+const SHORT: usize = 4;
+/// With more of them than this, one search for all is cheaper than one for each.
+const SHORTS_MAX: usize = 32;
+/// With fewer literals a group is fast in any case; with more, short ones were measured to cost nothing.
+const SHORTS_WORTH: std::ops::Range<usize> = 48..512;
+/// How far in the literals reach that are looked for at the beginning only.
 pub const NEAR: usize = 128;
 /// Signatures for at most so many ports are looked up by port.
 const FEW_PORTS: u128 = 16;
@@ -203,11 +319,11 @@ type BufferKey = (Buffer, usize, Vec<Transform>);
 #[derive(Default)]
 struct Making {
     streams: [Wanted; 2],
-    stream_starts: [Wanted; 2],
-    packets: [[Wanted; 2]; 4],
-    packet_starts: [[Wanted; 2]; 4],
-    response_bodies: Wanted,
-    buffers: HashMap<BufferKey, Wanted>,
+    stream_starts: [WantedBoth; 2],
+    stream_shorts: [Vec<Short>; 2],
+    packets: [[WantedBoth; 2]; 4],
+    response_bodies: WantedBoth,
+    buffers: HashMap<BufferKey, WantedBoth>,
 }
 
 impl Index {
@@ -222,16 +338,15 @@ impl Index {
         for (at, signature) in signatures.iter().enumerate() {
             index.place(at as u32, signature, &mut making);
         }
-        index.streams = compile_two(making.streams, cache)?;
+        let [to_server, to_client] = making.streams;
+        index.streams = [to_server.compile(cache)?, to_client.compile(cache)?];
         index.stream_starts = compile_two(making.stream_starts, cache)?;
+        index.stream_shorts = making.stream_shorts;
         index.response_bodies = making.response_bodies.compile(cache)?;
         for (groups, wanted) in index.packets.iter_mut().zip(making.packets) {
             *groups = compile_two(wanted, cache)?;
         }
-        for (groups, wanted) in index.packet_starts.iter_mut().zip(making.packet_starts) {
-            *groups = compile_two(wanted, cache)?;
-        }
-        let mut buffers: Vec<(BufferKey, Wanted)> = making.buffers.into_iter().collect();
+        let mut buffers: Vec<(BufferKey, WantedBoth)> = making.buffers.into_iter().collect();
         buffers.sort_unstable_by_key(|((buffer, direction, transforms), _)| {
             (*buffer, *direction, format!("{transforms:?}"))
         });
@@ -239,7 +354,7 @@ impl Index {
             let transforms = transforms.iter().map(ReadyTransform::new).collect::<Read<Vec<_>>>();
             let transforms = transforms.unwrap_or_default().into_boxed_slice();
             let number = index.buffers.len() as u32;
-            index.buffers.push(BufferGroup { transforms, group: wanted.compile(cache)? });
+            index.buffers.push(BufferGroup { transforms, searched: wanted.compile(cache)? });
             index.by_buffer[buffer as usize][direction].push(number);
         }
         Ok(index)
@@ -256,11 +371,9 @@ impl Index {
     /// # Errors
     /// There is no memory.
     pub fn fit(&self, scratch: &mut Scratch) -> Result<(), super::vectorscan::Error> {
-        let groups = self.buffers.iter().map(|group| &group.group);
-        let packets = self.packets.iter().chain(&self.packet_starts).flatten();
-        for group in
-            groups.chain(&self.streams).chain(&self.stream_starts).chain(packets).chain([&self.response_bodies])
-        {
+        let buffers = self.buffers.iter().map(|group| &group.searched);
+        let others = self.packets.iter().flatten().chain(&self.stream_starts).chain([&self.response_bodies]);
+        for group in buffers.chain(others).flat_map(Searched::groups).chain(&self.streams) {
             if let Some(database) = &group.database {
                 scratch.fit(database)?;
             }
@@ -338,10 +451,10 @@ impl Index {
                             && direction == Direction::ToClient as usize
                             && matches!(buffer, Buffer::HttpResponseBody | Buffer::FileData)
                         {
-                            making.response_bodies.add(&fast.bytes, fast.nocase, at);
+                            making.response_bodies.add(fast, at);
                         }
                         let key = (buffer, direction, transforms.clone());
-                        making.buffers.entry(key).or_default().add(&fast.bytes, fast.nocase, at);
+                        making.buffers.entry(key).or_default().add(fast, at);
                     }
                 }
             }
@@ -364,17 +477,22 @@ fn place_payload(at: u32, signature: &Compiled, fast: &Fast, making: &mut Making
     let mut all = ByTransport::default();
     all.add(signature.rule.header.layer, at);
     let tcp = !all.lists[TransportClass::Tcp as usize].is_empty();
-    let near = fast.end.is_some_and(|end| end <= NEAR);
     for direction in (0..2).filter(|&direction| signature.directions[direction]) {
-        let packets = if near { &mut making.packet_starts } else { &mut making.packets };
-        for (class, groups) in packets.iter_mut().enumerate() {
+        for (class, groups) in making.packets.iter_mut().enumerate() {
             if !all.lists[class].is_empty() && (signature.places.packets || class != TransportClass::Tcp as usize) {
-                groups[direction].add(&fast.bytes, fast.nocase, at);
+                groups[direction].add(fast, at);
             }
         }
-        if signature.places.streams && tcp {
-            let streams = if signature.positioned { &mut making.stream_starts } else { &mut making.streams };
-            streams[direction].add(&fast.bytes, fast.nocase, at);
+        if !signature.places.streams || !tcp {
+            continue;
+        }
+        if signature.positioned {
+            making.stream_starts[direction].add(fast, at);
+        } else if fast.bytes.len() < SHORT {
+            let (literal, nocase) = (fast.bytes.clone(), fast.nocase);
+            making.stream_shorts[direction].push(Short { signature: at, literal, nocase });
+        } else {
+            making.streams[direction].add(&fast.bytes, fast.nocase, at);
         }
     }
 }
@@ -403,7 +521,7 @@ fn few_ports(signature: &Compiled) -> Option<Vec<u16>> {
 /// The SYN bit of TCP's flags.
 const SYN: u8 = 0x02;
 
-fn compile_two(wanted: [Wanted; 2], cache: &mut Cache) -> Result<[Group; 2], super::BuildError> {
+fn compile_two(wanted: [WantedBoth; 2], cache: &mut Cache) -> Result<[Searched; 2], super::BuildError> {
     let [to_server, to_client] = wanted;
     Ok([to_server.compile(cache)?, to_client.compile(cache)?])
 }

@@ -4,7 +4,7 @@
 use serde_json::{Map, Value};
 use smallvec::SmallVec;
 
-use super::index::{NEAR, TransportClass};
+use super::index::{Searched, Short, TransportClass};
 use super::matching::Run;
 use super::scene::{Around, Notes, Scene, apply};
 use super::signature::{Compiled, Kind};
@@ -31,7 +31,6 @@ pub(super) struct Match {
     pub signature: u32,
     pub transaction: Option<u64>,
     pub from_stream: bool,
-    pub entropies: Vec<(&'static str, f64)>,
 }
 
 /// New bytes of a stream, with what of it may be looked at.
@@ -65,6 +64,10 @@ pub(super) struct Look<'l> {
     pub worker: &'l mut Worker,
     pub state: Option<&'l mut FlowState>,
     pub matches: SmallVec<[Match; 8]>,
+    /// Entropies that were computed in this call, the last of each buffer: transaction, buffer, value.
+    pub entropies: Vec<(Option<u64>, &'static str, f64)>,
+    /// The transaction that is being looked at.
+    pub transaction: Option<u64>,
     pub stream: Option<StreamView<'l>>,
 }
 
@@ -95,8 +98,16 @@ impl Detector {
             let stream = seen
                 .and_then(|flow| flow.stream.as_ref())
                 .and_then(|stream| StreamView::new(&stream.sides[direction as usize]));
-            let mut look =
-                Look { detector: self, scene, worker, state: state.as_mut(), matches: SmallVec::new(), stream };
+            let mut look = Look {
+                detector: self,
+                scene,
+                worker,
+                state: state.as_mut(),
+                matches: SmallVec::new(),
+                entropies: Vec::new(),
+                transaction: None,
+                stream,
+            };
             look.packets();
             if let Some(app) = &mut app {
                 look.transactions(app.transactions());
@@ -136,8 +147,9 @@ impl Look<'_> {
             let begin = found.len();
             self.scan(group, stream.data.get(from..).unwrap_or_default(), &mut found);
             if stream.offset == 0 {
-                self.scan(&index.stream_starts[way], stream.data, &mut found);
+                self.search(&index.stream_starts[way], stream.data, stream.new, &mut found);
             }
+            self.shorts(stream.data, stream.new, &mut found);
             found.extend_from_slice(index.stream_always.get(class));
             if let Some(state) = self.state.as_deref_mut() {
                 let now = stream.offset;
@@ -210,14 +222,13 @@ impl Look<'_> {
             found.extend_from_slice(index.protocol_only.get(class));
         }
         if !packet.payload.is_empty() {
-            self.scan(&index.packets[class as usize][way], packet.payload, found);
-            let start = packet.payload.get(..NEAR).unwrap_or(packet.payload);
-            self.scan(&index.packet_starts[class as usize][way], start, found);
+            self.search(&index.packets[class as usize][way], packet.payload, 0, found);
             // Packets that belong to no stream are looked at as if they were a piece of one.
             if !self.in_stream(packet) {
                 if class == TransportClass::Tcp {
                     self.scan(&index.streams[way], packet.payload, found);
-                    self.scan(&index.stream_starts[way], packet.payload, found);
+                    self.search(&index.stream_starts[way], packet.payload, 0, found);
+                    self.shorts(packet.payload, 0, found);
                 }
                 found.extend_from_slice(index.stream_always.get(class));
             }
@@ -230,7 +241,30 @@ impl Look<'_> {
             && self.scene.flow.and_then(|flow| flow.stream.as_ref()).is_some_and(|stream| stream.taken)
     }
 
-    pub(super) fn scan(&mut self, group: &super::index::Group, data: &[u8], found: &mut Vec<u32>) {
+    /// Finds signatures of streams with short literals: first those whose header fits.
+    fn shorts(&mut self, data: &[u8], before: usize, found: &mut Vec<u32>) {
+        let detector = self.detector;
+        self.short(&detector.index.stream_shorts[self.scene.direction as usize], data, before, found);
+    }
+
+    fn short(&self, shorts: &[Short], data: &[u8], before: usize, found: &mut Vec<u32>) {
+        for short in shorts {
+            let Some(signature) = self.detector.compiled.get(short.signature as usize) else { continue };
+            if self.scene.header_fits(signature) && short.is_in(data, before) {
+                found.push(short.signature);
+            }
+        }
+    }
+
+    /// Looks for literals in `data`, of which `before` bytes were looked at already.
+    pub(super) fn search(&mut self, searched: &Searched, data: &[u8], before: usize, found: &mut Vec<u32>) {
+        for (group, part) in searched.parts(data, before) {
+            self.scan(group, part, found);
+        }
+        self.short(&searched.shorts, data, before, found);
+    }
+
+    fn scan(&mut self, group: &super::index::Group, data: &[u8], found: &mut Vec<u32>) {
         if group.is_empty() || data.is_empty() {
             return;
         }
@@ -266,9 +300,6 @@ impl Look<'_> {
             None => return,
             Some(from_stream) => from_stream,
         };
-        if !signature.frames.is_empty() {
-            return;
-        }
         self.matched(number, signature, None, from_stream, notes);
     }
 
@@ -333,7 +364,7 @@ impl Look<'_> {
         little_endian: bool,
         notes: &mut Notes,
     ) -> Option<usize> {
-        let kept = (notes.captures.len(), notes.entropies.len());
+        let kept = notes.captures.len();
         let mut around = Around {
             sets: &self.detector.sets,
             store: &mut self.worker.store,
@@ -345,12 +376,20 @@ impl Look<'_> {
         let matched = run.matches(steps);
         let (reached, cut, result) = (run.reached, run.cut, run.numbers);
         self.worker.counters.verifications_cut += u64::from(cut);
+        for (name, value) in notes.entropies.drain(..) {
+            let key = (self.transaction, name);
+            let mut known = self.entropies.iter_mut();
+            if let Some(known) = known.find(|(transaction, known, _)| (*transaction, *known) == key) {
+                known.2 = value;
+            } else if self.entropies.len() < 64 {
+                self.entropies.push((key.0, name, value));
+            }
+        }
         if matched {
             *numbers = result;
             Some(reached)
         } else {
-            notes.captures.truncate(kept.0);
-            notes.entropies.truncate(kept.1);
+            notes.captures.truncate(kept);
             None
         }
     }
@@ -365,6 +404,12 @@ impl Look<'_> {
         notes: Notes,
     ) {
         if let Some(state) = self.state.as_deref_mut() {
+            if signature.kind == Kind::ProtocolOnly {
+                if state.protocol_matched.contains(&number) {
+                    return;
+                }
+                state.protocol_matched.push(number);
+            }
             for (capture, value) in notes.captures {
                 if let Capture::Flow(name) = capture {
                     state.capture(&name, &value);
@@ -375,7 +420,7 @@ impl Look<'_> {
         if signature.rule.no_alert && signature.action == Action::Alert {
             return;
         }
-        self.matches.push(Match { signature: number, transaction, from_stream, entropies: notes.entropies });
+        self.matches.push(Match { signature: number, transaction, from_stream });
     }
 
     /// Orders the matches, asks thresholds, and hands over what is told.
@@ -449,9 +494,11 @@ impl Look<'_> {
                 metadata.insert("flowvars".into(), Value::Array(captures));
             }
         }
-        if !found.entropies.is_empty() {
-            let values = found.entropies.iter().map(|&(name, value)| (name.replace('.', "_"), Value::from(value)));
-            metadata.insert("entropy".into(), Value::Object(values.collect()));
+        let own = self.entropies.iter().filter(|(transaction, ..)| *transaction == found.transaction);
+        let values: Map<String, Value> =
+            own.map(|&(_, name, value)| (name.replace('.', "_"), Value::from(value))).collect();
+        if !values.is_empty() {
+            metadata.insert("entropy".into(), Value::Object(values));
         }
         let mut beside = Map::new();
         if !metadata.is_empty() {

@@ -28,6 +28,7 @@ pub use build::{BuildError, BuildOptions};
 pub use state::{Counters, FlowState, TransactionState, Worker};
 
 use crate::Direction;
+use crate::app::buffer::Buffer;
 use crate::decode::Packet;
 use crate::flow::Flow;
 
@@ -77,6 +78,8 @@ pub struct Detector {
     flow_bits: signature::Names,
     /// Whether files' digests are asked for.
     digests: bool,
+    /// Whether a signature drops or rejects, and so has to see everything before it passes.
+    decides: bool,
 }
 
 /// What signatures found, by their index in the [`Detector`].
@@ -135,6 +138,14 @@ impl Detector {
     #[must_use]
     pub fn wants_file_digests(&self) -> bool {
         self.digests
+    }
+
+    /// Whether a signature looks at frames, so that parsers have to keep them.
+    #[must_use]
+    pub fn wants_frames(&self) -> bool {
+        let frames = [Buffer::HttpRequestFrame, Buffer::HttpResponseFrame];
+        let mut targets = self.compiled.iter().flat_map(|signature| signature.buffers.iter().map(|one| one.target));
+        targets.any(|target| frames.contains(&target))
     }
 
     /// A flow bit's name, by a number of [`FlowState::bits`].

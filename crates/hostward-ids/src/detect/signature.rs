@@ -10,7 +10,7 @@ use crate::app::buffer::Buffer;
 use crate::app::{Protocol, Stage};
 use crate::rules::content::{Content, Operand};
 use crate::rules::header::{Arrow, Layer, RuleAction};
-use crate::rules::rule::{Absent, Frame, PacketBuffer};
+use crate::rules::rule::{Absent, PacketBuffer};
 use crate::rules::test::{Effect, Establishment, FlowTest, PacketTest, Threshold, TransactionTest};
 use crate::rules::{Fault, Inspection, Read, Rule, Step, Target};
 
@@ -71,7 +71,6 @@ pub struct Compiled {
     pub positioned: bool,
     pub payload: Box<[ReadyInspection<()>]>,
     pub packet_buffers: Box<[ReadyInspection<PacketBuffer>]>,
-    pub frames: Box<[ReadyInspection<Frame>]>,
     pub buffers: Box<[ReadyInspection<Buffer>]>,
     /// The point at which it is looked at, if it names one.
     pub hook: Option<(Direction, Stage)>,
@@ -163,13 +162,11 @@ impl Compiled {
     pub fn new(rule: Rule, shared: &mut Shared<'_>) -> Read<Self> {
         let mut payload = Vec::new();
         let mut packet_buffers = Vec::new();
-        let mut frames = Vec::new();
         let mut buffers = Vec::new();
         for inspection in &rule.inspections {
             match inspection.target {
                 Target::Payload => payload.push(ready((), inspection, shared)?),
                 Target::Packet(buffer) => packet_buffers.push(ready(buffer, inspection, shared)?),
-                Target::Frame(frame) => frames.push(ready(frame, inspection, shared)?),
                 Target::Buffer(buffer) => buffers.push(ready(buffer, inspection, shared)?),
             }
         }
@@ -207,7 +204,7 @@ impl Compiled {
             None => None,
         };
         let directions = directions(&rule, &buffers, hook)?;
-        let kind = kind(&rule, hook.is_some(), &buffers, &payload, &packet_buffers, &frames);
+        let kind = kind(&rule, hook.is_some(), &buffers, &payload, &packet_buffers);
         let fast = fast_pattern(&rule);
         Ok(Self {
             action: match rule.header.action {
@@ -223,7 +220,6 @@ impl Compiled {
             directions,
             payload: payload.into(),
             packet_buffers: packet_buffers.into(),
-            frames: frames.into(),
             buffers: buffers.into(),
             hook,
             fast,
@@ -320,12 +316,11 @@ fn kind(
     buffers: &[ReadyInspection<Buffer>],
     payload: &[ReadyInspection<()>],
     packet_buffers: &[ReadyInspection<PacketBuffer>],
-    frames: &[ReadyInspection<Frame>],
 ) -> Kind {
     if hooked || !buffers.is_empty() || !rule.transaction_tests.is_empty() {
         return Kind::Transaction;
     }
-    if !payload.is_empty() || !frames.is_empty() {
+    if !payload.is_empty() {
         return if places(rule).streams { Kind::Stream } else { Kind::Packet };
     }
     let of_flow_only = rule.packet_tests.is_empty() && packet_buffers.is_empty();
@@ -420,7 +415,7 @@ fn fast_pattern(rule: &Rule) -> Option<Fast> {
                 at += 1;
                 FastTarget::Buffer { buffer, inspection: at - 1 }
             }
-            Target::Packet(_) | Target::Frame(_) => continue,
+            Target::Packet(_) => continue,
         };
         if inspection.absent.is_some() {
             continue;

@@ -68,6 +68,8 @@ pub struct FlowState {
     pub(super) ip_only: [bool; 2],
     /// Likewise those that ask for the protocol only.
     pub(super) protocol_only: [bool; 2],
+    /// Those of them that matched: one that names no direction is told once.
+    pub(super) protocol_matched: SmallVec<[u32; 4]>,
     /// Whether a pass rule covers all of it.
     pub(super) passed: bool,
     /// Signatures whose literal was seen in a stream, and where: the rest may follow.

@@ -16,6 +16,9 @@ use crate::rules::test::{DigestKind, TransactionTest};
 /// Which of a transaction's lists has the signatures that cover both directions.
 const BOTH: usize = 2;
 
+/// So many bytes of a body are looked at together, if no signature decides over packets.
+const BATCH: u32 = 4096;
+
 /// What one thing that is asked says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answer {
@@ -44,6 +47,7 @@ impl Look<'_> {
             if transaction.inspected[way] {
                 continue;
             }
+            self.transaction = Some(transaction.id);
             let mut state = std::mem::take(&mut transaction.detect);
             if self.candidates(transaction, &mut state) {
                 let list = |number: u32| {
@@ -84,6 +88,9 @@ impl Look<'_> {
             if content.direction != direction || (*seen == now && (seen.1 || seen.0 > 0)) {
                 continue;
             }
+            if self.too_little(seen.0, now.0, now.1) {
+                continue;
+            }
             let before = std::mem::replace(seen, now).0 as usize;
             changed = true;
             self.scan_buffer(content.buffer, &content.data, before, content.complete, &mut found);
@@ -94,10 +101,10 @@ impl Look<'_> {
                 continue;
             }
             let now = (file.data.len() as u32, file.state != FileState::Open, file.name.is_some());
-            let before = std::mem::replace(seen, now);
-            if before == now {
+            if *seen == now || (seen.2 == now.2 && self.too_little(seen.0, now.0, now.1)) {
                 continue;
             }
+            let before = std::mem::replace(seen, now);
             changed = true;
             if let Some(name) = file.name.as_ref().filter(|_| !before.2) {
                 self.scan_buffer(Buffer::FileName, name, 0, true, &mut found);
@@ -132,6 +139,11 @@ impl Look<'_> {
         changed
     }
 
+    /// Whether so little was added to a body that it can wait for more: a scan costs less per byte the longer it is.
+    fn too_little(&self, before: u32, now: u32, complete: bool) -> bool {
+        !complete && !self.detector.decides && before > 0 && now.saturating_sub(before) < BATCH
+    }
+
     /// Looks for literals in a buffer, of which `before` bytes were looked at already.
     fn scan_buffer(&mut self, buffer: Buffer, data: &[u8], before: usize, complete: bool, found: &mut Vec<u32>) {
         let detector = self.detector;
@@ -144,16 +156,13 @@ impl Look<'_> {
                 continue;
             }
             if group.transforms.is_empty() {
-                let from = before.saturating_sub(group.group.longest.saturating_sub(1));
-                self.scan(&group.group, data.get(from..).unwrap_or_default(), found);
+                self.search(&group.searched, data, before, found);
             } else if complete && let Some(data) = transform::run(&group.transforms, data) {
-                self.scan(&group.group, &data, found);
+                self.search(&group.searched, &data, 0, found);
             }
         }
         if one_scan && buffer == Buffer::HttpResponseBody {
-            let group = &detector.index.response_bodies;
-            let from = before.saturating_sub(group.longest.saturating_sub(1));
-            self.scan(group, data.get(from..).unwrap_or_default(), found);
+            self.search(&detector.index.response_bodies, data, before, found);
         }
     }
 

@@ -6,9 +6,10 @@ use std::net::IpAddr;
 use super::{Engine, Settings};
 use crate::Direction;
 use crate::app::recognise::{Recognition, recognise};
-use crate::app::{Expected, HandOver, Limits, Protocol, parser_for};
+use crate::app::{Expected, HandOver, Limits, Protocol, Stage, parser_for};
 use crate::app::{ftp, http2};
 use crate::decode::Packet;
+use crate::detect::Detector;
 use crate::flow::tcp::Piece;
 use crate::flow::{Flow, Owner, Probe, Stream};
 
@@ -31,6 +32,12 @@ pub(super) struct Applications {
 impl Applications {
     pub(super) fn new(settings: &Settings) -> Self {
         Self { limits: settings.limits.clone(), disabled: settings.disabled.clone(), announced: HashMap::default() }
+    }
+
+    /// Has parsers do, from the next flow on, what costs something and only some signatures ask for.
+    pub(super) fn suit(&mut self, detector: &Detector, settings: &Settings) {
+        self.limits.file_digests = settings.limits.file_digests || detector.wants_file_digests();
+        self.limits.frames = settings.limits.frames || detector.wants_frames();
     }
 
     /// What another flow announced for a flow between these ends.
@@ -64,7 +71,8 @@ impl Engine {
     ) {
         let Some(side) = stream.sides.get_mut(direction as usize) else { return };
         match piece {
-            Piece::Data(data) => {
+            Piece::Data(data, number) => {
+                self.parsed_number = number;
                 side.window.extend_from_slice(data);
                 side.in_order += data.len() as u64;
                 self.bytes(flow, by_bytes(flow, direction), data, sink);
@@ -104,6 +112,7 @@ impl Engine {
                 Recognition::Unknown => flow.recognition_over[direction as usize] = true,
             }
         }
+        self.parsed_number = packet.number;
         self.parse(flow, direction, packet.payload, sink);
         direction
     }
@@ -235,6 +244,17 @@ impl Engine {
         if app.protocol() != before {
             flow.recognised = [Some(app.protocol()); 2];
             flow.recognition_over = [true; 2];
+        }
+        let way = direction as usize;
+        for transaction in app.transactions().iter_mut().rev() {
+            let come_to = transaction.progress[way];
+            let moved = &mut transaction.moved[way];
+            if moved.1 == Stage::Complete {
+                break;
+            }
+            if moved.0 == 0 || moved.1 != come_to {
+                *moved = (self.parsed_number, come_to);
+            }
         }
         self.after_parsing(flow, failed, sink)
     }

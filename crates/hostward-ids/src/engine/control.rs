@@ -10,6 +10,7 @@ impl Engine {
     /// Matches other signatures from the next packet on. Flows keep what was reassembled and parsed of them; what the
     /// matcher remembered (bits, thresholds, which signatures spoke) begins anew, because its numbers are the set's own.
     pub fn set_detector(&mut self, detector: Arc<Detector>) {
+        self.applications.suit(&detector, &self.settings);
         self.detector = detector;
         self.worker = Worker::default();
         self.generation = self.generation.wrapping_add(1);

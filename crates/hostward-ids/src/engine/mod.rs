@@ -59,6 +59,8 @@ pub enum PacketVerdict {
     Pass,
     /// It is dropped.
     Drop,
+    /// It is dropped, and its sender is told: RST, or ICMP unreachable.
+    Reject,
 }
 
 /// What the engine has counted.
@@ -125,6 +127,8 @@ pub struct Engine {
     swept: Nanos,
     /// What an exception policy said of the packet that is worked on.
     this_packet: ThisPacket,
+    /// The number of the packet whose bytes are parsed.
+    parsed_number: u64,
     next_flow_id: u64,
     stats: Stats,
     generation: u32,
@@ -136,7 +140,8 @@ impl Engine {
     pub fn new(detector: Arc<Detector>, settings: Settings) -> Self {
         let table = Table::new(settings.flows_max, settings.timeouts);
         let budget = Budget { used: 0, limit: settings.reassembly_bytes_max };
-        let applications = Applications::new(&settings);
+        let mut applications = Applications::new(&settings);
+        applications.suit(&detector, &settings);
         Self {
             detector,
             worker: Worker::default(),
@@ -150,6 +155,7 @@ impl Engine {
             interface: None,
             swept: 0,
             this_packet: ThisPacket::Inspect,
+            parsed_number: 0,
             next_flow_id: 0,
             stats: Stats::default(),
             generation: 0,
@@ -175,8 +181,8 @@ impl Engine {
             let mut inner = Inner::frame(fragments.link_type, &fragments.data);
             inner.source = decode::Source::Defragmented;
             whole = self.nested(frame, inner, fragments.depth, fragments.vlan, sink);
-            if whole.verdict == PacketVerdict::Drop {
-                verdict = PacketVerdict::Drop;
+            if verdict == PacketVerdict::Pass {
+                verdict = whole.verdict;
             }
         }
         self.tick(frame.time, sink);
@@ -224,8 +230,9 @@ impl Engine {
             }
             outer = deeper.as_ref().and_then(|_| outer_of(&packet));
             vlan = packet.vlan.clone();
-            if self.packet(&packet, frame.owner, sink) == PacketVerdict::Drop {
-                done.verdict = PacketVerdict::Drop;
+            let verdict = self.packet(&packet, frame.owner, sink);
+            if done.verdict == PacketVerdict::Pass {
+                done.verdict = verdict;
             }
             next = deeper;
         }
@@ -406,7 +413,7 @@ impl Engine {
         let end = offset + data.len() as u64;
         if side.bytes.is_next(offset) && (at_once || end <= side.acknowledged) {
             side.bytes.passed(data.len());
-            self.deliver(flow, stream, direction, Piece::Data(data), sink);
+            self.deliver(flow, stream, direction, Piece::Data(data, packet.number), sink);
             return;
         }
         let full = self.settings.fail_reassembly_at.is_some_and(|number| packet.number >= number);
@@ -414,7 +421,7 @@ impl Engine {
         let inserted = if full {
             Insertion::NoMemory
         } else {
-            side.bytes.insert(offset, data, policy, &mut self.budget, &mut stream.events)
+            side.bytes.insert(offset, data, packet.number, policy, &mut self.budget, &mut stream.events)
         };
         if inserted == Insertion::NoMemory {
             self.stats.reassembly_no_memory += 1;
@@ -500,7 +507,8 @@ impl Engine {
         } else {
             skip_streams(flow, direction);
         }
-        if self.this_packet == ThisPacket::Drop || matches!(flow.verdict, FlowVerdict::Drop | FlowVerdict::Reject) {
+        let dropped = matches!(flow.verdict, FlowVerdict::Drop | FlowVerdict::Reject);
+        if verdict == PacketVerdict::Pass && (dropped || self.this_packet == ThisPacket::Drop) {
             verdict = PacketVerdict::Drop;
         }
         if let Some(packet) = packet {
@@ -542,12 +550,16 @@ impl Engine {
                 Action::Pass => flow.passed |= alert.whole_flow,
                 Action::Drop if !self.settings.inline => {}
                 Action::Drop | Action::Reject => {
-                    if self.settings.inline {
-                        verdict = PacketVerdict::Drop;
+                    let (of_packet, of_flow) = if alert.action == Action::Drop {
+                        (PacketVerdict::Drop, FlowVerdict::Drop)
+                    } else {
+                        (PacketVerdict::Reject, FlowVerdict::Reject)
+                    };
+                    if verdict == PacketVerdict::Pass {
+                        verdict = of_packet;
                     }
-                    let whole = if alert.action == Action::Drop { FlowVerdict::Drop } else { FlowVerdict::Reject };
-                    if alert.whole_flow || whole == FlowVerdict::Reject {
-                        for_flow.get_or_insert(whole);
+                    if alert.whole_flow {
+                        for_flow.get_or_insert(of_flow);
                     }
                 }
             }

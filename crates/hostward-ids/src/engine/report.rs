@@ -16,8 +16,11 @@ impl Engine {
     /// Alerts of a packet that belongs to no flow.
     pub(super) fn report_alone(&mut self, packet: &Packet<'_>, owner: Owner, sink: &mut dyn Sink) -> PacketVerdict {
         let alerts = std::mem::take(&mut self.alerts);
-        let dropped = alerts.iter().any(|alert| self.outcome(alert.action) == Outcome::Blocked);
-        let verdict = if dropped && self.settings.inline { PacketVerdict::Drop } else { PacketVerdict::Pass };
+        let verdict = match alerts.iter().map(|alert| alert.action).find(|action| *action != Action::Alert) {
+            Some(Action::Drop) if self.settings.inline => PacketVerdict::Drop,
+            Some(Action::Reject) => PacketVerdict::Reject,
+            _ => PacketVerdict::Pass,
+        };
         for alert in self.told(&alerts) {
             self.write_alert(alert, Some(packet), None, None, Direction::ToServer, verdict_name(&alerts, verdict));
             sink.event(owner, self.json.finish());
@@ -144,8 +147,12 @@ impl Engine {
     ) {
         self.json.begin();
         let Some(signature) = self.detector.signature(alert.signature) else { return };
+        let way = direction as usize;
+        // What is told at a flow's end is told of the packet that brought it.
+        let brought = transaction.map(|transaction| transaction.moved[way].0).filter(|number| *number > 0);
         let number = match (packet, flow) {
             (Some(packet), _) => packet.number,
+            (None, Some(_)) if brought.is_some() => brought.unwrap_or_default(),
             (None, Some(flow)) => flow.numbers[direction as usize],
             (None, None) => 0,
         };
@@ -273,7 +280,7 @@ impl Engine {
 /// What became of a packet, as EVE says it.
 fn verdict_name(alerts: &[Alert], verdict: PacketVerdict) -> &'static str {
     match verdict {
-        PacketVerdict::Drop => "drop",
+        PacketVerdict::Drop | PacketVerdict::Reject => "drop",
         PacketVerdict::Pass if alerts.iter().any(|alert| alert.action == Action::Pass) => "pass",
         PacketVerdict::Pass => "alert",
     }

@@ -132,7 +132,7 @@ impl Default for Settings {
             reassembly_memory_policy: None,
             defrag_memory_policy: None,
             exception_policy: None,
-            packet_alerts_max: 15,
+            packet_alerts_max: 64,
             guess_transaction: false,
             tunnel_ports: TunnelPorts::default(),
             limits: Limits::default(),
@@ -216,7 +216,7 @@ impl Settings {
         let rest = read.key.strip_prefix("app-layer.protocols.").ok_or_else(unknown)?;
         let (name, setting) = rest.split_once('.').ok_or_else(unknown)?;
         let protocol = match name {
-            "http" => P::Http1,
+            "http" | "http1" => P::Http1,
             "http2" => P::Http2,
             "dns" => P::Dns,
             "tls" => P::Tls,
@@ -238,6 +238,17 @@ impl Settings {
             // Protocols are recognised on every port, so that ports to look at add nothing.
             _ if setting.starts_with("detection-ports") => Ok(()),
             "http1-rules" | "encryption-handling" => Ok(()),
+            _ if protocol == P::Http1 && setting.starts_with("libhtp.default-config.") => {
+                match setting.trim_start_matches("libhtp.default-config.") {
+                    "response-body-decompress-layer-limit" => {
+                        self.limits.decompression_layers = read.number()? as u32;
+                        Ok(())
+                    }
+                    // One limit serves both directions; LZMA is always read, within its memory limit.
+                    "request-body-decompress-layer-limit" | "lzma-enabled" | "lzma-memlimit" => Ok(()),
+                    _ => Err(unknown()),
+                }
+            }
             _ => Err(unknown()),
         }
     }

@@ -20,8 +20,6 @@ pub enum Target {
     Buffer(Buffer),
     /// A header or an address of the packet.
     Packet(PacketBuffer),
-    /// A protocol's unit in the stream.
-    Frame(Frame),
 }
 
 /// See [`Target::Packet`].
@@ -35,14 +33,6 @@ pub enum PacketBuffer {
     IcmpHeader,
     SourceAddress,
     DestinationAddress,
-}
-
-/// See [`Target::Frame`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[allow(missing_docs)]
-pub enum Frame {
-    HttpRequest,
-    HttpResponse,
 }
 
 /// One thing looked for in a buffer, in the order of the rule.

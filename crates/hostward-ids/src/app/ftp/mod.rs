@@ -102,6 +102,15 @@ impl Parser for Ftp {
     }
 
     fn close(&mut self, direction: Direction) {
+        if direction == ToClient {
+            for unanswered in self.outstanding.drain(..) {
+                if let Some(transaction) = self.queue.get(unanswered.transaction)
+                    && !transaction.integers.contains(&(Integer::FtpReplyReceived, 1))
+                {
+                    transaction.integers.push((Integer::FtpReplyReceived, 0));
+                }
+            }
+        }
         self.queue.close(direction);
     }
 
@@ -257,12 +266,15 @@ fn text(bytes: &[u8]) -> Value {
 
 fn opened(transaction: &mut Transaction, port: u16, mode: &str) {
     transaction.integers.push((Integer::FtpDynamicPort, u64::from(port)));
-    transaction.put(ToServer, Buffer::FtpMode, mode.as_bytes());
+    transaction.integers.push((Integer::FtpMode, u64::from(mode == "passive")));
     transaction.log.insert("mode".into(), mode.into());
     transaction.log.insert("dynamic_port".into(), port.into());
 }
 
 fn put_reply(transaction: &mut Transaction, code: Option<[u8; 3]>, reply: &[u8]) {
+    if !transaction.integers.contains(&(Integer::FtpReplyReceived, 1)) {
+        transaction.integers.push((Integer::FtpReplyReceived, 1));
+    }
     transaction.log.insert("reply_received".into(), "yes".into());
     if let Some(code) = code {
         list(transaction, "completion_code", text(&code));

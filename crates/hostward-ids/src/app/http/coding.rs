@@ -126,6 +126,8 @@ struct Layer {
     held: Vec<u8>,
     /// Whether there was more than could be kept.
     not_held: bool,
+    /// How many bytes at the beginning are a header that is done with.
+    skip: usize,
     output_len: u64,
 }
 
@@ -156,7 +158,15 @@ impl From<Bomb> for Stop {
 
 impl Layer {
     fn new(coding: Coding) -> Self {
-        Self { engine: Engine::new(coding), coding, retries: 0, held: Vec::new(), not_held: false, output_len: 0 }
+        Self {
+            engine: Engine::new(coding),
+            coding,
+            retries: 0,
+            held: Vec::new(),
+            not_held: false,
+            skip: 0,
+            output_len: 0,
+        }
     }
 
     fn write(&mut self, data: &[u8], limit: u64, sink: &mut Sink<'_>) -> Result<(), Bomb> {
@@ -218,13 +228,21 @@ impl Layer {
                 self.engine = Engine::Over;
                 break;
             }
-            if !last && self.held.len() + data.len() < TEXT_LEN {
+            if let Engine::Gzip(header, _) = &self.engine
+                && header.state == GzipState::Data
+            {
+                // What follows gzip's header may still be another coding.
+                self.skip = header.len;
+            }
+            if !last && self.held.len() + data.len() < self.skip + TEXT_LEN {
                 self.engine = Engine::Undecided;
                 break;
             }
             let held = std::mem::take(&mut self.held);
-            self.try_next(held.iter().chain(data));
-            result = self.run_on_trial(&[&held, data], limit, sink);
+            let from_held = held.get(self.skip.min(held.len())..).unwrap_or_default();
+            let from_data = data.get(self.skip.saturating_sub(held.len()).min(data.len())..).unwrap_or_default();
+            self.try_next(from_held.iter().chain(from_data));
+            result = self.run_on_trial(&[from_held, from_data], limit, sink);
             self.held = held;
         }
         Ok(())
@@ -387,6 +405,8 @@ fn lzma_all(stream: &mut lzma_rs::decompress::Stream<Vec<u8>>, data: &[u8], sink
 #[derive(Debug, Default)]
 struct GzipHeader {
     flags: u8,
+    /// How many bytes of it were read.
+    len: usize,
     state: GzipState,
 }
 
@@ -414,6 +434,7 @@ impl GzipHeader {
             }
             let Some((&byte, rest)) = data.split_first() else { return Ok(None) };
             data = rest;
+            self.len += 1;
             self.state = match self.state {
                 GzipState::Start if byte == 0x1f => GzipState::Fixed(1),
                 GzipState::Fixed(1) if byte == 0x8b => GzipState::Fixed(2),
@@ -540,6 +561,15 @@ mod tests {
             let expected = if coded.starts_with(b"{") { &coded } else { TEXT };
             assert_eq!(decode(&[coding], &[&coded]), expected, "{coding:?}");
             assert_eq!(decode(&[coding], &[&coded[..1], &coded[1..2], &coded[2..]]), expected, "{coding:?}");
+        }
+    }
+
+    #[test]
+    fn another_coding_behind_a_header_of_gzip() {
+        let coded = [b"\x1f\x8b\x08\0\0\0\0\0\x02\0".as_slice(), &zlib(TEXT)].concat();
+        assert_eq!(decode(&[Coding::Gzip], &[&coded]), TEXT);
+        for at in 0..coded.len() {
+            assert_eq!(decode(&[Coding::Gzip], &[&coded[..at], &coded[at..]]), TEXT, "split at {at}");
         }
     }
 

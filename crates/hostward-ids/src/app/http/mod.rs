@@ -21,6 +21,7 @@ use std::collections::VecDeque;
 
 use smallvec::SmallVec;
 
+use super::buffer::Buffer;
 use super::{Fatal, FileState, HandOver, Limits, Parser, Protocol, Stage, Transaction};
 use crate::Direction::{self, ToClient, ToServer};
 use crate::EventName;
@@ -98,6 +99,8 @@ struct Side {
     target: uri::Uri,
     /// The response's side: the status, 0 if it is no number.
     status: u16,
+    /// The message as it was sent, up to the limit of bodies; only where frames are asked for.
+    frame: Vec<u8>,
 }
 
 /// Where a direction stands.
@@ -169,11 +172,23 @@ impl Http {
     /// Reads as far as the bytes go.
     fn run(&mut self, direction: Direction, mut data: &[u8], closed: bool) {
         while let Some(taken) = self.step(direction, data, closed) {
+            if self.limits.frames {
+                self.keep_frame(direction, data.get(..taken).unwrap_or_default());
+            }
             data = data.get(taken..).unwrap_or_default();
         }
         if self.hand_over.is_some() {
             self.rest = data.to_vec();
         }
+    }
+
+    fn keep_frame(&mut self, direction: Direction, data: &[u8]) {
+        let room = self.limits.body_inspect_len;
+        let frame = &mut self.side(direction).frame;
+        // Empty lines before a message do not belong to it.
+        let data = if frame.is_empty() { text::skip_while(data, text::is_space) } else { data };
+        let room = room.saturating_sub(frame.len());
+        frame.extend_from_slice(data.get(..room).unwrap_or(data));
     }
 
     /// Takes one thing off the beginning of `data`: how many bytes, or `None` where nothing more can be done.
@@ -379,6 +394,7 @@ impl Http {
     fn finish_current(&mut self, direction: Direction, state: FileState) {
         let Some(id) = self.current(direction) else { return };
         let mut body = std::mem::take(&mut self.side(direction).body);
+        let frame = std::mem::take(&mut self.side(direction).frame);
         if direction == ToServer {
             self.sides[0].current = None;
         }
@@ -386,6 +402,13 @@ impl Http {
         body.finish(transaction, direction, &self.limits, state);
         if direction == ToClient {
             log::response_length(transaction, body.wire_len);
+        }
+        if !frame.is_empty() {
+            let buffer = match direction {
+                ToServer => Buffer::HttpRequestFrame,
+                ToClient => Buffer::HttpResponseFrame,
+            };
+            transaction.put(direction, buffer, frame);
         }
         transaction.progress[direction as usize] = Stage::Complete;
     }

@@ -3,7 +3,6 @@
 use serde_json::json;
 
 use super::*;
-use crate::app::buffer::Buffer;
 use crate::app::{Content, Limits};
 
 type Piece<'a> = (Direction, &'a [u8]);
@@ -149,6 +148,25 @@ fn requests_without_answer_and_answers_without_request() {
 
     let http = closed(parse(&[(ToServer, b"GET /x HTTP/1.1\r\nHos")]));
     assert_eq!(values(&http.transactions[0], ToServer, Buffer::HttpUri), ["/x"]);
+}
+
+#[test]
+fn frames_are_messages_as_they_were_sent() {
+    let limits = Limits { frames: true, ..Limits::default() };
+    for step in [1, 1000] {
+        let mut http = new(&limits);
+        for bytes in [b"\r\n", REQUEST, REQUEST].concat().chunks(step) {
+            http.parse(ToServer, bytes).unwrap();
+        }
+        for bytes in [RESPONSE, RESPONSE].concat().chunks(step) {
+            http.parse(ToClient, bytes).unwrap();
+        }
+        for transaction in &http.transactions {
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            assert_eq!(values(transaction, ToServer, Buffer::HttpRequestFrame), [text(REQUEST)]);
+            assert_eq!(values(transaction, ToClient, Buffer::HttpResponseFrame), [text(RESPONSE)]);
+        }
+    }
 }
 
 #[test]

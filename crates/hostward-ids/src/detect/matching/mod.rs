@@ -364,7 +364,7 @@ fn find(ready: &ReadyContent, range: &[u8]) -> Option<usize> {
 }
 
 /// Likewise, ASCII letters of either case; `wanted` is lower case.
-fn find_nocase(wanted: &[u8], range: &[u8]) -> Option<usize> {
+pub fn find_nocase(wanted: &[u8], range: &[u8]) -> Option<usize> {
     let (&first, last) = (wanted.first()?, range.len().checked_sub(wanted.len())?);
     let upper = first.to_ascii_uppercase();
     let mut at = 0;

@@ -14,8 +14,8 @@ const WAITING_SEGMENTS_MAX: usize = 16_384;
 /// In-order bytes, or a hole where bytes will never be seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Piece<'a> {
-    /// The next bytes.
-    Data(&'a [u8]),
+    /// The next bytes, and the number of the packet that brought them.
+    Data(&'a [u8], u64),
     /// As many bytes are missing.
     Gap(u64),
 }
@@ -33,6 +33,8 @@ pub struct Budget {
 struct Segment {
     start: u64,
     data: Vec<u8>,
+    /// The number of the packet that brought it.
+    number: u64,
 }
 
 impl Segment {
@@ -94,6 +96,7 @@ impl Reassembly {
         &mut self,
         offset: u64,
         data: &[u8],
+        number: u64,
         policy: OverlapPolicy,
         budget: &mut Budget,
         events: &mut SmallVec<[EventName; 2]>,
@@ -117,9 +120,9 @@ impl Reassembly {
         // The usual case: it goes behind everything.
         if self.segments.back().is_none_or(|last| last.end() <= at) {
             self.waiting += rest.len();
-            self.segments.push_back(Segment { start: at, data: rest.to_vec() });
+            self.segments.push_back(Segment { start: at, data: rest.to_vec(), number });
         } else {
-            self.insert_among(offset, at, rest, policy, events);
+            self.insert_among(offset, (at, number), rest, policy, events);
         }
         budget.used += self.waiting - before;
         Insertion::Taken
@@ -128,7 +131,7 @@ impl Reassembly {
     fn insert_among(
         &mut self,
         offset: u64,
-        mut at: u64,
+        (mut at, number): (u64, u64),
         mut rest: &[u8],
         policy: OverlapPolicy,
         events: &mut SmallVec<[EventName; 2]>,
@@ -140,7 +143,7 @@ impl Reassembly {
         while !rest.is_empty() {
             let Some(old) = self.segments.get_mut(index) else {
                 self.waiting += rest.len();
-                self.segments.push_back(Segment { start: at, data: rest.to_vec() });
+                self.segments.push_back(Segment { start: at, data: rest.to_vec(), number });
                 break;
             };
             if at < old.start {
@@ -148,7 +151,7 @@ impl Reassembly {
                 let hole = usize::try_from(old.start - at).unwrap_or(usize::MAX).min(rest.len());
                 let (fill, after) = rest.split_at(hole);
                 self.waiting += fill.len();
-                self.segments.insert(index, Segment { start: at, data: fill.to_vec() });
+                self.segments.insert(index, Segment { start: at, data: fill.to_vec(), number });
                 at += hole as u64;
                 rest = after;
                 index += 1;
@@ -215,7 +218,7 @@ impl Reassembly {
             let from = usize::try_from(self.handed - front.start).unwrap_or(usize::MAX);
             let to = usize::try_from(until - front.start).unwrap_or(usize::MAX);
             if let Some(piece) = front.data.get(from..to) {
-                sink(Piece::Data(piece));
+                sink(Piece::Data(piece, front.number));
             }
             self.handed = until;
         }

@@ -168,11 +168,13 @@ impl Tracker {
             return Accepted::default();
         }
         if seen.has(flag::RST) {
-            if seen.direction == Direction::ToClient && seen.has(flag::ACK) {
-                let answered = receiver.offset(seen.tcp.acknowledgement);
-                if answered < 0 || answered > receiver.next.cast_signed() {
-                    return Accepted::default();
-                }
+            // The client's own may answer a forged packet, which did not hinder the handshake.
+            if seen.direction == Direction::ToServer {
+                return Accepted::default();
+            }
+            let answered = receiver.offset(seen.tcp.acknowledgement);
+            if seen.has(flag::ACK) && (answered < 0 || answered > receiver.next.cast_signed()) {
+                return Accepted::default();
             }
             return self.end(seen);
         }

@@ -1,6 +1,6 @@
 //! Keywords that name a buffer: sticky ones, and the modifiers of old that move the content before them.
 
-use super::super::rule::{Frame, PacketBuffer, Step, Target};
+use super::super::rule::{PacketBuffer, Step, Target};
 use super::super::{Fault, Read};
 use super::Builder;
 use crate::app::buffer::Buffer;
@@ -89,7 +89,7 @@ impl Builder {
             return Ok(true);
         }
         let target = match keyword {
-            "frame" => Target::Frame(frame(value.unwrap_or_default())?),
+            "frame" => Target::Buffer(frame(value.unwrap_or_default())?),
             // Written as keyword and value, without content.
             "tls.subject" | "tls.issuerdn" | "tls.fingerprint" => {
                 let buffer = match keyword {
@@ -141,10 +141,10 @@ impl Builder {
     }
 }
 
-fn frame(name: &str) -> Read<Frame> {
+fn frame(name: &str) -> Read<Buffer> {
     match name.trim() {
-        "http1.request" | "http.request" | "request" => Ok(Frame::HttpRequest),
-        "http1.response" | "http.response" | "response" => Ok(Frame::HttpResponse),
+        "http1.request" | "http.request" | "request" => Ok(Buffer::HttpRequestFrame),
+        "http1.response" | "http.response" | "response" => Ok(Buffer::HttpResponseFrame),
         other => Err(Fault::new(format!("'{other}' is no frame that is kept"))),
     }
 }

@@ -9,6 +9,7 @@ use super::super::test::{
 use super::super::{Fault, Read};
 use super::Builder;
 use crate::Direction;
+use crate::app::Protocol;
 
 impl Builder {
     pub(super) fn flow(&mut self, keyword: &str, value: Option<&str>) -> Read<bool> {
@@ -271,6 +272,11 @@ fn protocol(text: &str) -> Read<FlowTest> {
     let name = match name {
         "failed" => ProtocolName::Failed,
         "unknown" if !negated => ProtocolName::Unknown,
+        // Alone, without what carries it or is like it.
+        "dns" if mode == "exact" => ProtocolName::Known(&[Protocol::Dns]),
+        "http2" if mode == "exact" => ProtocolName::Known(&[Protocol::Http2]),
+        "http" if mode == "exact" => ProtocolName::Known(&[Protocol::Http1]),
+        "dcerpc" if mode == "exact" => ProtocolName::Known(&[Protocol::Dcerpc]),
         _ => match application(name) {
             Some(protocols) => ProtocolName::Known(protocols),
             None if UNRECOGNISED.contains(&name) => ProtocolName::Never,

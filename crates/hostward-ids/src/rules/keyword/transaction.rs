@@ -23,6 +23,7 @@ impl Builder {
                 let version = tls_version(text).ok_or_else(|| Fault::new(format!("'{text}' is no version")))?;
                 TransactionTest::TlsVersion { negated: false, versions: vec![version] }
             }
+            "http2.settings" => setting(text)?,
             "ftpbounce" => TransactionTest::FtpBounce,
             "filename" => {
                 let (negated, inside) = quoted(text)?;
@@ -127,6 +128,44 @@ fn interface(text: &str) -> Read<TransactionTest> {
     Ok(TransactionTest::DcerpcInterface { uuid: value.to_be_bytes(), version, any_fragment })
 }
 
+/// `SETTINGS_MAX_CONCURRENT_STREAMS`, or with a comparison behind: `SETTINGS_INITIAL_WINDOW_SIZE >10`.
+fn setting(text: &str) -> Read<TransactionTest> {
+    const NAMES: [&str; 6] = [
+        "SETTINGS_HEADER_TABLE_SIZE",
+        "SETTINGS_ENABLE_PUSH",
+        "SETTINGS_MAX_CONCURRENT_STREAMS",
+        "SETTINGS_INITIAL_WINDOW_SIZE",
+        "SETTINGS_MAX_FRAME_SIZE",
+        "SETTINGS_MAX_HEADER_LIST_SIZE",
+    ];
+    let (name, rest) = text.split_at(text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len()));
+    let number =
+        NAMES.iter().zip(1_u64..).find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, number)| number);
+    let number = number.ok_or_else(|| Fault::new(format!("'{name}' is no setting")))?;
+    // The number is above the 32 bits of the value, so bounds on the value are bounds on both.
+    let base = number << 32;
+    let every = Comparison::Between(base - 1, base + (1 << 32));
+    if rest.trim().is_empty() {
+        return Ok(TransactionTest::Integer(Integer::Http2Settings, vec![every]));
+    }
+    // Values have 32 bits; with larger ones nothing could be compared.
+    let value = |word: &str| number::narrow::<u32>(word).ok().map(u64::from);
+    let tests = match Comparison::read_with(rest.trim(), &value) {
+        Ok(Comparison::Equal(x)) => vec![Comparison::Equal(base + x)],
+        Ok(Comparison::NotEqual(x)) => {
+            vec![Comparison::Between(base - 1, base + x), Comparison::Between(base + x, base + (1 << 32))]
+        }
+        Ok(Comparison::Less(x)) => vec![Comparison::Between(base - 1, base + x)],
+        Ok(Comparison::AtMost(x)) => vec![Comparison::Between(base - 1, base + x + 1)],
+        Ok(Comparison::Greater(x)) => vec![Comparison::Between(base + x, base + (1 << 32))],
+        Ok(Comparison::AtLeast(x)) => vec![Comparison::Between((base + x).saturating_sub(1), base + (1 << 32))],
+        Ok(Comparison::Between(low, high)) => vec![Comparison::Between(base + low, base + high)],
+        Ok(_) => return Err(Fault::new("a setting is compared by <, >, = or a range")),
+        Err(fault) => return Err(fault),
+    };
+    Ok(TransactionTest::Integer(Integer::Http2Settings, tests))
+}
+
 fn tls_version(text: &str) -> Option<u16> {
     Some(match text.trim().to_ascii_lowercase().as_str() {
         "sslv2" | "ssl2" => 0x0002,
@@ -140,18 +179,20 @@ fn tls_version(text: &str) -> Option<u16> {
 }
 
 fn tls_versions(text: &str) -> Read<TransactionTest> {
-    let (mut negated, mut versions) = (None, Vec::new());
+    let (mut refused, mut versions) = (Vec::new(), Vec::new());
     for word in text.split(',').map(str::trim) {
-        let (not, name) = match word.strip_prefix('!') {
-            Some(rest) => (true, rest),
-            None => (false, word),
+        let (list, name) = match word.strip_prefix('!') {
+            Some(rest) => (&mut refused, rest),
+            None => (&mut versions, word),
         };
-        if negated.replace(not).is_some_and(|earlier| earlier != not) {
-            return Err(Fault::new("versions with '!' and without"));
-        }
-        versions.push(tls_version(name).ok_or_else(|| Fault::new(format!("'{name}' is no version")))?);
+        list.push(tls_version(name).ok_or_else(|| Fault::new(format!("'{name}' is no version")))?);
     }
-    Ok(TransactionTest::TlsVersion { negated: negated.unwrap_or(false), versions })
+    if refused.is_empty() {
+        return Ok(TransactionTest::TlsVersion { negated: false, versions });
+    }
+    // Any of the words is enough: beside one with '!', a plain one only takes an exception back.
+    refused.retain(|version| !versions.contains(version));
+    Ok(TransactionTest::TlsVersion { negated: true, versions: refused })
 }
 
 /// How far TLS is, in its own words, in the order in which they are reached.
@@ -236,7 +277,9 @@ fn named(integer: Integer, word: &str) -> Option<u64> {
             ("inadequate_security", 12),
             ("http_1_1_required", 13),
         ],
-        Integer::FtpDynamicPort | Integer::DcerpcOpnum => &[],
+        Integer::FtpMode => &[("active", 0), ("passive", 1)],
+        Integer::FtpReplyReceived => &[("no", 0), ("false", 0), ("off", 0), ("yes", 1), ("true", 1), ("on", 1)],
+        Integer::FtpDataCommand => &[("retr", 1), ("stor", 2)],
         _ => &[],
     };
     table.iter().find(|(name, _)| *name == word).map(|&(_, number)| number)
