@@ -75,7 +75,8 @@ __noinline int take_sample(struct __sk_buff *skb, __u64 sampling)
 	sample->frame_len_bytes = skb->len;
 	sample->segments = skb->gso_segs;
 	len = skb->len < HW_SAMPLE_HEADER ? skb->len : HW_SAMPLE_HEADER;
-	/* Linux 6.1 learns nothing from a comparison with zero: the length less one is masked, and is no less than one. */
+	/* Linux 6.1 learns nothing from a comparison with zero: the length less one is masked, and is no less than one.
+	 */
 	_Static_assert(!(HW_SAMPLE_HEADER & (HW_SAMPLE_HEADER - 1)), "a mask");
 	len = (len - 1) & (HW_SAMPLE_HEADER - 1);
 	asm volatile("" : "+r"(len));
