@@ -13,6 +13,7 @@ pub mod ftp;
 pub mod http;
 pub mod http2;
 pub mod lines;
+pub mod logged;
 pub mod queue;
 pub mod recognise;
 pub mod smb;

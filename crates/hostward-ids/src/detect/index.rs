@@ -111,11 +111,12 @@ impl WantedBoth {
     }
 
     fn compile(mut self, cache: &mut Cache) -> Result<Searched, super::BuildError> {
-        let few = self.anywhere.literals.keys().filter(|(bytes, _)| bytes.len() < SHORT).count();
+        let short = |bytes: &[u8], nocase: bool| bytes.len() < SHORT && !nocase;
+        let few = self.anywhere.literals.keys().filter(|(bytes, nocase)| short(bytes, *nocase)).count();
         let mut shorts = Vec::new();
         if few <= SHORTS_MAX && SHORTS_WORTH.contains(&self.anywhere.literals.len()) {
             self.anywhere.literals.retain(|(bytes, nocase), signatures| {
-                let short = bytes.len() < SHORT;
+                let short = short(bytes, *nocase);
                 if short {
                     shorts.extend(signatures.iter().map(|&signature| Short {
                         signature,
@@ -137,36 +138,8 @@ struct Wanted {
     literals: AHashMap<(Box<[u8]>, bool), Vec<u32>>,
 }
 
-/// How seldom a byte is in text and HTML, roughly in bits.
-fn rarity(byte: u8, nocase: bool) -> u32 {
-    match byte {
-        b' ' | b'e' | b't' | b'a' | b'o' | b'i' | b'n' | b's' | b'r' => 4,
-        b'a'..=b'z' => 5,
-        b'A'..=b'Z' if nocase => 5,
-        b'0'..=b'9' | b'/' | b'.' | b'-' | b'=' | b'"' | b'<' | b'>' | b'\r' | b'\n' => 6,
-        b'A'..=b'Z' => 7,
-        0x20..=0x7e => 8,
-        _ => 9,
-    }
-}
-
-/// The part of a literal that is looked for: the matcher first compares its last eight bytes, so those are better seldom
-/// ones. What is cut off is verified later in any case.
-fn seldom(bytes: &[u8], nocase: bool) -> &[u8] {
-    let weight = |end: usize| {
-        let part = bytes.get(end.saturating_sub(KEY)..end).unwrap_or_default();
-        part.iter().map(|&byte| rarity(byte, nocase)).sum::<u32>()
-    };
-    let best = (KEY.min(bytes.len())..=bytes.len()).max_by_key(|&end| (weight(end), end));
-    best.and_then(|end| bytes.get(..end)).unwrap_or(bytes)
-}
-
-/// How many bytes the matcher compares first.
-const KEY: usize = 8;
-
 impl Wanted {
     fn add(&mut self, bytes: &[u8], nocase: bool, signature: u32) {
-        let bytes = seldom(bytes, nocase);
         self.literals.entry((bytes.into(), nocase)).or_default().push(signature);
     }
 
@@ -477,17 +450,18 @@ fn place_payload(at: u32, signature: &Compiled, fast: &Fast, making: &mut Making
     let mut all = ByTransport::default();
     all.add(signature.rule.header.layer, at);
     let tcp = !all.lists[TransportClass::Tcp as usize].is_empty();
+    let beginning = signature.near.as_ref().unwrap_or(fast);
     for direction in (0..2).filter(|&direction| signature.directions[direction]) {
         for (class, groups) in making.packets.iter_mut().enumerate() {
             if !all.lists[class].is_empty() && (signature.places.packets || class != TransportClass::Tcp as usize) {
-                groups[direction].add(fast, at);
+                groups[direction].add(beginning, at);
             }
         }
         if !signature.places.streams || !tcp {
             continue;
         }
         if signature.positioned {
-            making.stream_starts[direction].add(fast, at);
+            making.stream_starts[direction].add(beginning, at);
         } else if fast.bytes.len() < SHORT {
             let (literal, nocase) = (fast.bytes.clone(), fast.nocase);
             making.stream_shorts[direction].push(Short { signature: at, literal, nocase });

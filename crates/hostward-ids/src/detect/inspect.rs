@@ -46,14 +46,10 @@ pub(super) struct StreamView<'s> {
 
 impl<'s> StreamView<'s> {
     fn new(side: &'s Reassembled) -> Option<Self> {
-        let end = side.window_offset + side.window.len() as u64;
-        if end <= side.inspected {
-            return None;
-        }
-        let new = usize::try_from(side.inspected.saturating_sub(side.window_offset)).unwrap_or(usize::MAX);
-        let from = new.saturating_sub(BEHIND).min(side.window.len());
-        let data = side.window.get(from..)?;
-        Some(Self { data, new: new - from, offset: side.window_offset + from as u64 })
+        // Up to the next gap; what lies behind it is looked at by itself.
+        let (offset, data) = side.fresh(BEHIND as u64).next()?;
+        let new = usize::try_from(side.inspected.saturating_sub(offset)).unwrap_or(usize::MAX).min(data.len());
+        Some(Self { data, new, offset })
     }
 }
 
@@ -117,7 +113,8 @@ impl Detector {
         if let Some(flow) = flow {
             if let Some(stream) = &mut flow.stream {
                 let side = &mut stream.sides[direction as usize];
-                side.inspected = side.inspected.max(side.window_offset + side.window.len() as u64);
+                let seen = side.fresh(0).next().map(|(offset, data)| offset + data.len() as u64);
+                side.inspected = side.inspected.max(seen.unwrap_or_default());
             }
             flow.app = app;
             flow.detect = state.unwrap_or_default();

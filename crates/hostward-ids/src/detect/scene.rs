@@ -194,7 +194,7 @@ impl<'s> Scene<'s> {
             ProtocolOf::Either => one(of_direction(0)) || one(of_direction(1)),
             ProtocolOf::Final => one((self.protocol, flow.recognition_over == [true; 2])),
             ProtocolOf::Original => {
-                one((flow.recognised[0].or(flow.recognised[1]), flow.recognition_over == [true; 2]))
+                one((flow.original.or(flow.recognised[0]).or(flow.recognised[1]), flow.recognition_over == [true; 2]))
             }
         }
     }

@@ -76,6 +76,8 @@ pub struct Compiled {
     pub hook: Option<(Direction, Stage)>,
     /// What the multi-pattern matcher looks for: which buffer (`None`: the payload), and the content.
     pub fast: Option<Fast>,
+    /// A content of the payload that can only be at the beginning, where only beginnings are looked at.
+    pub near: Option<Fast>,
     /// Names of bits and the like, as numbers.
     pub flow_bits: Box<[FlowBitTest]>,
     pub effects: Box<[ReadyEffect]>,
@@ -222,6 +224,7 @@ impl Compiled {
             packet_buffers: packet_buffers.into(),
             buffers: buffers.into(),
             hook,
+            near: near(&rule),
             fast,
             flow_bits,
             effects,
@@ -389,6 +392,19 @@ fn strength(content: &Content) -> (usize, usize) {
     }
     let varied = seen.iter().filter(|seen| **seen).count();
     (content.bytes.len().min(24) + varied.min(12), content.bytes.len())
+}
+
+/// The strongest content of the payload that can only be within the first bytes.
+fn near(rule: &Rule) -> Option<Fast> {
+    let payload = rule.inspections.iter().find(|inspection| inspection.target == Target::Payload)?;
+    let contents =
+        payload.steps.iter().take_while(|step| !matches!(step, Step::Base64Data)).filter_map(|step| match step {
+            Step::Content(content) if !content.negated && content.bytes.len() >= 3 => Some(content),
+            _ => None,
+        });
+    let near = contents.filter(|content| end(content).is_some_and(|end| end <= super::index::NEAR));
+    let best = near.max_by_key(|content| strength(content))?;
+    Some(Fast { target: FastTarget::Payload, bytes: best.bytes.clone(), nocase: best.nocase, end: end(best) })
 }
 
 /// Where a content ends at the latest, if that is written.

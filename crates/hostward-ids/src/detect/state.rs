@@ -77,6 +77,11 @@ pub struct FlowState {
 }
 
 impl FlowState {
+    /// Says that the flow goes on with another protocol: signatures that ask for it are looked at anew.
+    pub fn protocol_changes(&mut self) {
+        self.protocol_only = [false; 2];
+    }
+
     /// Whether a rule ordered to let the rest of the flow pass without inspection.
     #[must_use]
     pub fn passed(&self) -> bool {

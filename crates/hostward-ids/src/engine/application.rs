@@ -244,6 +244,7 @@ impl Engine {
         if app.protocol() != before {
             flow.recognised = [Some(app.protocol()); 2];
             flow.recognition_over = [true; 2];
+            flow.detect.protocol_changes();
         }
         let way = direction as usize;
         for transaction in app.transactions().iter_mut().rev() {
@@ -286,6 +287,8 @@ impl Engine {
             self.inspect(None, flow, direction, sink);
         }
         self.clean_transactions(flow, None, sink);
+        flow.original = flow.original.or(flow.recognised[0]).or(flow.recognised[1]);
+        flow.detect.protocol_changes();
         match handed {
             HandOver::Recognise => {
                 flow.app = None;

@@ -29,6 +29,25 @@ impl Engine {
     }
 }
 
+/// Gives back what a connection held that both ends have closed: it stays in the table for some seconds, so that what comes
+/// late is known, and a server of many short connections would hold gigabytes for them.
+pub(super) fn release(flow: &mut Flow) {
+    let Some(stream) = &mut flow.stream else { return };
+    if !stream.tracker.sides.iter().all(|side| side.closed) {
+        return;
+    }
+    for side in &mut stream.sides {
+        if side.inspected >= side.in_order && side.window.capacity() > 0 {
+            side.window = Vec::new();
+            side.window_offset = side.in_order;
+            side.gaps.clear();
+        }
+    }
+    if flow.app.as_mut().is_some_and(|parser| parser.transactions().is_empty()) {
+        flow.app = None;
+    }
+}
+
 impl Stats {
     /// The counters by name.
     #[must_use]

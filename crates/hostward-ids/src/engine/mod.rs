@@ -106,7 +106,7 @@ struct Whole {
 /// As deep as tunnels in tunnels are followed.
 const DEPTH_MAX: u8 = 8;
 /// How many stream bytes behind those already inspected are kept for matches across the border.
-const WINDOW_KEPT: usize = 8 * 1024;
+const WINDOW_KEPT: usize = 4 * 1024;
 /// How many stream bytes are kept for a matcher that does not look at them.
 const WINDOW_MAX: u64 = 256 * 1024;
 /// Keeps flow numbers below 2^53.
@@ -139,7 +139,7 @@ impl Engine {
     #[must_use]
     pub fn new(detector: Arc<Detector>, settings: Settings) -> Self {
         let table = Table::new(settings.flows_max, settings.timeouts);
-        let budget = Budget { used: 0, limit: settings.reassembly_bytes_max };
+        let budget = Budget::new(settings.reassembly_bytes_max);
         let mut applications = Applications::new(&settings);
         applications.suit(&detector, &settings);
         Self {
@@ -445,7 +445,7 @@ impl Engine {
         let acknowledged = side.acknowledged_bytes();
         let limit = if at_once || force { u64::MAX } else { acknowledged };
         let mut bytes = std::mem::take(&mut side.bytes);
-        let mut budget = self.budget;
+        let mut budget = std::mem::take(&mut self.budget);
         bytes.drain(limit, acknowledged, force, &mut budget, &mut |piece| {
             self.deliver(flow, stream, direction, piece, sink);
         });
@@ -504,6 +504,7 @@ impl Engine {
             self.refresh(flow);
             self.detector.inspect(&mut self.worker, packet, Some(flow), direction, &mut self.alerts);
             verdict = self.act(packet, flow, direction, sink);
+            self.inspect_behind_gaps(flow, direction, sink);
         } else {
             skip_streams(flow, direction);
         }
@@ -520,7 +521,26 @@ impl Engine {
             trim(stream);
         }
         self.clean_transactions(flow, Some(direction), sink);
+        control::release(flow);
         verdict
+    }
+
+    /// The matcher looks at a stream up to the next gap; the pieces behind follow one by one.
+    fn inspect_behind_gaps(&mut self, flow: &mut Flow, direction: Direction, sink: &mut dyn Sink) {
+        let waiting = |flow: &Flow| {
+            let side = flow.stream.as_ref().and_then(|stream| stream.sides.get(direction as usize));
+            side.filter(|side| !side.gaps.is_empty() && side.inspected < side.in_order).map(|side| side.inspected)
+        };
+        let mut before = None;
+        while let Some(inspected) = waiting(flow) {
+            // It always gets on; should it not, nothing is gained by asking again.
+            if before.replace(inspected).is_some_and(|earlier| earlier >= inspected) {
+                break;
+            }
+            self.alerts.clear();
+            self.detector.inspect(&mut self.worker, None, Some(flow), direction, &mut self.alerts);
+            self.act(None, flow, direction, sink);
+        }
     }
 
     fn inspect_alone(&mut self, packet: &Packet<'_>, owner: Owner, sink: &mut dyn Sink) -> PacketVerdict {
@@ -710,7 +730,7 @@ fn trim(stream: &mut Stream) {
         let oldest = side.inspected.max(side.in_order.saturating_sub(WINDOW_MAX));
         let useless = usize::try_from(oldest.saturating_sub(side.window_offset)).unwrap_or(usize::MAX);
         // In steps, so that bytes are seldom moved.
-        if useless >= 3 * WINDOW_KEPT {
+        if useless >= 2 * WINDOW_KEPT {
             let cut = (useless - WINDOW_KEPT).min(side.window.len());
             side.window.drain(..cut);
             side.window_offset += cut as u64;

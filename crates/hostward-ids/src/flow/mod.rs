@@ -42,6 +42,8 @@ pub struct Flow {
     pub stream: Option<Box<Stream>>,
     /// The protocol, once recognised, by direction: they can differ, which is an event.
     pub recognised: [Option<Protocol>; 2],
+    /// The protocol that it began with, if it went on with another (STARTTLS, an upgrade).
+    pub original: Option<Protocol>,
     /// In which directions recognition came to its end by the last packet; for `app-layer-protocol` without anything else.
     pub recognised_now: [bool; 2],
     /// Whether recognition is over in each direction, successful or not.
@@ -104,6 +106,7 @@ impl Flow {
             midstream: false,
             stream: None,
             recognised: [None; 2],
+            original: None,
             recognised_now: [false; 2],
             recognition_over: [false; 2],
             app: None,

@@ -96,6 +96,18 @@ pub fn application(name: &str) -> Option<&'static [Protocol]> {
     })
 }
 
+/// The only application protocol that is called so: `dns` without DNS over HTTP/2.
+#[must_use]
+pub fn exactly(name: &str) -> Option<&'static [Protocol]> {
+    Some(match name {
+        "http" | "http1" => &[Protocol::Http1],
+        "http2" => &[Protocol::Http2],
+        "dns" => &[Protocol::Dns],
+        "dcerpc" => &[Protocol::Dcerpc],
+        other => return application(other),
+    })
+}
+
 fn layer(name: &str) -> Read<Layer> {
     Ok(match name {
         "ip" | "any" => Layer::Ip,

@@ -23,7 +23,7 @@ from hostward.errors import NotFoundError
 from hostward.lab import network
 from hostward.lab.demo.claims import Claims, require
 from hostward.lab.inside import socket_in
-from hostward.lab.lab import Lab, bring_up
+from hostward.lab.lab import Lab, prepare
 from hostward.lab.processes import Started, launch
 from hostward.lab.state import load_state, tear_down
 from hostward.lab.topology import read_topology
@@ -44,10 +44,10 @@ def claim_all(claims: Claims, console: Console, file: Path) -> None:
     with contextlib.suppress(NotFoundError):
         tear_down(load_state(read_topology(file).name))
     started_s = time.monotonic()
-    lab = bring_up(file, lambda text: console.print(f"[dim]{text}[/]"))
-    claims.figure("monitored lab up", f"{time.monotonic() - started_s:.1f} s")
+    lab = prepare(file, lambda text: console.print(f"[dim]{text}[/]"))
     try:
         with Scene(lab) as scene:
+            claims.figure("monitored lab up", f"{time.monotonic() - started_s:.1f} s")
             for name, claim in CLAIMS:
                 claims.hold(name, lambda claim=claim: claim(scene, claims))  # type: ignore[misc]
     finally:
@@ -66,10 +66,22 @@ class Scene:
         self.sent = (0, 0)  # by which port how many bytes of the stream that is sampled
 
     def __enter__(self) -> Scene:
+        """Collectors first: templates go out when an agent starts, and then once in ten minutes."""
+        lab = self.lab
+        lab.build()
+        self._collect()
+        lab.start_hostward()
+        lab.apply_policy()
+        lab.attach_endpoints()
+        lab.await_network()
         for tenant in ("acme", "quiet"):
             endpoint = self.lab.endpoint(f"{tenant}/web")
             server = WebServer(self.namespace(endpoint.id), endpoint.address(4), (80, 443, 5001), (53,))
             self.servers[tenant] = server
+        require(self._until(lambda: self.ready()), "no inspector has its signatures")
+        return self
+
+    def _collect(self) -> None:
         for program, port in (("sfcapd", _SFLOW), ("nfcapd", _IPFIX)):
             if shutil.which(program) is None:
                 continue
@@ -79,8 +91,6 @@ class Scene:
             command = [program, "-w", str(own), "-p", str(port), "-t", "2", "-b", network.CONTROLLER_ADDRESS]
             controller = network.enter(self.lab.state.namespace("controller"))
             self._collectors.append(launch([*controller, *command], self.folder / f"{program}.log"))
-        require(self._until(lambda: self.ready()), "no inspector has its signatures")
-        return self
 
     def __exit__(self, *_: object) -> None:
         for collector in self._collectors:
@@ -335,5 +345,5 @@ CLAIMS: tuple[tuple[str, Callable[[Scene, Claims], str]], ...] = (
     ("a tenant that asked for no inspection is not looked at", _not_looked_at),
     ("an inspector that is killed breaks nothing and comes back", _killed),
     ("sfcapd receives and decodes samples, of who asked for them alone", _samples),
-    ("nfcapd receives and decodes flow records, exact to the byte", _records),
+    ("nfcapd receives and decodes flow records, of every byte", _records),
 )

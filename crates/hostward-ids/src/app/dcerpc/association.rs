@@ -6,7 +6,7 @@ use super::pdu::{self, HEADER_LEN, Header, Interface, Kind};
 use crate::Direction::{self, ToClient, ToServer};
 use crate::app::buffer::{Buffer, Integer};
 use crate::app::queue::Queue;
-use crate::app::{Fatal, Limits, Stage, Transaction};
+use crate::app::{Fatal, Limits, Stage, Transaction, logged};
 
 /// How many interfaces are remembered, and how many calls can wait for their answer.
 const MAX_INTERFACES: usize = 64;
@@ -271,14 +271,9 @@ fn whole(data: &[u8]) -> Option<Header> {
 }
 
 fn log<'t>(within: Option<&'static str>, transaction: &'t mut Transaction) -> &'t mut Map<String, Value> {
-    let Some(key) = within else { return &mut transaction.log };
-    let entry = transaction.log.entry(key).or_insert_with(|| Value::Object(Map::new()));
-    if !entry.is_object() {
-        *entry = Value::Object(Map::new());
-    }
-    match entry {
-        Value::Object(map) => map,
-        _ => unreachable!("it was just made an object"),
+    match within {
+        Some(key) => logged::object(&mut transaction.log, key),
+        None => &mut transaction.log,
     }
 }
 

@@ -16,7 +16,7 @@ use smallvec::SmallVec;
 use super::buffer::{Buffer, Integer};
 use super::lines::{Lines, Piece};
 use super::queue::Queue;
-use super::{Expected, Fatal, HandOver, Limits, Parser, Protocol, Stage, Transaction};
+use super::{Expected, Fatal, HandOver, Limits, Parser, Protocol, Stage, Transaction, logged};
 use crate::Direction::{self, ToClient, ToServer};
 use crate::EventName;
 
@@ -277,25 +277,14 @@ fn put_reply(transaction: &mut Transaction, code: Option<[u8; 3]>, reply: &[u8])
     }
     transaction.log.insert("reply_received".into(), "yes".into());
     if let Some(code) = code {
-        list(transaction, "completion_code", text(&code));
+        logged::push(&mut transaction.log, "completion_code", text(&code), MAX_REPLY_LINES);
         let known = transaction.buffers.iter();
         let mut known = known.filter(|content| content.buffer == Buffer::FtpCompletionCode);
         if !known.any(|content| content.data == code) {
             transaction.put(ToClient, Buffer::FtpCompletionCode, code.as_slice());
         }
     }
-    if list(transaction, "reply", text(reply)) {
+    if logged::push(&mut transaction.log, "reply", text(reply), MAX_REPLY_LINES) {
         transaction.put(ToClient, Buffer::FtpReply, reply);
     }
-}
-
-/// Adds to a list of EVE's, unless it is long already.
-fn list(transaction: &mut Transaction, key: &str, value: Value) -> bool {
-    let entry = transaction.log.entry(key).or_insert_with(|| Value::Array(Vec::new()));
-    let Value::Array(list) = entry else { return false };
-    let room = list.len() < MAX_REPLY_LINES;
-    if room {
-        list.push(value);
-    }
-    room
 }

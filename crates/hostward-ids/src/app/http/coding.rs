@@ -3,6 +3,7 @@
 //! A body that is not coded as its header says is tried with the other codings, and at last taken as it is. Output is
 //! bounded by a total and by its ratio to the input.
 
+use super::gzip::{Broken, Header as GzipHeader};
 use brotli::{BrotliDecompressStream, BrotliResult, BrotliState, HeapAlloc, HuffmanCode};
 use flate2::{Decompress, FlushDecompress, Status};
 use std::io::Write as _;
@@ -150,6 +151,12 @@ enum Stop {
     Bomb,
 }
 
+impl From<Broken> for Stop {
+    fn from(_: Broken) -> Self {
+        Self::Broken
+    }
+}
+
 impl From<Bomb> for Stop {
     fn from(_: Bomb) -> Self {
         Self::Bomb
@@ -229,10 +236,10 @@ impl Layer {
                 break;
             }
             if let Engine::Gzip(header, _) = &self.engine
-                && header.state == GzipState::Data
+                && header.is_over()
             {
                 // What follows gzip's header may still be another coding.
-                self.skip = header.len;
+                self.skip = header.len();
             }
             if !last && self.held.len() + data.len() < self.skip + TEXT_LEN {
                 self.engine = Engine::Undecided;
@@ -399,86 +406,6 @@ fn lzma_all(stream: &mut lzma_rs::decompress::Stream<Vec<u8>>, data: &[u8], sink
         result.map_err(|_| Stop::Broken)?;
     }
     Ok(())
-}
-
-/// Gzip's header (RFC 1952 section 2.3), read byte by byte; checksums are not looked at, neither do browsers.
-#[derive(Debug, Default)]
-struct GzipHeader {
-    flags: u8,
-    /// How many bytes of it were read.
-    len: usize,
-    state: GzipState,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum GzipState {
-    #[default]
-    Start,
-    /// So many bytes of the fixed part were read.
-    Fixed(u8),
-    ExtraLength(u16, u8),
-    Extra(u16),
-    Name,
-    Comment,
-    Checksum(u8),
-    Data,
-}
-
-impl GzipHeader {
-    /// What follows the header, once it was all there.
-    fn skip<'a>(&mut self, mut data: &'a [u8]) -> Result<Option<&'a [u8]>, Stop> {
-        loop {
-            self.settle();
-            if self.state == GzipState::Data {
-                return Ok(Some(data));
-            }
-            let Some((&byte, rest)) = data.split_first() else { return Ok(None) };
-            data = rest;
-            self.len += 1;
-            self.state = match self.state {
-                GzipState::Start if byte == 0x1f => GzipState::Fixed(1),
-                GzipState::Fixed(1) if byte == 0x8b => GzipState::Fixed(2),
-                GzipState::Fixed(2) if byte == 8 => GzipState::Fixed(3),
-                GzipState::Start | GzipState::Fixed(1 | 2) => return Err(Stop::Broken),
-                GzipState::Fixed(at) => {
-                    if at == 3 {
-                        self.flags = byte;
-                    }
-                    GzipState::Fixed(at + 1)
-                }
-                GzipState::ExtraLength(_, 0) => GzipState::ExtraLength(u16::from(byte), 1),
-                GzipState::ExtraLength(low, _) => GzipState::Extra(low | u16::from(byte) << 8),
-                GzipState::Extra(left) => GzipState::Extra(left.saturating_sub(1)),
-                GzipState::Name if byte == 0 => GzipState::Comment,
-                GzipState::Comment if byte == 0 => GzipState::Checksum(0),
-                GzipState::Checksum(at) => GzipState::Checksum(at + 1),
-                other => other,
-            };
-        }
-    }
-
-    /// Leaves out the parts that the flags say are not there.
-    fn settle(&mut self) {
-        const CHECKSUM: u8 = 1 << 1;
-        const EXTRA: u8 = 1 << 2;
-        const NAME: u8 = 1 << 3;
-        const COMMENT: u8 = 1 << 4;
-        if self.state == GzipState::Fixed(10) {
-            self.state = if self.flags & EXTRA == 0 { GzipState::Extra(0) } else { GzipState::ExtraLength(0, 0) };
-        }
-        if self.state == GzipState::Extra(0) {
-            self.state = GzipState::Name;
-            if self.flags & NAME == 0 {
-                self.state = GzipState::Comment;
-            }
-        }
-        if self.state == GzipState::Comment && self.flags & COMMENT == 0 {
-            self.state = GzipState::Checksum(0);
-        }
-        if matches!(self.state, GzipState::Checksum(at) if at >= 2 || self.flags & CHECKSUM == 0) {
-            self.state = GzipState::Data;
-        }
-    }
 }
 
 #[cfg(test)]

@@ -123,7 +123,10 @@ impl Http {
 
     /// Makes use of a request's headers.
     pub(super) fn request_headers(&mut self, headers: &Headers, raw: &[u8]) {
-        let Some(id) = self.sides[0].current else { return };
+        let Some(id) = self.sides[0].current else {
+            self.sides[0].state = State::Over;
+            return;
+        };
         let side = &mut self.sides[0];
         let start_line = std::mem::take(&mut side.start_line);
         let target = std::mem::take(&mut side.target);

@@ -145,7 +145,10 @@ impl Http {
     /// Makes use of a response's headers: whether it has a body, and where that ends (RFC 9112 section 6.3, and what
     /// browsers do instead).
     pub(super) fn response_headers(&mut self, headers: &Headers, raw: &[u8]) {
-        let Some(exchange) = self.waiting.front() else { return };
+        let Some(exchange) = self.waiting.front() else {
+            self.sides[1].state = State::Over;
+            return;
+        };
         let (id, kind) = (exchange.id, exchange.kind);
         let status = self.sides[1].status;
         let coding = headers.get(b"transfer-encoding");

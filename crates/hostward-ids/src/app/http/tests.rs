@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::app::{Content, Limits};
+use crate::app::Limits;
 
 type Piece<'a> = (Direction, &'a [u8]);
 
@@ -194,6 +194,9 @@ fn tunnels_hand_over() {
     let mut http = parse(&[(ToServer, connect), (ToClient, b"HTTP/1.1 200 yes\r\n\r\n")]);
     assert!(matches!(http.hand_over(), Some(HandOver::Recognise)));
     assert!(http.transactions[0].complete());
+    let mut http = parse(&[(ToServer, connect), (ToClient, b"HTTP/1.1 200 yes\r\n\r\n220 hello")]);
+    assert!(http.hand_over().is_some());
+    assert_eq!(http.take_rest(), b"220 hello");
     let refused = [&connect[..], b"GET /next HTTP/1.1\r\nHost: b\r\n\r\n"].concat();
     let mut http = parse(&[(ToServer, &refused), (ToClient, b"HTTP/1.1 403 no\r\nContent-Length: 0\r\n\r\n")]);
     assert!(http.hand_over().is_none());

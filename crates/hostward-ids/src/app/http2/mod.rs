@@ -21,7 +21,7 @@ use super::cursor::Cursor;
 use super::http::body::Body;
 use super::http::log;
 use super::queue::Queue;
-use super::{Fatal, FileState, Limits, Parser, Protocol, Stage, Transaction};
+use super::{Fatal, FileState, Limits, Parser, Protocol, Stage, Transaction, logged};
 use crate::Direction::{self, ToClient, ToServer};
 use crate::EventName;
 use frames::{Frames, Header, Step};
@@ -465,23 +465,12 @@ fn be32(payload: &[u8], at: usize) -> Option<u64> {
 
 /// EVE's object of what is HTTP/2's own.
 fn http2(transaction: &mut Transaction) -> &mut Map<String, Value> {
-    object(&mut transaction.log, "http2")
+    logged::object(&mut transaction.log, "http2")
 }
 
 /// What it says of one direction.
 fn side(transaction: &mut Transaction, direction: Direction) -> &mut Map<String, Value> {
-    object(http2(transaction), if direction == ToServer { "request" } else { "response" })
-}
-
-fn object<'t>(map: &'t mut Map<String, Value>, key: &str) -> &'t mut Map<String, Value> {
-    let entry = map.entry(key).or_insert_with(|| Value::Object(Map::new()));
-    if !entry.is_object() {
-        *entry = Value::Object(Map::new());
-    }
-    match entry {
-        Value::Object(map) => map,
-        _ => unreachable!("it was just made an object"),
-    }
+    logged::object(http2(transaction), if direction == ToServer { "request" } else { "response" })
 }
 
 fn setting_name(id: u16) -> String {

@@ -102,9 +102,10 @@ impl Handles {
         if handle.pipe.is_some() {
             return true;
         }
-        handle.is_pipe != Some(false)
-            && pdu::Header::read(data)
-                .is_some_and(|header| handle.is_pipe.is_some() || header.fragment_len == data.len())
+        // A pipe that carries something else shows it at once, and is none from then on.
+        handle
+            .is_pipe
+            .unwrap_or_else(|| pdu::Header::read(data).is_some_and(|header| header.fragment_len == data.len()))
     }
 
     /// Bytes through a pipe.

@@ -13,7 +13,7 @@ use crate::Direction::ToServer;
 use crate::app::buffer::Buffer;
 use crate::app::file_writer::{FileWriter, hex};
 use crate::app::lines::Piece;
-use crate::app::{File, FileState, Limits, Transaction};
+use crate::app::{File, FileState, Limits, Transaction, logged};
 
 /// How deep multiparts can lie in each other.
 const MAX_DEPTH: usize = 20;
@@ -92,8 +92,14 @@ impl Message {
         }
     }
 
-    /// The next line, dots undone.
-    pub fn line(&mut self, piece: Piece<'_>, transaction: &mut Transaction) {
+    /// The next line, without the dot that was put before it if it was `stuffed`.
+    pub fn line(&mut self, piece: Piece<'_>, stuffed: bool, transaction: &mut Transaction) {
+        if let Some(md5) = &mut self.body_md5 {
+            // As it was sent, boundaries and all.
+            md5.update(if stuffed { &b"."[..] } else { b"" });
+            md5.update(piece.text);
+            md5.update(piece.ending);
+        }
         if piece.text.len() > MAX_LINE_LEN {
             transaction.raise(ToServer, "smtp.mime_long_line");
         }
@@ -103,13 +109,7 @@ impl Message {
         match &mut self.place {
             Place::Fields => self.field_line(piece, transaction),
             Place::Between => {}
-            Place::Body(body) => {
-                if let Some(md5) = &mut self.body_md5 {
-                    md5.update(piece.text);
-                    md5.update(piece.ending);
-                }
-                body.line(piece, transaction);
-            }
+            Place::Body(body) => body.line(piece, transaction),
         }
     }
 
@@ -410,14 +410,7 @@ fn outer_field(name: &[u8], value: &[u8], transaction: &mut Transaction) {
 }
 
 fn log(transaction: &mut Transaction) -> &mut Map<String, Value> {
-    let entry = transaction.log_beside.entry("email").or_insert_with(|| Value::Object(Map::new()));
-    if !entry.is_object() {
-        *entry = Value::Object(Map::new());
-    }
-    match entry {
-        Value::Object(map) => map,
-        _ => unreachable!("it was just made an object"),
-    }
+    logged::object(&mut transaction.log_beside, "email")
 }
 
 fn set_status(transaction: &mut Transaction, status: &str) {
@@ -429,10 +422,5 @@ const MAX_LOGGED: usize = 128;
 
 /// Adds to a list of EVE's `email` object.
 pub(super) fn log_push(transaction: &mut Transaction, key: &str, value: Value) {
-    let list = log(transaction).entry(key).or_insert_with(|| Value::Array(Vec::new()));
-    if let Value::Array(list) = list
-        && list.len() < MAX_LOGGED
-    {
-        list.push(value);
-    }
+    logged::push(log(transaction), key, value, MAX_LOGGED);
 }

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use super::buffer::Buffer;
 use super::lines::{Lines, Piece};
 use super::queue::Queue;
-use super::{Fatal, Limits, Parser, Protocol, Stage, Transaction};
+use super::{Fatal, Limits, Parser, Protocol, Stage, Transaction, logged};
 use crate::Direction::{self, ToClient, ToServer};
 use crate::EventName;
 
@@ -241,13 +241,5 @@ fn fill(packet: &mut Vec<u8>, len: usize, data: &mut &[u8]) {
 }
 
 fn log(transaction: &mut Transaction, direction: Direction) -> &mut Map<String, Value> {
-    let key = if direction == ToServer { "client" } else { "server" };
-    let entry = transaction.log.entry(key).or_insert_with(|| Value::Object(Map::new()));
-    if !entry.is_object() {
-        *entry = Value::Object(Map::new());
-    }
-    match entry {
-        Value::Object(map) => map,
-        _ => unreachable!("it was just made an object"),
-    }
+    logged::object(&mut transaction.log, if direction == ToServer { "client" } else { "server" })
 }

@@ -21,12 +21,40 @@ pub enum Piece<'a> {
 }
 
 /// Memory that all reassembly of an engine shares.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug, Default)]
 pub struct Budget {
     /// Bytes in use.
     pub used: usize,
     /// At most so many.
     pub limit: usize,
+    /// Buffers of segments that were handed over, for the next ones: their size is one that allocators are slow with.
+    spare: Vec<Vec<u8>>,
+}
+
+/// How many buffers are kept for later, and how long one may be.
+const SPARE_MAX: usize = 4096;
+const SPARE_LEN_MAX: usize = 4096;
+
+impl Budget {
+    /// One of which nothing is used.
+    #[must_use]
+    pub fn new(limit: usize) -> Self {
+        Self { limit, ..Self::default() }
+    }
+
+    fn keep(&mut self, data: &[u8]) -> Vec<u8> {
+        let mut buffer = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(data.len().max(1536)));
+        buffer.clear();
+        buffer.extend_from_slice(data);
+        buffer
+    }
+
+    fn release(&mut self, buffer: Vec<u8>) {
+        self.used = self.used.saturating_sub(buffer.len());
+        if self.spare.len() < SPARE_MAX && buffer.capacity() <= SPARE_LEN_MAX {
+            self.spare.push(buffer);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -120,7 +148,7 @@ impl Reassembly {
         // The usual case: it goes behind everything.
         if self.segments.back().is_none_or(|last| last.end() <= at) {
             self.waiting += rest.len();
-            self.segments.push_back(Segment { start: at, data: rest.to_vec(), number });
+            self.segments.push_back(Segment { start: at, data: budget.keep(rest), number });
         } else {
             self.insert_among(offset, (at, number), rest, policy, events);
         }
@@ -227,7 +255,7 @@ impl Reassembly {
         }
         if let Some(front) = self.segments.pop_front() {
             self.waiting -= front.data.len();
-            budget.used = budget.used.saturating_sub(front.data.len());
+            budget.release(front.data);
         }
         true
     }

@@ -1,6 +1,6 @@
 //! Keywords that ask or change something of a flow or of hosts.
 
-use super::super::header::application;
+use super::super::header::{application, exactly};
 use super::super::number::{self, Comparison};
 use super::super::test::{
     BitOperation, BitOwner, Effect, Establishment, FlowInteger, FlowIntegerOperation, FlowIntegerValue, FlowTest,
@@ -277,7 +277,7 @@ fn protocol(text: &str) -> Read<FlowTest> {
         "http2" if mode == "exact" => ProtocolName::Known(&[Protocol::Http2]),
         "http" if mode == "exact" => ProtocolName::Known(&[Protocol::Http1]),
         "dcerpc" if mode == "exact" => ProtocolName::Known(&[Protocol::Dcerpc]),
-        _ => match application(name) {
+        _ => match if mode == "exact" { exactly(name) } else { application(name) } {
             Some(protocols) => ProtocolName::Known(protocols),
             None if UNRECOGNISED.contains(&name) => ProtocolName::Never,
             None => return Err(Fault::new(format!("the protocol '{name}' is not known"))),
