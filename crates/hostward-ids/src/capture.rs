@@ -51,6 +51,13 @@ struct Found {
     len: usize,
 }
 
+/// What a block of pcapng was.
+enum Block {
+    Frame(Found),
+    Other,
+    End,
+}
+
 /// Reads the frames of a capture in its order. Ends quietly where the file was cut off.
 #[derive(Debug)]
 pub struct Capture<R> {
@@ -119,9 +126,9 @@ impl<R: Read> Capture<R> {
             Format::Pcap { link_type, nanos_per_tick } => self.pcap(link_type, nanos_per_tick)?,
             Format::Pcapng { .. } => loop {
                 match self.block()? {
-                    Some(Some(found)) => break Some(found),
-                    Some(None) => {}
-                    None => break None,
+                    Block::Frame(found) => break Some(found),
+                    Block::Other => {}
+                    Block::End => break None,
                 }
             },
         };
@@ -187,10 +194,9 @@ impl<R: Read> Capture<R> {
         Ok(Some(Found { time, link_type, from, len }))
     }
 
-    /// Reads the next block; the frame in it, if it holds one; `None` at the end.
-    fn block(&mut self) -> Result<Option<Option<Found>>, CaptureError> {
+    fn block(&mut self) -> Result<Block, CaptureError> {
         if !self.have(12)? {
-            return Ok(None);
+            return Ok(Block::End);
         }
         let damaged = CaptureError::Damaged(self.offset + self.at as u64);
         if self.word(0) == Some(SECTION) {
@@ -209,7 +215,7 @@ impl<R: Read> Capture<R> {
             return Err(damaged);
         }
         if !self.have(len)? {
-            return Ok(None);
+            return Ok(Block::End);
         }
         let found = match kind {
             1 => {
@@ -221,7 +227,7 @@ impl<R: Read> Capture<R> {
             _ => None,
         };
         self.at += len;
-        Ok(Some(found))
+        Ok(found.map_or(Block::Other, Block::Frame))
     }
 
     fn interface(&mut self, end: usize) {
@@ -246,10 +252,9 @@ impl<R: Read> Capture<R> {
             }
             at += 4 + usize::from(len).next_multiple_of(4);
         }
-        if let Format::Pcapng { interfaces } = &mut self.format {
-            if interfaces.len() < INTERFACES_MAX {
-                interfaces.push(interface);
-            }
+        match &mut self.format {
+            Format::Pcapng { interfaces } if interfaces.len() < INTERFACES_MAX => interfaces.push(interface),
+            _ => {}
         }
     }
 

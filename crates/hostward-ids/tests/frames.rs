@@ -84,7 +84,7 @@ fn fragments_in_any_order() {
     for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
         let mut talk = Conversation::new(RULES, &[]);
         for (offset, data, more) in order.map(|place| parts[place]) {
-            talk.ip(&ipv4(CLIENT, SERVER, 17, offset / 8 | if more { 0x2000 } else { 0 }, data));
+            talk.ip(&ipv4(CLIENT, SERVER, 17, (offset / 8) | if more { 0x2000 } else { 0 }, data));
         }
         assert_eq!(talk.heard.alerts(), [1], "{order:?}");
     }

@@ -179,4 +179,6 @@ integers! {
     DcerpcLittleEndian, "dcerpc.little_endian";
     Http2Settings, "http2.settings";
     TlsCertChainLen, "tls.cert_chain_len";
+    TlsCertNotBefore, "tls_cert_notbefore";
+    TlsCertNotAfter, "tls_cert_notafter";
 }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use sha2::{Digest, Sha256};
 
 use super::vectorscan::{self, Database};
+use crate::app::file_writer::hex;
 
 /// What a file begins with.
 const MAGIC: &[u8] = b"hostward-ids database 1\n";
@@ -54,7 +55,7 @@ impl Cache {
         key: Key,
         compile: impl FnOnce() -> Result<Database, vectorscan::Error>,
     ) -> Result<Database, vectorscan::Error> {
-        let name: String = key.0.finalize().iter().take(20).map(|byte| format!("{byte:02x}")).collect();
+        let name = hex(&key.0.finalize());
         let path = self.folder.as_ref().map(|folder| folder.join(format!("{name}.hs")));
         if let Some(path) = &path
             && let Some(database) = read(path)

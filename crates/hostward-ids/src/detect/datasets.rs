@@ -81,19 +81,18 @@ impl<'r> Builder<'r> {
     /// Its file cannot be read.
     pub fn number(&mut self, wanted: &DataSet) -> Read<u16> {
         let key = (wanted.name.clone(), wanted.kind);
-        let set = match self.names.get(&key) {
-            Some(&set) => set,
-            None => {
-                let mut loaded = Loaded::default();
-                if let Some(file) = &wanted.load {
-                    let bytes = self.contents(file).map_err(|fault| fault.at("dataset"))?;
-                    fill(&mut loaded, &bytes, wanted);
-                }
-                let set = u16::try_from(self.made.sets.len()).map_err(|_| Fault::new("too many sets"))?;
-                self.made.sets.push(loaded);
-                self.names.insert(key, set);
-                set
+        let set = if let Some(&set) = self.names.get(&key) {
+            set
+        } else {
+            let mut loaded = Loaded::default();
+            if let Some(file) = &wanted.load {
+                let bytes = self.contents(file).map_err(|fault| fault.at("dataset"))?;
+                fill(&mut loaded, &bytes, wanted);
             }
+            let set = u16::try_from(self.made.sets.len()).map_err(|_| Fault::new("too many sets"))?;
+            self.made.sets.push(loaded);
+            self.names.insert(key, set);
+            set
         };
         let number = u16::try_from(self.made.uses.len()).map_err(|_| Fault::new("too many sets"))?;
         let (operation, kind, subdomains) = (wanted.operation, wanted.kind, wanted.subdomains);
@@ -130,7 +129,7 @@ impl<'r> Builder<'r> {
 fn value(text: &[u8], kind: ValueKind) -> Option<Box<[u8]>> {
     let text = text.trim_ascii();
     match kind {
-        ValueKind::String => Some(text.into()).filter(|text: &Box<[u8]>| !text.is_empty()),
+        ValueKind::String => Some(text).filter(|text| !text.is_empty()).map(Box::from),
         ValueKind::Md5 | ValueKind::Sha256 => {
             let len = if kind == ValueKind::Md5 { 16 } else { 32 };
             let digits = std::str::from_utf8(text).ok()?;

@@ -135,8 +135,11 @@ impl WantedBoth {
 /// A group in the making: literal (bytes, whatever case) to signatures.
 #[derive(Default)]
 struct Wanted {
-    literals: AHashMap<(Box<[u8]>, bool), Vec<u32>>,
+    literals: AHashMap<LiteralKey, Vec<u32>>,
 }
+
+/// A literal, and whether case does not count.
+type LiteralKey = (Box<[u8]>, bool);
 
 impl Wanted {
     fn add(&mut self, bytes: &[u8], nocase: bool, signature: u32) {
@@ -147,7 +150,7 @@ impl Wanted {
         if self.literals.is_empty() {
             return Ok(Group::default());
         }
-        let mut literals: Vec<((Box<[u8]>, bool), Vec<u32>)> = self.literals.into_iter().collect();
+        let mut literals: Vec<(LiteralKey, Vec<u32>)> = self.literals.into_iter().collect();
         literals.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         let (mut starts, mut signatures) = (Vec::with_capacity(literals.len() + 1), Vec::new());
         let mut key = Key::new();
@@ -197,14 +200,14 @@ pub enum TransportClass {
 impl ByTransport {
     fn add(&mut self, layer: Layer, signature: u32) {
         let classes: &[TransportClass] = match layer {
-            Layer::Tcp | Layer::TcpPacket | Layer::TcpStream => &[TransportClass::Tcp],
             Layer::Udp => &[TransportClass::Udp],
             Layer::Icmp | Layer::Icmpv4 | Layer::Icmpv6 => &[TransportClass::Icmp],
             Layer::Sctp => &[TransportClass::Other],
+            // Its rules are for both transports.
             Layer::Application(protocols) if protocols.contains(&Protocol::Dns) => {
                 &[TransportClass::Tcp, TransportClass::Udp]
             }
-            Layer::Application(_) => &[TransportClass::Tcp],
+            Layer::Tcp | Layer::TcpPacket | Layer::TcpStream | Layer::Application(_) => &[TransportClass::Tcp],
             _ => &[TransportClass::Tcp, TransportClass::Udp, TransportClass::Icmp, TransportClass::Other],
         };
         for &class in classes {

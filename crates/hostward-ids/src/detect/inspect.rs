@@ -293,10 +293,7 @@ impl Look<'_> {
         if !self.packet_buffers_match(signature, &mut numbers, &mut notes) {
             return;
         }
-        let from_stream = match self.payload_matches(signature, &mut numbers, &mut notes) {
-            None => return,
-            Some(from_stream) => from_stream,
-        };
+        let Some(from_stream) = self.payload_matches(signature, &mut numbers, &mut notes) else { return };
         self.matched(number, signature, None, from_stream, notes);
     }
 
@@ -513,16 +510,15 @@ impl Look<'_> {
         if threshold.track == Track::Flow
             && let Some(state) = self.state.as_deref_mut()
         {
-            return match state.thresholds.iter_mut().find(|(known, _)| *known == number) {
-                Some((_, count)) => count.matched(threshold, now),
-                None => {
-                    let mut count = Count::default();
-                    let outcome = count.matched(threshold, now);
-                    if state.thresholds.len() < super::state::FLOW_VALUES {
-                        state.thresholds.push((number, count));
-                    }
-                    outcome
+            return if let Some((_, count)) = state.thresholds.iter_mut().find(|(known, _)| *known == number) {
+                count.matched(threshold, now)
+            } else {
+                let mut count = Count::default();
+                let outcome = count.matched(threshold, now);
+                if state.thresholds.len() < super::state::FLOW_VALUES {
+                    state.thresholds.push((number, count));
                 }
+                outcome
             };
         }
         let ends = (self.scene.source.map(|end| end.0), self.scene.destination.map(|end| end.0));

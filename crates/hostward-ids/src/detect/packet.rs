@@ -62,11 +62,9 @@ pub fn holds(test: &PacketTest, packet: &Packet<'_>, stream_events: &[&str]) -> 
         PacketTest::VlanId { layer, id } => match layer {
             None => packet.vlan.iter().any(|vlan| id.holds(u64::from(*vlan))),
             Some(layer) => {
-                let at = if *layer < 0 { packet.vlan.len() as i64 + i64::from(*layer) } else { i64::from(*layer) };
-                usize::try_from(at)
-                    .ok()
-                    .and_then(|at| packet.vlan.get(at))
-                    .is_some_and(|vlan| id.holds(u64::from(*vlan)))
+                let back = usize::from(layer.unsigned_abs());
+                let at = if *layer < 0 { packet.vlan.len().checked_sub(back) } else { Some(back) };
+                at.and_then(|at| packet.vlan.get(at)).is_some_and(|vlan| id.holds(u64::from(*vlan)))
             }
         },
         PacketTest::Checksum { valid } => packet.bad_checksum != *valid,
@@ -97,9 +95,7 @@ fn be32(bytes: &[u8], at: usize) -> Option<u32> {
 
 /// Reserved, don't fragment, more fragments (RFC 791), as 4, 2 and 1.
 fn fragment_bits(ip: &Ip<'_>) -> Option<u8> {
-    ip.source.is_ipv4().then(|| be16(ip.header, 6)).flatten().map(|word| match word >> 13 {
-        bits => (bits & 4 | bits & 2 | bits & 1) as u8,
-    })
+    ip.source.is_ipv4().then(|| be16(ip.header, 6)).flatten().map(|word| (word >> 13) as u8)
 }
 
 fn fragment_offset(ip: &Ip<'_>) -> Option<u64> {

@@ -27,8 +27,8 @@ pub struct Scene<'s> {
     pub protocol: Option<Protocol>,
     pub direction: Direction,
     /// Who sent, in this direction.
-    pub source: Option<(IpAddr, Option<u16>)>,
-    pub destination: Option<(IpAddr, Option<u16>)>,
+    pub source: End,
+    pub destination: End,
     pub now: Nanos,
     pub tenant: u32,
     /// The bit of the owner's rule profile.
@@ -97,13 +97,9 @@ impl<'s> Scene<'s> {
             || (rule.header.arrow == Arrow::Both && Self::ends_fit(rule, destination, source))
     }
 
-    fn ends_fit(
-        rule: &crate::rules::Rule,
-        source: Option<(IpAddr, Option<u16>)>,
-        destination: Option<(IpAddr, Option<u16>)>,
-    ) -> bool {
+    fn ends_fit(rule: &crate::rules::Rule, source: End, destination: End) -> bool {
         use crate::rules::address::{Addresses, Ports};
-        let fits = |end: Option<(IpAddr, Option<u16>)>, addresses: &Addresses, ports: &Ports| {
+        let fits = |end: End, addresses: &Addresses, ports: &Ports| {
             let address = *addresses == Addresses::Any || end.is_some_and(|(address, _)| addresses.contains(address));
             let port =
                 || *ports == Ports::Any || end.and_then(|(_, port)| port).is_some_and(|port| ports.contains(port));
@@ -208,7 +204,10 @@ fn either(to_server: Option<bool>, counts: [u64; 2], holds: impl Fn(u64) -> bool
     }
 }
 
-fn ends_of(packet: &Packet<'_>) -> (Option<(IpAddr, Option<u16>)>, Option<(IpAddr, Option<u16>)>) {
+/// An address, and a port where there are ports.
+type End = Option<(IpAddr, Option<u16>)>;
+
+fn ends_of(packet: &Packet<'_>) -> (End, End) {
     let Some(ip) = &packet.ip else { return (None, None) };
     let ports = match &packet.transport {
         Transport::Tcp(tcp) => Some((tcp.source, tcp.destination)),

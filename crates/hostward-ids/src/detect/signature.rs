@@ -327,11 +327,7 @@ fn kind(
         return if places(rule).streams { Kind::Stream } else { Kind::Packet };
     }
     let of_flow_only = rule.packet_tests.is_empty() && packet_buffers.is_empty();
-    let plain = of_flow_only
-        && rule.direction.is_none()
-        && rule.establishment.is_none()
-        && !rule.stateless
-        && rule.stream_only.is_none();
+    let plain = of_flow_only && rule.direction.is_none() && rule.establishment.is_none() && rule.stream_only.is_none();
     if matches!(rule.header.layer, Layer::Application(_)) {
         return Kind::Application;
     }
@@ -358,27 +354,36 @@ fn places(rule: &Rule) -> Places {
     let positioned = positioned(rule);
     let of_packet = rule.packet_tests.iter().any(|test| !matches!(test, PacketTest::StreamEvent(_)))
         || rule.inspections.iter().any(|inspection| matches!(inspection.target, Target::Packet(_)));
+    let streams = Places { packets: false, streams: true };
+    let packets = Places { packets: true, streams: false };
     match layer {
-        Layer::TcpPacket => Places { packets: true, streams: false },
-        Layer::TcpStream => Places { packets: false, streams: true },
+        Layer::TcpStream => streams,
+        Layer::TcpPacket => packets,
         // Packets as well as streams: a packet with these bytes in this place, or the beginning of a stream.
         Layer::Tcp | Layer::Ip | Layer::Ipv4 | Layer::Ipv6
             if positioned && !of_packet && rule.stream_only.is_none() =>
         {
             Places { packets: true, streams: true }
         }
-        _ if rule.stream_only == Some(true) => Places { packets: false, streams: true },
-        _ if rule.stream_only == Some(false) => Places { packets: true, streams: false },
-        Layer::Application(_) => Places { packets: false, streams: true },
-        Layer::Tcp | Layer::Ip | Layer::Ipv4 | Layer::Ipv6 if of_packet => Places { packets: true, streams: false },
-        Layer::Tcp | Layer::Ip | Layer::Ipv4 | Layer::Ipv6 => Places { packets: false, streams: true },
-        _ => Places { packets: true, streams: false },
+        _ if rule.stream_only.is_some() => {
+            if rule.stream_only == Some(true) {
+                streams
+            } else {
+                packets
+            }
+        }
+        Layer::Application(_) => streams,
+        Layer::Tcp | Layer::Ip | Layer::Ipv4 | Layer::Ipv6 if !of_packet => streams,
+        _ => packets,
     }
 }
 
 /// Whether a content of the payload has a place of its own.
 fn positioned(rule: &Rule) -> bool {
-    let has_place = |step: &Step| matches!(step, Step::Content(content) if content.offset.is_some() || content.depth.is_some() || content.startswith);
+    let has_place = |step: &Step| match step {
+        Step::Content(content) => content.offset.is_some() || content.depth.is_some() || content.startswith,
+        _ => false,
+    };
     rule.inspections
         .iter()
         .any(|inspection| inspection.target == Target::Payload && inspection.steps.iter().any(has_place))
@@ -422,7 +427,9 @@ fn end(content: &Content) -> Option<usize> {
 /// Chooses what the multi-pattern matcher looks for: what the rule says, else the strongest positive content, one
 /// in a buffer of a transaction before one in the payload, which is far more often looked at.
 fn fast_pattern(rule: &Rule) -> Option<Fast> {
-    let mut best: Option<((bool, bool, (usize, usize)), Fast)> = None;
+    /// Asked for, in a buffer, how strong.
+    type Fitness = (bool, bool, (usize, usize));
+    let mut best: Option<(Fitness, Fast)> = None;
     let mut at = 0;
     for inspection in &rule.inspections {
         let target = match inspection.target {

@@ -22,7 +22,7 @@ struct Key {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Count {
     began: Nanos,
-    count: u32,
+    matches: u32,
     next: u64,
 }
 
@@ -48,30 +48,30 @@ impl Count {
     pub fn matched(&mut self, threshold: &Threshold, now: Nanos) -> Outcome {
         let interval = u64::from(threshold.seconds) * 1_000_000_000;
         if let ThresholdKind::Backoff { multiplier } = threshold.kind {
-            self.count = self.count.saturating_add(1);
+            self.matches = self.matches.saturating_add(1);
             if self.next == 0 {
                 self.next = u64::from(threshold.count);
             }
-            if u64::from(self.count) == self.next {
+            if u64::from(self.matches) == self.next {
                 self.next = self.next.saturating_mul(u64::from(multiplier));
                 return Outcome::Told;
             }
             return Outcome::Silent;
         }
-        if self.count == 0 || now.saturating_sub(self.began) > interval {
+        if self.matches == 0 || now.saturating_sub(self.began) > interval {
             self.began = now;
-            self.count = 0;
+            self.matches = 0;
         }
-        self.count = self.count.saturating_add(1);
+        self.matches = self.matches.saturating_add(1);
         match threshold.kind {
-            ThresholdKind::Limit if self.count <= threshold.count => Outcome::Told,
-            ThresholdKind::Both if self.count == threshold.count => Outcome::Told,
-            ThresholdKind::Both if self.count < threshold.count => Outcome::Nothing,
-            ThresholdKind::Threshold if self.count >= threshold.count => {
-                self.count = 0;
+            ThresholdKind::Limit if self.matches <= threshold.count => Outcome::Told,
+            ThresholdKind::Both if self.matches == threshold.count => Outcome::Told,
+            ThresholdKind::Both if self.matches < threshold.count => Outcome::Nothing,
+            ThresholdKind::Threshold if self.matches >= threshold.count => {
+                self.matches = 0;
                 Outcome::Told
             }
-            ThresholdKind::Filter if self.count > threshold.count => Outcome::Told,
+            ThresholdKind::Filter if self.matches > threshold.count => Outcome::Told,
             ThresholdKind::Limit | ThresholdKind::Both => Outcome::Silent,
             _ => Outcome::Nothing,
         }

@@ -337,6 +337,15 @@ impl Look<'_> {
                 });
                 Answer::when(holds, over)
             }
+            TransactionTest::TlsCertificateExpired(expired) => {
+                let ends = |(way, known, _): &&(Direction, Integer, u64)| {
+                    *way == direction && *known == Integer::TlsCertNotAfter
+                };
+                match transaction.directed_integers.iter().find(ends) {
+                    Some(&(_, _, until)) => Answer::when((self.scene.now / 1_000_000_000 > until) == *expired, over),
+                    None => Answer::when(false, over),
+                }
+            }
             TransactionTest::TlsVersion { negated, versions } => {
                 let mut known = transaction.integers.iter().filter(|(integer, _)| *integer == Integer::TlsVersion);
                 match known.next_back() {

@@ -150,11 +150,12 @@ impl Database {
             if hs_valid_platform() != SUCCESS {
                 return Err(Error::Compile("this processor is not supported".into()));
             }
-            if !escaped.is_empty() {
-                hs_compile_multi(
+            if escaped.is_empty() {
+                hs_compile_lit_multi(
                     expressions.as_ptr(),
                     flags.as_ptr(),
                     ids.as_ptr(),
+                    lengths.as_ptr(),
                     elements,
                     MODE_BLOCK,
                     ptr::null(),
@@ -162,11 +163,10 @@ impl Database {
                     &raw mut error,
                 )
             } else {
-                hs_compile_lit_multi(
+                hs_compile_multi(
                     expressions.as_ptr(),
                     flags.as_ptr(),
                     ids.as_ptr(),
-                    lengths.as_ptr(),
                     elements,
                     MODE_BLOCK,
                     ptr::null(),

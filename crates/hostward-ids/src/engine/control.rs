@@ -44,6 +44,7 @@ pub(super) fn release(flow: &mut Flow) {
         }
     }
     if flow.app.as_mut().is_some_and(|parser| parser.transactions().is_empty()) {
+        flow.recognition_over = [true; 2];
         flow.app = None;
     }
 }

@@ -16,6 +16,7 @@ pub use settings::{ExceptionPolicy, SettingError, Settings};
 use crate::Direction;
 use crate::decode::{self, Inner, Nanos, Outer, Packet, Transport};
 use crate::detect::{Action, Alert, Detector, Worker};
+use crate::flow::community_id::community_id;
 use crate::flow::defrag::Defragmenter;
 use crate::flow::table::{Key, Table};
 use crate::flow::tcp::reassembly::Insertion;
@@ -125,6 +126,8 @@ pub struct Engine {
     json: Json,
     interface: Option<String>,
     swept: Nanos,
+    /// The time of the last frame.
+    now: Nanos,
     /// What an exception policy said of the packet that is worked on.
     this_packet: ThisPacket,
     /// The number of the packet whose bytes are parsed.
@@ -154,6 +157,7 @@ impl Engine {
             json: Json::default(),
             interface: None,
             swept: 0,
+            now: 0,
             this_packet: ThisPacket::Inspect,
             parsed_number: 0,
             next_flow_id: 0,
@@ -210,7 +214,7 @@ impl Engine {
             packet.depth = depth;
             packet.outer = outer.take();
             if packet.vlan.is_empty() {
-                packet.vlan = vlan;
+                packet.vlan.clone_from(&vlan);
             }
             if let Some(tag) = inner.vlan {
                 packet.vlan.push(tag);
@@ -229,7 +233,7 @@ impl Engine {
                 self.stats.invalid += 1;
             }
             outer = deeper.as_ref().and_then(|_| outer_of(&packet));
-            vlan = packet.vlan.clone();
+            vlan.clone_from(&packet.vlan);
             let verdict = self.packet(&packet, frame.owner, sink);
             if done.verdict == PacketVerdict::Pass {
                 done.verdict = verdict;
@@ -291,6 +295,10 @@ impl Engine {
         flow.vlan.clone_from(&packet.vlan);
         if protocol == 6 {
             flow.stream = Some(Box::default());
+        }
+        if self.settings.community_id {
+            let id = community_id(self.settings.community_id_seed, from, to, protocol);
+            flow.community_id = Some(id.into_boxed_str());
         }
         flow.announced = self.applications.announced(from, to, owner);
         self.stats.flows += 1;
@@ -479,11 +487,11 @@ impl Engine {
             ExceptionPolicy::DropFlow => FlowVerdict::Drop,
             ExceptionPolicy::Reject => FlowVerdict::Reject,
         };
-        self.decide(flow, verdict, sink);
+        Self::decide(flow, verdict, sink);
     }
 
     /// Gives a flow its verdict, once.
-    fn decide(&mut self, flow: &mut Flow, verdict: FlowVerdict, sink: &mut dyn Sink) {
+    fn decide(flow: &mut Flow, verdict: FlowVerdict, sink: &mut dyn Sink) {
         if flow.verdict == FlowVerdict::Inspect {
             flow.verdict = verdict;
             sink.verdict(flow, verdict);
@@ -586,7 +594,7 @@ impl Engine {
         }
         self.report_alerts(packet, flow, direction, verdict, sink);
         if let Some(verdict) = for_flow {
-            self.decide(flow, verdict, sink);
+            Self::decide(flow, verdict, sink);
         }
         verdict
     }
@@ -594,6 +602,7 @@ impl Engine {
     /// Ends flows of which nothing was heard. Called with every frame; with none for long, the caller does it.
     pub fn tick(&mut self, now: Nanos, sink: &mut dyn Sink) {
         const INTERVAL: Nanos = 250_000_000;
+        self.now = now;
         if now.saturating_sub(self.swept) < INTERVAL {
             return;
         }
@@ -610,6 +619,7 @@ impl Engine {
         while let Some(flow) = self.table.pop() {
             self.end_flow(flow, Reason::Shutdown, sink);
         }
+        self.report_stats(sink);
     }
 
     fn end_flow(&mut self, mut flow: Box<Flow>, reason: Reason, sink: &mut dyn Sink) {
@@ -645,8 +655,11 @@ impl Engine {
     }
 }
 
+/// Two ends, each with its port, and the protocol between them.
+type Ends = ((IpAddr, u16), (IpAddr, u16), u8);
+
 /// A packet's ends and the protocol of its flow, if it belongs to one.
-fn ends(packet: &Packet<'_>) -> Option<((IpAddr, u16), (IpAddr, u16), u8)> {
+fn ends(packet: &Packet<'_>) -> Option<Ends> {
     let ip = packet.ip.as_ref()?;
     if packet.fragment.is_some() {
         return None;

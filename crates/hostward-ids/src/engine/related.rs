@@ -6,7 +6,7 @@ use crate::app::cursor::Cursor;
 use crate::decode::{Packet, Transport};
 
 /// Ends of the flow, as if the error came from the quoted packet's destination, and its protocol.
-pub(super) fn ends(packet: &Packet<'_>) -> Option<((IpAddr, u16), (IpAddr, u16), u8)> {
+pub(super) fn ends(packet: &Packet<'_>) -> Option<super::Ends> {
     let Transport::Icmp { kind, .. } = packet.transport else { return None };
     let (source, destination, protocol, rest) = match (packet.ip.as_ref()?.source, kind) {
         (IpAddr::V4(_), 3 | 4 | 5 | 11 | 12) => version4(packet.payload)?,

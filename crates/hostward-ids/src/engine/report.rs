@@ -258,6 +258,15 @@ impl Engine {
         }
     }
 
+    /// What was counted, at the end.
+    pub(super) fn report_stats(&mut self, sink: &mut dyn Sink) {
+        if self.settings.events.stats {
+            self.json.begin();
+            output::stats::write(&mut self.json, self.now, &self.stats);
+            sink.event(Owner::default(), self.json.finish());
+        }
+    }
+
     pub(super) fn report_flow(&mut self, flow: &Flow, reason: Reason, sink: &mut dyn Sink) {
         if !self.settings.events.flow {
             return;

@@ -178,7 +178,7 @@ impl Settings {
             "defrag.memcap-policy" => self.defrag_memory_policy = Some(read.policy()?),
             "app-layer.error-policy" => self.app_error_policy = Some(read.policy()?),
             "exception-policy" => {
-                self.exception_policy = Some(if value == "auto" { self.automatic() } else { read.policy()? })
+                self.exception_policy = Some(if value == "auto" { self.automatic() } else { read.policy()? });
             }
             "packet-alert-max" => self.packet_alerts_max = read.number()? as usize,
             "stream.reassembly.depth" => self.tcp.depth = read.size()?,
@@ -189,6 +189,7 @@ impl Settings {
             "detect.guess-applayer-tx" => self.guess_transaction = read.truth()?,
             "decoder.vxlan.enabled" => self.tunnel_ports.vxlan = if read.truth()? { 4789 } else { 0 },
             "decoder.vxlan.ports" => self.tunnel_ports.vxlan = read.number()? as u16,
+            "outputs.community-id-seed" => self.community_id_seed = read.number()? as u16,
             "outputs.community-id" => self.community_id = read.truth()?,
             "simulate-packet-tcp-reassembly-memcap" => self.fail_reassembly_at = Some(read.number()?),
             "simulate-applayer-error-at-offset-ts" => self.fail_parser_at[0] = Some(read.number()?),

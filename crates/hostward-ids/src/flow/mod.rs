@@ -1,5 +1,6 @@
 //! Flows: who talks with whom, what was reassembled, and what the other parts remember of it.
 
+pub mod community_id;
 pub mod defrag;
 pub mod table;
 pub mod tcp;
@@ -17,6 +18,7 @@ use crate::detect::FlowState;
 use crate::{Direction, EventName};
 
 /// One flow. The client is who opened it, or who was seen first.
+#[allow(clippy::struct_excessive_bools)]
 pub struct Flow {
     /// Unique within the engine, below 2^53 so that JSON readers keep it.
     pub id: u64,
@@ -66,6 +68,8 @@ pub struct Flow {
     pub owner: Owner,
     /// What it is found by.
     pub key: Key,
+    /// Its community ID, where events are to have it.
+    pub community_id: Option<Box<str>>,
     /// VLAN numbers of its first packet.
     pub vlan: SmallVec<[u16; 3]>,
     /// The number in the capture of the last packet of each direction.
@@ -118,6 +122,7 @@ impl Flow {
             passed: false,
             owner: Owner::default(),
             key,
+            community_id: None,
             vlan: SmallVec::new(),
             numbers: [0; 2],
             alerts: 0,

@@ -6,6 +6,7 @@ pub mod alert;
 pub(crate) mod anomaly;
 pub mod flow;
 pub mod json;
+pub(crate) mod stats;
 pub mod transaction;
 
 use std::net::IpAddr;
@@ -123,6 +124,9 @@ impl Heading<'_> {
             json.close_array();
         }
         self.ends(json);
+        if let Some(id) = self.flow.and_then(|flow| flow.community_id.as_deref()) {
+            json.text("community_id", id);
+        }
         if let Some(packet) = self.packet {
             json.text("pkt_src", source_name(packet.source));
         } else if self.event_type == "alert" {

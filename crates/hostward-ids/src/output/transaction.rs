@@ -17,10 +17,8 @@ pub(crate) fn object_name(protocol: Protocol) -> &'static str {
 
 /// Writes the objects of a transaction.
 pub(crate) fn members(json: &mut Json, flow: Option<&Flow>, transaction: &Transaction) {
-    if let Some(protocol) = flow.and_then(Flow::application) {
-        if !transaction.log.is_empty() {
-            json.map(object_name(protocol), &transaction.log);
-        }
+    if let Some(protocol) = flow.and_then(Flow::application).filter(|_| !transaction.log.is_empty()) {
+        json.map(object_name(protocol), &transaction.log);
     }
     for (key, value) in &transaction.log_beside {
         json.value(key, value);

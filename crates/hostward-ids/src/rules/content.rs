@@ -25,6 +25,7 @@ pub struct FastPattern {
 
 /// One `content` with its modifiers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // Each is a modifier of its own.
 pub struct Content {
     /// What is looked for; lower case if `nocase`.
     pub bytes: Box<[u8]>,

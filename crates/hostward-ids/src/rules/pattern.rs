@@ -1,5 +1,7 @@
 //! `pcre`: a regular expression with Perl's modifiers and those that select a buffer.
 
+use std::fmt::Write as _;
+
 use super::{Fault, PATTERN_LEN, Read, option};
 use crate::app::buffer::Buffer;
 
@@ -82,10 +84,7 @@ pub fn read(value: &str) -> Read<(Pattern, Option<Buffer>)> {
         expression.push_str("\\A");
     }
     for byte in body.bytes() {
-        match byte {
-            0x80.. => expression.push_str(&format!("\\x{byte:02x}")),
-            _ => expression.push(char::from(byte)),
-        }
+        push_byte(&mut expression, byte);
     }
     Ok((Pattern { expression, negated, relative, captures }, buffer))
 }
@@ -95,8 +94,7 @@ fn captures(text: &str) -> Read<Vec<Capture>> {
     for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
         found.push(match word.split_once(':') {
             Some(("flow", name)) => Capture::Flow(name.trim().to_owned()),
-            Some(("pkt", name)) => Capture::Packet(name.trim().to_owned()),
-            Some(("alert", name)) => Capture::Packet(name.trim().to_owned()),
+            Some(("pkt" | "alert", name)) => Capture::Packet(name.trim().to_owned()),
             _ => return Err(Fault::new(format!("'{word}' is no capture"))),
         });
         if found.len() > 8 {
@@ -140,6 +138,15 @@ fn buffer_of(flag: char) -> Option<Buffer> {
     })
 }
 
+/// Adds a byte of an expression: one that is not ASCII by its number, as the library reads UTF-8 otherwise.
+fn push_byte(expression: &mut String, byte: u8) {
+    if byte.is_ascii() {
+        expression.push(char::from(byte));
+    } else {
+        let _ = write!(expression, "\\x{byte:02x}");
+    }
+}
+
 /// Reads the value of `pcrexform`: an expression without slashes.
 ///
 /// # Errors
@@ -151,10 +158,7 @@ pub fn read_bare(value: &str) -> Read<String> {
     }
     let mut expression = format!("(*LIMIT_MATCH={MATCH_LIMIT})(*LIMIT_DEPTH={MATCH_LIMIT})");
     for byte in inside.bytes() {
-        match byte {
-            0x80.. => expression.push_str(&format!("\\x{byte:02x}")),
-            _ => expression.push(char::from(byte)),
-        }
+        push_byte(&mut expression, byte);
     }
     Ok(expression)
 }

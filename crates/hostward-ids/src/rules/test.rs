@@ -241,6 +241,8 @@ pub enum TransactionTest {
         version: Option<Comparison>,
         any_fragment: bool,
     },
+    /// Whether the certificate's time has passed by the time of the packet.
+    TlsCertificateExpired(bool),
     TlsVersion {
         negated: bool,
         versions: Vec<u16>,
@@ -261,7 +263,7 @@ pub enum TransactionTest {
         negated: bool,
         file: String,
     },
-    /// How far the transaction came: an index of the protocol's stages.
+    /// How far the transaction came in the direction looked at: an index of the protocol's stages.
     State(Comparison),
 }
 

@@ -8,6 +8,7 @@ use crate::app::Transaction;
 use crate::app::buffer::Buffer;
 use crate::app::http::headers::{self, Headers};
 use crate::app::http::{fields, log};
+use crate::app::smtp::decode::Base64;
 
 /// How many fields EVE shows.
 const MAX_LOGGED: usize = 128;
@@ -133,4 +134,24 @@ fn response(transaction: &mut Transaction, block: &[Field], read: &mut Read) -> 
     log::status_line(transaction, status, number);
     log::response_headers(transaction, &read.headers, read.status);
     line
+}
+
+/// The message of DNS that a target has as its parameter `dns`, in the base64 of URLs (RFC 8484 §4.1).
+#[must_use]
+pub fn dns_message(target: &[u8]) -> Option<Vec<u8>> {
+    let query = target.splitn(2, |byte| *byte == b'?').nth(1)?;
+    let coded = query.split(|byte| *byte == b'&').find_map(|parameter| parameter.strip_prefix(b"dns="))?;
+    let coded: Vec<u8> = coded
+        .iter()
+        .map(|byte| match byte {
+            b'-' => b'+',
+            b'_' => b'/',
+            other => *other,
+        })
+        .collect();
+    let mut message = Vec::new();
+    let mut decoder = Base64::default();
+    let clean = decoder.decode(&coded, &mut message);
+    decoder.flush(&mut message);
+    clean.then_some(message)
 }

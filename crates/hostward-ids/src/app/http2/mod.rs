@@ -18,6 +18,7 @@ use smallvec::SmallVec;
 
 use super::buffer::{Buffer, Integer};
 use super::cursor::Cursor;
+use super::dns;
 use super::http::body::Body;
 use super::http::log;
 use super::queue::Queue;
@@ -30,6 +31,9 @@ use hpack::Broken;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// A header block over several frames must not be longer.
 const MAX_BLOCK_LEN: usize = 262_144;
+/// With more streams than this open, less is kept of their bodies.
+const MANY_STREAMS: usize = 32;
+const INSPECT_LEN_OF_MANY: usize = 8192;
 const MAX_FLOW_EVENTS: usize = 16;
 /// How many numbers of one stream are kept for signatures.
 const MAX_INTEGERS: usize = 64;
@@ -43,6 +47,7 @@ const HEADER_TABLE_SIZE: u16 = 1;
 pub fn new(limits: &Limits) -> Http2 {
     Http2 {
         limits: limits.clone(),
+        limits_of_many: Limits { body_inspect_len: limits.body_inspect_len.min(INSPECT_LEN_OF_MANY), ..limits.clone() },
         queue: Queue::new(limits.transactions),
         sides: [Side { preface: Some(0), ..Side::default() }, Side::default()],
         streams: VecDeque::new(),
@@ -88,6 +93,7 @@ pub fn upgraded(limits: &Limits, upgrade: &Upgrade) -> Http2 {
 #[derive(Debug)]
 pub struct Http2 {
     limits: Limits,
+    limits_of_many: Limits,
     queue: Queue,
     sides: [Side; 2],
     streams: VecDeque<Stream>,
@@ -116,7 +122,8 @@ struct Stream {
     begun: [bool; 2],
     bodies: [Option<Body>; 2],
     lens: [u64; 2],
-    dns: bool,
+    /// Whether a body is a message of DNS.
+    dns: [bool; 2],
 }
 
 impl Parser for Http2 {
@@ -214,7 +221,7 @@ impl Http2 {
             begun: [false; 2],
             bodies: [None, None],
             lens: [0; 2],
-            dns: false,
+            dns: [false; 2],
         });
         self.streams.len() - 1
     }
@@ -376,12 +383,18 @@ impl Http2 {
         if !stream.begun[way] && !interim {
             stream.begun[way] = true;
             let read = fields::put(transaction, direction, &block.fields);
+            stream.dns[way] = fields::value(&block.fields, b"content-type") == Some(DNS_MESSAGE);
             let mut events = Vec::new();
             let body = match direction {
                 ToServer => {
                     stream.path.clone_from(&read.path);
-                    stream.dns = fields::value(&block.fields, b"content-type") == Some(DNS_MESSAGE);
-                    self.dns |= stream.dns || fields::value(&block.fields, b"accept") == Some(DNS_MESSAGE);
+                    let asked = fields::value(&block.fields, b"accept") == Some(DNS_MESSAGE);
+                    self.dns |= stream.dns[way] || asked;
+                    if let Some(message) = fields::value(&block.fields, b":path").and_then(fields::dns_message)
+                        && asked
+                    {
+                        dns::carried(transaction, direction, &message);
+                    }
                     let path = (!read.path.is_empty()).then_some(read.path.as_slice());
                     Body::of_request(&read.method, &read.headers, path, &self.limits, &mut events)
                 }
@@ -404,6 +417,7 @@ impl Http2 {
 
     fn body(&mut self, direction: Direction, header: Header, piece: &[u8], last: bool) {
         let Some(at) = self.streams.iter().position(|stream| stream.id == header.stream) else { return };
+        let limits = if self.streams.len() > MANY_STREAMS { &self.limits_of_many } else { &self.limits };
         let Some(stream) = self.streams.get_mut(at) else { return };
         let way = direction as usize;
         stream.lens[way] += piece.len() as u64;
@@ -413,9 +427,9 @@ impl Http2 {
                 transaction.progress[way] = Stage::Body;
             }
             if let Some(body) = &mut stream.bodies[way] {
-                body.write(transaction, direction, &self.limits, piece);
+                body.write(transaction, direction, limits, piece);
             }
-            if stream.dns && stream.lens[way] > MAX_DNS_LEN {
+            if stream.dns[way] && stream.lens[way] > MAX_DNS_LEN {
                 let event = match direction {
                     ToServer => "http2.dns_request_too_long",
                     ToClient => "http2.dns_response_too_long",
@@ -436,6 +450,13 @@ impl Http2 {
         let way = direction as usize;
         if let Some(mut body) = stream.bodies[way].take() {
             body.finish(transaction, direction, &self.limits, state);
+            if stream.dns[way] && state == FileState::Closed && stream.lens[way] <= MAX_DNS_LEN {
+                let bodies = [Buffer::HttpRequestBody, Buffer::HttpResponseBody];
+                let message = transaction.buffers.iter().find(|content| content.buffer == bodies[way]);
+                if let Some(message) = message.map(|content| content.data.clone()) {
+                    dns::carried(transaction, direction, &message);
+                }
+            }
             if direction == ToClient {
                 log::response_length(transaction, stream.lens[way]);
             }

@@ -182,3 +182,28 @@ fn bytes_missing_in_a_body() {
     assert!(one.complete() && one.files[0].gaps);
     assert!(parser.gap(ToClient, 20).is_err());
 }
+
+#[test]
+fn messages_of_dns_are_looked_into() {
+    let query = b"\0\0\x01\0\0\x01\0\0\0\0\0\0\x03www\x07example\x03com\0\0\x01\0\x01";
+    let path = "/dns-query?dns=AAABAAABAAAAAAAAA3d3dwdleGFtcGxlA2NvbQAAAQAB";
+    let query_in_path =
+        block(&[(":method", "GET"), (":path", path), (":authority", "d"), ("accept", "application/dns-message")]);
+    let kind = ("content-type", "application/dns-message");
+    let post = block(&[(":method", "POST"), (":path", "/dns-query"), (":authority", "d"), kind]);
+    let talk = vec![
+        (
+            ToServer,
+            [PREFACE, &frame(frames::HEADERS, 5, 1, &query_in_path), &frame(frames::HEADERS, 4, 3, &post)].concat(),
+        ),
+        (ToServer, frame(frames::DATA, frames::END_STREAM, 3, query)),
+    ];
+    let mut parser = run(&talk);
+    assert_eq!(parser.protocol(), Protocol::Doh2);
+    for stream in [1, 3] {
+        let transaction = of_stream(&mut parser, stream);
+        assert_eq!(get(transaction, Buffer::DnsQuery), "www.example.com", "stream {stream}");
+        assert!(transaction.log_beside.contains_key("dns"));
+    }
+    hold_up(|| new(&Limits::default()), &borrowed(&talk));
+}

@@ -3,7 +3,7 @@
 //! One transaction is one message with its envelope. It begins with the first command, and after a message with the
 //! next one.
 
-mod decode;
+pub(super) mod decode;
 mod fields;
 mod message;
 #[cfg(test)]

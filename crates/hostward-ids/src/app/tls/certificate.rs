@@ -17,6 +17,8 @@ pub(super) struct Certificate {
     pub(super) not_before: String,
     /// Likewise.
     pub(super) not_after: String,
+    /// Both in seconds since 1970, 0 for times before.
+    pub(super) validity: [u64; 2],
     /// Host names and addresses it is for.
     pub(super) names: Vec<String>,
 }
@@ -42,6 +44,8 @@ pub(super) fn read(der: &[u8]) -> Option<Certificate> {
         serial: colons(certificate.raw_serial(), true),
         not_before: time(certificate.validity().not_before),
         not_after: time(certificate.validity().not_after),
+        validity: [certificate.validity().not_before, certificate.validity().not_after]
+            .map(|time| u64::try_from(time.timestamp()).unwrap_or_default()),
         names,
     })
 }

@@ -353,7 +353,7 @@ impl Tls {
         match hello::certificates(body) {
             Some(chain) => {
                 if let Some(transaction) = self.transaction() {
-                    transaction.integers.push((Integer::TlsCertChainLen, chain.len() as u64));
+                    transaction.directed_integers.push((ToClient, Integer::TlsCertChainLen, chain.len() as u64));
                 }
                 for der in chain.iter().take(CHAIN_LIMIT) {
                     self.put(ToClient, Buffer::TlsCerts, *der);
@@ -381,6 +381,9 @@ impl Tls {
             self.put(ToClient, Buffer::TlsSubjectAltName, name.as_str());
         }
         if let Some(transaction) = self.transaction() {
+            let [not_before, not_after] = certificate.validity;
+            transaction.directed_integers.push((ToClient, Integer::TlsCertNotBefore, not_before));
+            transaction.directed_integers.push((ToClient, Integer::TlsCertNotAfter, not_after));
             log::certificate(transaction, &certificate, &fingerprint);
         }
     }

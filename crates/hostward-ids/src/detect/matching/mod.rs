@@ -1,15 +1,14 @@
 //! The steps of one inspection against one buffer's bytes.
 
+mod entropy;
+mod numbers;
+
 use memchr::{memchr, memchr2};
 
-use super::field;
 use super::step::{Ready, ReadyContent, ReadyPattern};
-use super::transform::base64;
-use crate::rules::byte::{Compare, JumpFrom, Operator};
 use crate::rules::content::{Content, Operand};
 use crate::rules::pattern::Capture;
-use crate::rules::rule::{Entropy, EntropyCompare};
-use crate::rules::transform::Base64Mode;
+use crate::rules::rule::Entropy;
 
 /// How many places one inspection may try.
 const ATTEMPTS: u32 = 3000;
@@ -30,6 +29,11 @@ pub trait Surroundings {
 
 /// The numbers that a rule extracted; they hold in all of its buffers.
 pub type Numbers = [u64; 32];
+
+/// A place in a buffer as a number that can be negative.
+fn place(at: usize) -> i64 {
+    i64::try_from(at).unwrap_or(i64::MAX)
+}
 
 /// One run over one buffer.
 pub struct Run<'r, 'd> {
@@ -76,15 +80,12 @@ impl<'r, 'd> Run<'r, 'd> {
     }
 
     fn spend(&mut self, bytes: usize) -> bool {
-        match (self.attempts.checked_sub(1), self.searched.checked_sub(bytes)) {
-            (Some(attempts), Some(searched)) => {
-                (self.attempts, self.searched) = (attempts, searched);
-                true
-            }
-            _ => {
-                self.cut = true;
-                false
-            }
+        if let (Some(attempts), Some(searched)) = (self.attempts.checked_sub(1), self.searched.checked_sub(bytes)) {
+            (self.attempts, self.searched) = (attempts, searched);
+            true
+        } else {
+            self.cut = true;
+            false
         }
     }
 
@@ -93,158 +94,41 @@ impl<'r, 'd> Run<'r, 'd> {
             return true;
         };
         let data = self.data;
-        match step {
-            Ready::Content(content) => self.content(content, rest, position),
-            Ready::Pattern(pattern) => self.pattern(pattern, rest, position),
-            Ready::ByteTest(test) => {
-                let Some((value, end)) = self.read(&test.field, position) else {
-                    return false;
-                };
-                let wanted = self.number(test.value).cast_unsigned();
-                let holds = match test.compare {
-                    Compare::Less => value < wanted,
-                    Compare::Greater => value > wanted,
-                    Compare::Equal => value == wanted,
-                    Compare::AtMost => value <= wanted,
-                    Compare::AtLeast => value >= wanted,
-                    Compare::And => value & wanted != 0,
-                    Compare::Xor => value ^ wanted != 0,
-                };
-                self.reached = self.reached.max(end);
-                holds != test.negated && self.from(rest, position)
-            }
-            Ready::ByteJump(jump) => {
-                let Some((value, end)) = self.read(&jump.field, position) else {
-                    return false;
-                };
-                let Ok(value) = i64::try_from(value) else {
-                    return false;
-                };
-                let mut value = value.saturating_mul(jump.multiplier);
-                if jump.align {
-                    value = value.saturating_add(3) & !3;
-                }
-                let from = match jump.from {
-                    JumpFrom::Here => end,
-                    JumpFrom::Beginning => 0,
-                    JumpFrom::End => data.len(),
-                };
-                let to = (from as i64).saturating_add(value).saturating_add(self.number(jump.post_offset));
-                match usize::try_from(to) {
-                    Ok(to) if to <= data.len() => self.from(rest, to),
-                    _ => false,
-                }
-            }
-            Ready::ByteExtract(extract) => {
-                let Some((value, end)) = self.read(&extract.field, position) else {
-                    return false;
-                };
-                let mut value = value.wrapping_mul(extract.multiplier.cast_unsigned());
-                if let Some(align) = extract.align {
-                    let mask = u64::from(align) - 1;
-                    value = value.saturating_add(mask) & !mask;
-                }
-                self.set(extract.variable, value);
-                self.from(rest, end)
-            }
-            Ready::ByteMath(math) => {
-                let Some((value, end)) = self.read(&math.field, position) else {
-                    return false;
-                };
-                let right = self.number(math.value).cast_unsigned();
-                let result = match math.operator {
-                    Operator::Add => Some(value.wrapping_add(right)),
-                    Operator::Subtract => Some(value.wrapping_sub(right)),
-                    Operator::Multiply => Some(value.wrapping_mul(right)),
-                    Operator::Divide => value.checked_div(right),
-                    Operator::ShiftLeft => u32::try_from(right).ok().and_then(|right| value.checked_shl(right)),
-                    Operator::ShiftRight => u32::try_from(right).ok().and_then(|right| value.checked_shr(right)),
-                };
-                let Some(result) = result else {
-                    return false;
-                };
-                self.set(math.variable, result);
-                self.from(rest, end)
-            }
-            Ready::DataAt(at) => {
-                let offset = self.number(at.offset);
-                let there = if at.relative {
-                    (position as i64).saturating_add(offset) <= data.len() as i64
-                        && (offset > 0 || position < data.len())
-                } else {
-                    offset < data.len() as i64
-                };
-                there != at.negated && self.from(rest, position)
-            }
-            Ready::Size(comparison) => comparison.holds(data.len() as u64) && self.from(rest, position),
-            Ready::DataSet(number) => self.around.data_set(*number, data) && self.from(rest, position),
-            Ready::Entropy(entropy) => {
-                let Some(value) = entropy_of(entropy, data) else { return false };
-                self.around.entropy(value);
-                holds(entropy.compare, value) && self.from(rest, position)
-            }
-            Ready::Base64Decode(decode) => {
-                let start =
-                    self.number(decode.offset).saturating_add(if decode.relative { position as i64 } else { 0 });
-                let Some(text) = usize::try_from(start).ok().and_then(|start| data.get(start..)) else {
-                    return false;
-                };
-                let text = match decode.bytes {
-                    Some(bytes) => {
-                        let len = usize::try_from(self.number(bytes)).unwrap_or(0);
-                        text.get(..len).unwrap_or(text)
-                    }
-                    None => text,
-                };
-                self.decoded = base64::decode(text, Base64Mode::Rfc4648);
-                !self.decoded.is_empty() && self.from(rest, position)
-            }
-            Ready::Base64Data => {
-                let decoded = std::mem::take(&mut self.decoded);
-                let mut inner = Run {
-                    data: &decoded,
-                    around: &mut *self.around,
-                    numbers: self.numbers,
-                    reached: 0,
-                    decoded: Vec::new(),
-                    attempts: self.attempts,
-                    searched: self.searched,
-                    cut: false,
-                };
-                let matched = inner.from(rest, 0);
-                let (attempts, searched, cut) = (inner.attempts, inner.searched, inner.cut);
-                (self.attempts, self.searched) = (attempts, searched);
-                self.cut |= cut;
-                self.reached = data.len();
-                matched
-            }
-        }
+        let to = match step {
+            Ready::Content(content) => return self.content(content, rest, position),
+            Ready::Pattern(pattern) => return self.pattern(pattern, rest, position),
+            Ready::Base64Data => return self.decoded_matches(rest),
+            Ready::ByteTest(test) => self.byte_test(test, position),
+            Ready::ByteJump(jump) => self.byte_jump(jump, position),
+            Ready::ByteExtract(extract) => self.byte_extract(extract, position),
+            Ready::ByteMath(math) => self.byte_math(math, position),
+            Ready::DataAt(at) => self.data_at(at, position).then_some(position),
+            Ready::Size(comparison) => comparison.holds(data.len() as u64).then_some(position),
+            Ready::DataSet(number) => self.around.data_set(*number, data).then_some(position),
+            Ready::Entropy(entropy) => self.entropy(entropy).then_some(position),
+            Ready::Base64Decode(decode) => self.base64_decode(decode, position).then_some(position),
+        };
+        to.is_some_and(|to| self.from(rest, to))
     }
 
-    fn set(&mut self, variable: u8, value: u64) {
-        if let Some(place) = self.numbers.get_mut(usize::from(variable)) {
-            *place = value;
-        }
-    }
-
-    fn read(&self, field: &crate::rules::byte::Field, position: usize) -> Option<(u64, usize)> {
-        let len = usize::try_from(self.number(field.len)).ok()?;
-        let base = if field.relative { position as i64 } else { 0 };
-        let start = usize::try_from(base.checked_add(self.number(field.offset))?).ok()?;
-        field::read(self.data, start, len, field, self.around.dce_little_endian())
+    fn entropy(&mut self, entropy: &Entropy) -> bool {
+        entropy::of(entropy, self.data).is_some_and(|value| {
+            self.around.entropy(value);
+            entropy::holds(entropy.compare, value)
+        })
     }
 
     /// The range of places at which `content` may begin, and the end that it must not pass.
     fn bounds(&self, content: &Content, position: usize) -> Option<(usize, usize)> {
-        let size = self.data.len() as i64;
+        let size = place(self.data.len());
         let (mut low, mut high) = (0, size);
         if content.relative() {
-            low = (position as i64).saturating_add(content.distance.map_or(0, |distance| self.number(distance)));
+            low = (place(position)).saturating_add(content.distance.map_or(0, |distance| self.number(distance)));
             if let Some(within) = content.within {
                 high = low.saturating_add(self.number(within));
             }
         } else if content.startswith {
-            high = content.bytes.len() as i64;
+            high = place(content.bytes.len());
         } else {
             low = content.offset.map_or(0, |offset| self.number(offset));
             if let Some(depth) = content.depth {
@@ -255,7 +139,7 @@ impl<'r, 'd> Run<'r, 'd> {
         if content.endswith && high < size {
             return None;
         }
-        if high < low.saturating_add(content.bytes.len() as i64) {
+        if high < low.saturating_add(place(content.bytes.len())) {
             return None;
         }
         Some((usize::try_from(low).ok()?, usize::try_from(high).ok()?))
@@ -309,12 +193,9 @@ impl<'r, 'd> Run<'r, 'd> {
             if !self.spend(subject.len() - start) {
                 return false;
             }
-            let found = match regex.find_at(subject, start) {
-                Ok(found) => found,
-                Err(_) => {
-                    self.cut = true;
-                    return false;
-                }
+            let Ok(found) = regex.find_at(subject, start) else {
+                self.cut = true;
+                return false;
             };
             let Some(found) = found else {
                 return pattern.negated && self.from(rest, position);
@@ -378,36 +259,6 @@ pub fn find_nocase(wanted: &[u8], range: &[u8]) -> Option<usize> {
         at += 1;
     }
     None
-}
-
-/// Shannon's entropy of a part of `data`, in bits a byte; `None` if there is none.
-fn entropy_of(entropy: &Entropy, data: &[u8]) -> Option<f64> {
-    let data = data.get(entropy.offset..).unwrap_or_default();
-    let data = entropy.len.and_then(|len| data.get(..len)).unwrap_or(data);
-    if data.is_empty() {
-        return None;
-    }
-    let mut counts = [0_u32; 256];
-    for &byte in data {
-        counts[usize::from(byte)] += 1;
-    }
-    let total = f64::from(u32::try_from(data.len()).ok()?);
-    let shares = counts.iter().filter(|&&count| count > 0).map(|&count| f64::from(count) / total);
-    Some(shares.map(|share| -share * share.log2()).sum())
-}
-
-/// Whether an entropy is as wanted.
-fn holds(compare: EntropyCompare, value: f64) -> bool {
-    match compare {
-        EntropyCompare::Equal(x) => (value - x).abs() < 1e-9,
-        EntropyCompare::NotEqual(x) => (value - x).abs() >= 1e-9,
-        EntropyCompare::Less(x) => value < x,
-        EntropyCompare::AtMost(x) => value <= x,
-        EntropyCompare::Greater(x) => value > x,
-        EntropyCompare::AtLeast(x) => value >= x,
-        EntropyCompare::Between(low, high) => low < value && value < high,
-        EntropyCompare::NotBetween(low, high) => !(low < value && value < high),
-    }
 }
 
 #[cfg(test)]

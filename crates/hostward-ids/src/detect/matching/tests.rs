@@ -1,5 +1,7 @@
 //! The matcher against a reference that tries everything.
 
+use std::fmt::Write as _;
+
 use super::*;
 use crate::detect::step;
 use crate::rules::rule::Step;
@@ -48,7 +50,7 @@ fn places_are_as_documented() {
         (r#"content:"a"; isdataat:2,relative;"#, "abc", true),
         (r#"content:"a"; isdataat:3,relative;"#, "abc", false),
         (r#"content:"a"; isdataat:!1,relative;"#, "ba", true),
-        (r#"bsize:3;"#, "abc", true),
+        (r"bsize:3;", "abc", true),
         (r#"pcre:"/b+/"; content:"c"; distance:0; within:1;"#, "bxbc", true),
         (r#"content:"a"; pcre:"/^b/R";"#, "ab", true),
         (r#"content:"a"; byte_test:1,=,2,0,relative,string,dec;"#, "a2", true),
@@ -67,12 +69,12 @@ fn reference(steps: &[Step], data: &[u8], position: usize) -> bool {
         Some(Operand::Value(value)) => value,
         _ => default,
     };
-    let size = data.len() as i64;
+    let size = place(data.len());
     let (low, high) = if content.relative() {
-        let low = position as i64 + value(content.distance, 0);
+        let low = place(position) + value(content.distance, 0);
         (low, if content.within.is_some() { low + value(content.within, 0) } else { size })
     } else if content.startswith {
-        (0, content.bytes.len() as i64)
+        (0, place(content.bytes.len()))
     } else {
         let low = value(content.offset, 0);
         (low, if content.depth.is_some() { low + value(content.depth, 0) } else { size })
@@ -81,7 +83,7 @@ fn reference(steps: &[Step], data: &[u8], position: usize) -> bool {
         let end = at + content.bytes.len();
         data.get(at..end).is_some_and(|part| {
             let same = if content.nocase { part.eq_ignore_ascii_case(&content.bytes) } else { *part == *content.bytes };
-            same && at as i64 >= low && end as i64 <= high && (!content.endswith || end == data.len())
+            same && place(at) >= low && place(end) <= high && (!content.endswith || end == data.len())
         })
     });
     if content.negated {
@@ -105,17 +107,16 @@ fn random_contents_agree_with_the_reference() {
             let len = 1 + next(2);
             let text: String = (0..len).map(|_| char::from(b"aAbB"[next(4) as usize])).collect();
             let negated = if next(5) == 0 { "!" } else { "" };
-            options.push_str(&format!("content:{negated}\"{text}\";"));
-            match next(6) {
-                0 if at > 0 => options.push_str(&format!("distance:{};", i64::from(next(5)) - 2)),
-                1 if at > 0 => options.push_str(&format!("within:{};", len + next(4))),
-                2 if at > 0 => {
-                    options.push_str(&format!("distance:{}; within:{};", i64::from(next(5)) - 2, len + next(4)));
-                }
-                3 => options.push_str(&format!("offset:{}; depth:{};", next(5), len + next(5))),
-                4 => options.push_str("startswith;"),
-                _ => {}
-            }
+            let _ = write!(options, "content:{negated}\"{text}\";");
+            let place = match next(6) {
+                0 if at > 0 => format!("distance:{};", i64::from(next(5)) - 2),
+                1 if at > 0 => format!("within:{};", len + next(4)),
+                2 if at > 0 => format!("distance:{}; within:{};", i64::from(next(5)) - 2, len + next(4)),
+                3 => format!("offset:{}; depth:{};", next(5), len + next(5)),
+                4 => "startswith;".to_owned(),
+                _ => String::new(),
+            };
+            options.push_str(&place);
             if next(3) == 0 {
                 options.push_str("nocase;");
             }

@@ -18,7 +18,7 @@ fn value(byte: u8) -> Option<u8> {
 #[must_use]
 pub fn decode(text: &[u8], mode: Base64Mode) -> Vec<u8> {
     let text = text.get(..OUTPUT_LEN).unwrap_or(text);
-    let mut made = Vec::with_capacity(text.len() / 4 * 3 + 3);
+    let mut decoded = Vec::with_capacity(text.len() / 4 * 3 + 3);
     let (mut bits, mut count, mut padding) = (0_u32, 0_u32, 0_usize);
     for &byte in text {
         match value(byte) {
@@ -30,7 +30,7 @@ pub fn decode(text: &[u8], mode: Base64Mode) -> Vec<u8> {
                 bits = bits << 6 | u32::from(value);
                 count += 1;
                 if count == 4 {
-                    made.extend_from_slice(&bits.to_be_bytes()[1..]);
+                    decoded.extend_from_slice(&bits.to_be_bytes()[1..]);
                     (bits, count) = (0, 0);
                 }
             }
@@ -48,9 +48,9 @@ pub fn decode(text: &[u8], mode: Base64Mode) -> Vec<u8> {
     // Two or three characters of a group make one or two bytes.
     if count >= 2 {
         let bytes = (bits << (6 * (4 - count))).to_be_bytes();
-        made.extend_from_slice(&bytes[1..count as usize]);
+        decoded.extend_from_slice(&bytes[1..count as usize]);
     }
-    made
+    decoded
 }
 
 #[cfg(test)]

@@ -165,7 +165,7 @@ fn xor(data: &[u8], skip: usize, key: &XorKey) -> Option<Vec<u8>> {
 
 /// A part as slices of Python choose one; `truncate` takes what there is of a part that reaches outside.
 fn subslice(data: &[u8], offset: i64, len: Option<i64>, truncate: bool) -> Option<&[u8]> {
-    let size = data.len() as i64;
+    let size = i64::try_from(data.len()).ok()?;
     let mut start = if offset < 0 { size + offset } else { offset };
     if start < 0 {
         if !truncate {

@@ -37,8 +37,7 @@ pub enum Midstream {
 }
 
 /// What settings say of TCP.
-#[derive(Clone, Copy, Debug)]
-#[allow(clippy::struct_excessive_bools)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct TcpSettings {
     /// Whether flows are picked up without their handshake.
     pub midstream: Midstream,
@@ -52,20 +51,9 @@ pub struct TcpSettings {
     pub depth: u64,
 }
 
-impl Default for TcpSettings {
-    fn default() -> Self {
-        Self {
-            midstream: Midstream::default(),
-            async_oneside: false,
-            inline: false,
-            policy: OverlapPolicy::default(),
-            depth: 0,
-        }
-    }
-}
-
 /// One direction: what its sender said.
 #[derive(Debug, Default)]
+#[allow(clippy::struct_excessive_bools)]
 pub struct Side {
     /// The initial sequence number; offset 0 is the one after it.
     pub initial: u32,

@@ -190,12 +190,10 @@ impl Reassembly {
             let Some(kept) = old.data.get_mut(within..) else { break };
             let common = kept.len().min(rest.len());
             let (overlapping, after) = rest.split_at(common);
-            if let Some(kept) = kept.get_mut(..common) {
-                if kept != overlapping {
-                    different = true;
-                    if replace {
-                        kept.copy_from_slice(overlapping);
-                    }
+            if let Some(kept) = kept.get_mut(..common).filter(|kept| *kept != overlapping) {
+                different = true;
+                if replace {
+                    kept.copy_from_slice(overlapping);
                 }
             }
             at += common as u64;

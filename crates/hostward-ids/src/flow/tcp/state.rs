@@ -329,11 +329,10 @@ impl Tracker {
         }
         let allowed = sender.acknowledged.max(sender.next) + u64::from(receiver.window.max(1));
         let strict = sender.acknowledged + u64::from(receiver.window.max(1));
-        if !one_sided && seen.len > 0 && end > strict.cast_signed() && offset > sender.next.cast_signed() {
-            if end > allowed.cast_signed() {
-                events.push("stream.est_packet_out_of_window");
-                return Accepted::default();
-            }
+        let ahead = seen.len > 0 && end > strict.cast_signed() && offset > sender.next.cast_signed();
+        if !one_sided && ahead && end > allowed.cast_signed() {
+            events.push("stream.est_packet_out_of_window");
+            return Accepted::default();
         }
         if seen.len > 0 && end <= sender.acknowledged.cast_signed() {
             events.push("stream.pkt_retransmission");
@@ -475,11 +474,11 @@ fn echoes_nothing(client: &Side, seen: &Seen<'_>) -> bool {
 
 /// Whether a time stamp is older than the last one (RFC 7323, section 5: protection against wrapped sequence numbers).
 fn stale(sender: &Side, seen: &Seen<'_>) -> bool {
+    /// After so long the clock of the time stamps may have wrapped.
+    const OUTDATED: Nanos = 24 * 24 * 3600 * 1_000_000_000;
     let (Some((last, when)), Some((value, _))) = (sender.timestamp, seen.options.timestamp) else {
         return false;
     };
-    /// After so long the clock of the time stamps may have wrapped.
-    const OUTDATED: Nanos = 24 * 24 * 3600 * 1_000_000_000;
     let older = value.wrapping_sub(last).cast_signed() < 0;
     older && last != 0 && seen.time.saturating_sub(when) < OUTDATED
 }

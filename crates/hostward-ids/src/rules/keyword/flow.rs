@@ -217,8 +217,8 @@ fn stream_size(text: &str) -> Read<FlowTest> {
         other => return Err(Fault::new(format!("'{other}' is no side"))),
     };
     let operator = words.next().unwrap_or_default();
-    let size = words.next().ok_or_else(|| Fault::new("the size is missing"))?;
-    Ok(FlowTest::StreamSize { side, size: Comparison::read(&format!("{operator}{size}"))? })
+    let number = words.next().ok_or_else(|| Fault::new("the size is missing"))?;
+    Ok(FlowTest::StreamSize { side, size: Comparison::read(&format!("{operator}{number}"))? })
 }
 
 /// Protocols that Suricata knows and that are never recognised here: a rule that excludes one is still right.

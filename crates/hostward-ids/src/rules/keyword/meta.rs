@@ -62,7 +62,7 @@ impl Builder {
             }
             "noalert" => self.rule.no_alert = true,
             "alert" => self.rule.alert_anyway = true,
-            "requires" => self.requires_failed = requires(text)?,
+            "requires" => self.requires_failed = requires(text),
             "threshold" | "detection_filter" => {
                 let threshold = threshold(text, keyword == "detection_filter")?;
                 if self.rule.threshold.replace(threshold).is_some() {
@@ -83,7 +83,7 @@ fn unquoted(text: &str) -> &str {
 }
 
 /// Why a rule is not for this engine, if it is not.
-fn requires(text: &str) -> Read<Option<String>> {
+fn requires(text: &str) -> Option<String> {
     for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
         let (key, rest) = word.split_once(char::is_whitespace).unwrap_or((word, ""));
         let rest = rest.trim();
@@ -91,19 +91,19 @@ fn requires(text: &str) -> Read<Option<String>> {
             "version" => {
                 let met = rest.split('|').any(|alternative| version_met(alternative) == Some(true));
                 if !met {
-                    return Ok(Some(format!("version {rest} is asked for")));
+                    return Some(format!("version {rest} is asked for"));
                 }
             }
             "keyword" => {
                 if !known(rest) {
-                    return Ok(Some(format!("the keyword {rest} is asked for")));
+                    return Some(format!("the keyword {rest} is asked for"));
                 }
             }
-            "feature" => return Ok(Some(format!("the feature {rest} is asked for"))),
-            _ => return Ok(Some(format!("'{key}' is asked for"))),
+            "feature" => return Some(format!("the feature {rest} is asked for")),
+            _ => return Some(format!("'{key}' is asked for")),
         }
     }
-    Ok(None)
+    None
 }
 
 fn version_met(alternative: &str) -> Option<bool> {

@@ -1,6 +1,7 @@
 //! Options become parts of a rule, one by one in the order they are written.
 
 mod buffer;
+mod entropy;
 mod flow;
 mod meta;
 mod packet;
@@ -9,12 +10,13 @@ mod transaction;
 use super::byte::{self, Names};
 use super::content::{self, Content};
 use super::option::RuleOption;
-use super::rule::{Absent, Entropy, EntropyCompare, Inspection, Rule, Step, Target};
+use super::rule::{Absent, Inspection, Rule, Step, Target};
 use super::transform::{self, Transform};
 use super::{Fault, RULE_STEPS, Read, dataset, number, pattern};
 use crate::app::buffer::Buffer;
 
 /// A rule in the making.
+#[allow(clippy::struct_excessive_bools)] // Each is a fact of its own.
 pub(super) struct Builder {
     pub rule: Rule,
     names: Names,
@@ -59,6 +61,7 @@ impl Builder {
 
     fn dispatch(&mut self, keyword: &str, value: Option<&str>) -> Read<()> {
         if self.content_option(keyword, value)?
+            || self.modifier(keyword, value)?
             || self.sticky(keyword, value)?
             || self.meta(keyword, value)?
             || self.flow(keyword, value)?
@@ -89,6 +92,78 @@ impl Builder {
                     self.push(Step::Content(content))?;
                 }
             }
+            "rawbytes" | "prefilter" => {}
+            "pcre" => {
+                let (pattern, buffer) = pattern::read(text)?;
+                match buffer {
+                    Some(buffer) => {
+                        let at = self.inspection(Target::Buffer(buffer), &[], false)?;
+                        self.push_at(at, Step::Pattern(pattern))?;
+                    }
+                    None => self.push_related(pattern.relative, Step::Pattern(pattern))?,
+                }
+            }
+            "byte_test" => {
+                let wanted = byte::test(text, &self.names)?;
+                self.push_related(wanted.field.relative, Step::ByteTest(wanted))?;
+            }
+            "byte_jump" => {
+                let jump = byte::jump(text, &self.names)?;
+                self.push_related(jump.field.relative, Step::ByteJump(jump))?;
+            }
+            "byte_extract" => {
+                let extract = byte::extract(text, &mut self.names)?;
+                self.push_related(extract.field.relative, Step::ByteExtract(extract))?;
+            }
+            "byte_math" => {
+                let math = byte::math(text, &mut self.names)?;
+                self.push_related(math.field.relative, Step::ByteMath(math))?;
+            }
+            "isdataat" => {
+                let at = byte::data_at(text, &self.names)?;
+                self.push_related(at.relative, Step::DataAt(at))?;
+            }
+            "bsize" => self.push(Step::Size(number::Comparison::read(text)?))?,
+            "urilen" => self.uri_len(text)?,
+            "dataset" => self.push(Step::DataSet(dataset::read(text)?))?,
+            "entropy" => self.push(Step::Entropy(entropy::read(text)?))?,
+            "base64_decode" => {
+                let decode = transform::base64_decode(value, &self.names)?;
+                self.push_related(true, Step::Base64Decode(decode))?;
+            }
+            "base64_data" => {
+                let at =
+                    self.rule.inspections.iter().rposition(|inspection| {
+                        inspection.steps.iter().any(|step| matches!(step, Step::Base64Decode(_)))
+                    });
+                let at = at.ok_or_else(|| Fault::new("no base64_decode before it"))?;
+                self.target = self.rule.inspections[at].target;
+                self.transforms.clone_from(&self.rule.inspections[at].transforms);
+                self.used = true;
+                self.fresh = false;
+                self.push_at(at, Step::Base64Data)?;
+            }
+            "absent" => {
+                let absent = match value {
+                    None => Absent::Only,
+                    Some("or_else") => Absent::OrElse,
+                    Some(other) => return Err(Fault::new(format!("'{other}' is not understood"))),
+                };
+                if !matches!(self.target, Target::Buffer(_)) {
+                    return Err(Fault::new("no buffer of a transaction before it"));
+                }
+                let at = self.current()?;
+                self.rule.inspections[at].absent = Some(absent);
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// What says where the last content has to be, and how it is compared.
+    fn modifier(&mut self, keyword: &str, value: Option<&str>) -> Read<bool> {
+        let text = value.unwrap_or_default();
+        match keyword {
             "nocase" => self.modify(|content| {
                 content.nocase = true;
                 content.bytes.make_ascii_lowercase();
@@ -129,69 +204,6 @@ impl Builder {
                     content.fast_pattern = Some(fast);
                     Ok(())
                 })?;
-            }
-            "rawbytes" | "prefilter" => {}
-            "pcre" => {
-                let (pattern, buffer) = pattern::read(text)?;
-                match buffer {
-                    Some(buffer) => {
-                        let at = self.inspection(Target::Buffer(buffer), &[], false)?;
-                        self.push_at(at, Step::Pattern(pattern))?;
-                    }
-                    None => self.push_related(pattern.relative, Step::Pattern(pattern))?,
-                }
-            }
-            "byte_test" => {
-                let test = byte::test(text, &self.names)?;
-                self.push_related(test.field.relative, Step::ByteTest(test))?;
-            }
-            "byte_jump" => {
-                let jump = byte::jump(text, &self.names)?;
-                self.push_related(jump.field.relative, Step::ByteJump(jump))?;
-            }
-            "byte_extract" => {
-                let extract = byte::extract(text, &mut self.names)?;
-                self.push_related(extract.field.relative, Step::ByteExtract(extract))?;
-            }
-            "byte_math" => {
-                let math = byte::math(text, &mut self.names)?;
-                self.push_related(math.field.relative, Step::ByteMath(math))?;
-            }
-            "isdataat" => {
-                let test = byte::data_at(text, &self.names)?;
-                self.push_related(test.relative, Step::DataAt(test))?;
-            }
-            "bsize" => self.push(Step::Size(number::Comparison::read(text)?))?,
-            "urilen" => self.uri_len(text)?,
-            "dataset" => self.push(Step::DataSet(dataset::read(text)?))?,
-            "entropy" => self.push(Step::Entropy(entropy(text)?))?,
-            "base64_decode" => {
-                let decode = transform::base64_decode(value, &self.names)?;
-                self.push_related(true, Step::Base64Decode(decode))?;
-            }
-            "base64_data" => {
-                let at =
-                    self.rule.inspections.iter().rposition(|inspection| {
-                        inspection.steps.iter().any(|step| matches!(step, Step::Base64Decode(_)))
-                    });
-                let at = at.ok_or_else(|| Fault::new("no base64_decode before it"))?;
-                self.target = self.rule.inspections[at].target;
-                self.transforms.clone_from(&self.rule.inspections[at].transforms);
-                self.used = true;
-                self.fresh = false;
-                self.push_at(at, Step::Base64Data)?;
-            }
-            "absent" => {
-                let absent = match value {
-                    None => Absent::Only,
-                    Some("or_else") => Absent::OrElse,
-                    Some(other) => return Err(Fault::new(format!("'{other}' is not understood"))),
-                };
-                if !matches!(self.target, Target::Buffer(_)) {
-                    return Err(Fault::new("no buffer of a transaction before it"));
-                }
-                let at = self.current()?;
-                self.rule.inspections[at].absent = Some(absent);
             }
             _ => return Ok(false),
         }
@@ -337,7 +349,7 @@ fn check(content: &Content) -> Read<()> {
     if content.startswith && (content.offset.is_some() || content.depth.is_some()) {
         return fault("startswith with offset or depth");
     }
-    let len = content.bytes.len() as i64;
+    let len = i64::try_from(content.bytes.len()).unwrap_or(i64::MAX);
     if let Some(Value(depth)) = content.depth
         && depth < len
     {
@@ -354,51 +366,4 @@ fn check(content: &Content) -> Read<()> {
         return fault("offset is not within 0 and 65535");
     }
     Ok(())
-}
-
-fn entropy(text: &str) -> Read<Entropy> {
-    let mut entropy = Entropy { offset: 0, len: None, compare: EntropyCompare::AtLeast(0.0) };
-    let mut seen = false;
-    for word in text.split(',').map(str::trim) {
-        let (key, rest) = word.split_once(char::is_whitespace).unwrap_or((word, ""));
-        match key {
-            "offset" => entropy.offset = usize::from(number::narrow::<u16>(rest)?),
-            "bytes" => entropy.len = Some(usize::from(number::narrow::<u16>(rest)?)).filter(|&len| len > 0),
-            "value" => {
-                entropy.compare = entropy_compare(rest.trim())?;
-                seen = true;
-            }
-            _ => return Err(Fault::new(format!("'{word}' is not understood"))),
-        }
-    }
-    if seen { Ok(entropy) } else { Err(Fault::new("value is missing")) }
-}
-
-fn entropy_compare(text: &str) -> Read<EntropyCompare> {
-    use EntropyCompare as Compare;
-    let number = |text: &str| {
-        let bad = || Fault::new(format!("no number: '{text}'"));
-        text.trim().parse::<f64>().ok().filter(|number| (0.0..=8.0).contains(number)).ok_or_else(bad)
-    };
-    if let Some((low, high)) = text.split_once('-') {
-        return Ok(match low.trim().strip_prefix('!') {
-            Some(low) => Compare::NotBetween(number(low)?, number(high)?),
-            None => Compare::Between(number(low)?, number(high)?),
-        });
-    }
-    let operators: [(&str, fn(f64) -> Compare); 7] = [
-        (">=", Compare::AtLeast),
-        ("<=", Compare::AtMost),
-        ("!=", Compare::NotEqual),
-        (">", Compare::Greater),
-        ("<", Compare::Less),
-        ("=", Compare::Equal),
-        ("!", Compare::NotEqual),
-    ];
-    for (operator, make) in operators {
-        if let Some(rest) = text.strip_prefix(operator) {
-            return Ok(make(number(rest)?));
-        }
-    }
-    Ok(Compare::Equal(number(text)?))
 }

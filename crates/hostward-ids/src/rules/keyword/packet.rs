@@ -8,7 +8,7 @@ use super::Builder;
 impl Builder {
     pub(super) fn packet(&mut self, keyword: &str, value: Option<&str>) -> Read<bool> {
         let text = value.unwrap_or_default().trim().trim_matches('"');
-        let test = match keyword {
+        let asked = match keyword {
             "dsize" => PacketTest::PayloadLen(Comparison::read(text)?),
             "flags" | "tcp.flags" => PacketTest::Flags(flags(text, tcp_flag)?),
             "fragbits" => PacketTest::FragmentBits(flags(text, fragment_bit)?),
@@ -50,7 +50,7 @@ impl Builder {
         if self.rule.packet_tests.len() >= 64 {
             return Err(Fault::new("more than 64 tests of the packet"));
         }
-        self.rule.packet_tests.push(test);
+        self.rule.packet_tests.push(asked);
         Ok(true)
     }
 }
@@ -89,24 +89,24 @@ fn vlan_id(text: &str) -> Read<PacketTest> {
 
 fn flags(text: &str, bit: fn(char) -> Option<u8>) -> Read<FlagTest> {
     let (wanted, ignored) = text.split_once(',').unwrap_or((text, ""));
-    let mut test = FlagTest { mode: FlagMode::Exactly, flags: 0, ignored: 0 };
+    let mut wanted_flags = FlagTest { mode: FlagMode::Exactly, flags: 0, ignored: 0 };
     let mut none = false;
     for character in wanted.chars().filter(|character| !character.is_whitespace()) {
         match character {
-            '+' => test.mode = FlagMode::All,
-            '*' => test.mode = FlagMode::Any,
-            '!' => test.mode = FlagMode::Not,
+            '+' => wanted_flags.mode = FlagMode::All,
+            '*' => wanted_flags.mode = FlagMode::Any,
+            '!' => wanted_flags.mode = FlagMode::Not,
             '0' => none = true,
-            other => test.flags |= bit(other).ok_or_else(|| Fault::new(format!("'{other}' is no flag")))?,
+            other => wanted_flags.flags |= bit(other).ok_or_else(|| Fault::new(format!("'{other}' is no flag")))?,
         }
     }
-    if test.flags == 0 && !none {
+    if wanted_flags.flags == 0 && !none {
         return Err(Fault::new("no flag is named"));
     }
     for character in ignored.chars().filter(|character| !character.is_whitespace()) {
-        test.ignored |= bit(character).ok_or_else(|| Fault::new(format!("'{character}' is no flag")))?;
+        wanted_flags.ignored |= bit(character).ok_or_else(|| Fault::new(format!("'{character}' is no flag")))?;
     }
-    Ok(test)
+    Ok(wanted_flags)
 }
 
 fn tcp_flag(character: char) -> Option<u8> {

@@ -10,7 +10,7 @@ use crate::app::buffer::Integer;
 impl Builder {
     pub(super) fn transaction(&mut self, keyword: &str, value: Option<&str>) -> Read<bool> {
         let text = value.unwrap_or_default().trim();
-        let test = match keyword {
+        let asked = match keyword {
             "app-layer-event" => match text {
                 "" => return Err(Fault::new("the event's name is missing")),
                 name => TransactionTest::Event(name.to_ascii_lowercase()),
@@ -23,6 +23,10 @@ impl Builder {
                 let version = tls_version(text).ok_or_else(|| Fault::new(format!("'{text}' is no version")))?;
                 TransactionTest::TlsVersion { negated: false, versions: vec![version] }
             }
+            "tls_cert_notbefore" => TransactionTest::Integer(Integer::TlsCertNotBefore, vec![dates(text)?]),
+            "tls_cert_notafter" => TransactionTest::Integer(Integer::TlsCertNotAfter, vec![dates(text)?]),
+            "tls_cert_expired" => TransactionTest::TlsCertificateExpired(true),
+            "tls_cert_valid" => TransactionTest::TlsCertificateExpired(false),
             "http2.settings" => setting(text)?,
             "ftpbounce" => TransactionTest::FtpBounce,
             "filename" => {
@@ -54,9 +58,54 @@ impl Builder {
         if self.rule.transaction_tests.len() >= 64 {
             return Err(Fault::new("more than 64 tests of the transaction"));
         }
-        self.rule.transaction_tests.push(test);
+        self.rule.transaction_tests.push(asked);
         Ok(true)
     }
+}
+
+/// `2015`, `>2015-10-22`, `<2015-10-22T23:59:59`, `1998-05-01<>2008-05-01`.
+fn dates(text: &str) -> Read<Comparison> {
+    let date = |word: &str| date(word.trim()).ok_or_else(|| Fault::new(format!("'{}' is no date", word.trim())));
+    if let Some((low, high)) = text.split_once("<>") {
+        return match (date(low)?, date(high)?) {
+            (low, high) if low < high => Ok(Comparison::Between(low, high)),
+            _ => Err(Fault::new("the range is empty")),
+        };
+    }
+    if let Some(later) = text.strip_prefix('>') {
+        Ok(Comparison::Greater(date(later)?))
+    } else if let Some(earlier) = text.strip_prefix('<') {
+        Ok(Comparison::Less(date(earlier)?))
+    } else {
+        date(text).map(Comparison::Equal)
+    }
+}
+
+/// Seconds since 1970 of `YYYY[-MM[-DD[THH[:MM[:SS]]]]]`, in UTC.
+fn date(word: &str) -> Option<u64> {
+    let mut fields = [1970_u64, 1, 1, 0, 0, 0];
+    let mut parts = word.split(['-', 'T', ' ', ':']);
+    for field in &mut fields {
+        match parts.next() {
+            Some(part) => *field = number::unsigned(part).ok()?,
+            None => break,
+        }
+    }
+    let [year, month, day, hour, minute, second] = fields;
+    let sensible = (1970..=9999).contains(&year)
+        && (1..=12).contains(&month)
+        && (1..=31).contains(&day)
+        && hour < 24
+        && minute < 60
+        && second <= 60;
+    if !sensible || parts.next().is_some() {
+        return None;
+    }
+    // Years are counted from March, so that the leap day comes last.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1;
+    // 1970-01-01, counted likewise from the year 0.
+    Some((days.checked_sub(719_468)?) * 86_400 + hour * 3600 + minute * 60 + second)
 }
 
 fn digest(kind: DigestKind, text: &str) -> Read<TransactionTest> {
@@ -283,4 +332,20 @@ fn named(integer: Integer, word: &str) -> Option<u64> {
         _ => &[],
     };
     table.iter().find(|(name, _)| *name == word).map(|&(_, number)| number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_of_certificates() {
+        assert_eq!(date("1970"), Some(0));
+        assert_eq!(date("2024-02-29T12:30:05"), Some(1_709_209_805));
+        assert_eq!(date("2024-13"), None);
+        assert_eq!(date("soon"), None);
+        assert_eq!(dates(">2015-10-22").unwrap(), Comparison::Greater(1_445_472_000));
+        assert_eq!(dates("1998-05-01<>2008-05-01").unwrap(), Comparison::Between(893_980_800, 1_209_600_000));
+        assert!(dates("2008<>1998").is_err());
+    }
 }
