@@ -165,7 +165,7 @@ fn describe(one: &mut Compiled) -> Signature {
 fn address(scheme: &str, content: &str) -> String {
     let before = match scheme {
         "url" if content.contains("://") => "",
-        "url" => "http://",
+        "url" => "https://",
         "cve" => "https://cve.mitre.org/cgi-bin/cvename.cgi?name=",
         "bugtraq" => "http://www.securityfocus.com/bid/",
         "md5" => "http://www.threatexpert.com/report.aspx?md5=",

@@ -179,3 +179,6 @@ impl Detector {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

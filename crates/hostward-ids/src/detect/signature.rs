@@ -327,11 +327,7 @@ fn kind(
         return if places(rule).streams { Kind::Stream } else { Kind::Packet };
     }
     let of_flow_only = rule.packet_tests.is_empty() && packet_buffers.is_empty();
-    let plain = of_flow_only
-        && rule.direction.is_none()
-        && rule.establishment.is_none()
-        && !rule.stateless
-        && rule.stream_only.is_none();
+    let plain = of_flow_only && rule.direction.is_none() && rule.establishment.is_none() && rule.stream_only.is_none();
     if matches!(rule.header.layer, Layer::Application(_)) {
         return Kind::Application;
     }

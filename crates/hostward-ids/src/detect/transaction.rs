@@ -19,6 +19,9 @@ const BOTH: usize = 2;
 /// So many bytes of a body are looked at together, if no signature decides over packets.
 const BATCH: u32 = 4096;
 
+/// The length of a buffer that was never looked at.
+const NEVER: u32 = u32::MAX;
+
 /// What one thing that is asked says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answer {
@@ -82,16 +85,19 @@ impl Look<'_> {
         let mut found = std::mem::take(&mut self.worker.found);
         found.clear();
         let mut changed = false;
-        state.seen.resize(transaction.buffers.len(), (0, false));
+        state.seen.resize(transaction.buffers.len(), (NEVER, false));
         for (content, seen) in transaction.buffers.iter().zip(&mut state.seen) {
             let now = (content.data.len() as u32, content.complete);
-            if content.direction != direction || (*seen == now && (seen.1 || seen.0 > 0)) {
+            if content.direction != direction || *seen == now {
                 continue;
             }
             if self.too_little(seen.0, now.0, now.1) {
                 continue;
             }
-            let before = std::mem::replace(seen, now).0 as usize;
+            let before = match std::mem::replace(seen, now).0 {
+                NEVER => 0,
+                before => before as usize,
+            };
             changed = true;
             self.scan_buffer(content.buffer, &content.data, before, content.complete, &mut found);
         }
@@ -141,7 +147,7 @@ impl Look<'_> {
 
     /// Whether so little was added to a body that it can wait for more: a scan costs less per byte the longer it is.
     fn too_little(&self, before: u32, now: u32, complete: bool) -> bool {
-        !complete && !self.detector.decides && before > 0 && now.saturating_sub(before) < BATCH
+        !complete && !self.detector.decides && !matches!(before, 0 | NEVER) && now.saturating_sub(before) < BATCH
     }
 
     /// Looks for literals in a buffer, of which `before` bytes were looked at already.

@@ -2,9 +2,12 @@
 
 mod application;
 mod control;
+mod ends;
 mod related;
 mod report;
 pub mod settings;
+mod streams;
+mod verdict;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,16 +18,17 @@ pub use settings::{ExceptionPolicy, SettingError, Settings};
 
 use crate::Direction;
 use crate::decode::{self, Inner, Nanos, Outer, Packet, Transport};
-use crate::detect::{Action, Alert, Detector, Worker};
+use crate::detect::{Alert, Detector, Worker};
 use crate::flow::community_id::community_id;
 use crate::flow::defrag::Defragmenter;
 use crate::flow::table::{Key, Table};
-use crate::flow::tcp::reassembly::Insertion;
-use crate::flow::tcp::{Budget, Piece, State, flag};
-use crate::flow::{Flow, FlowVerdict, Owner, Stream};
+use crate::flow::tcp::Budget;
+use crate::flow::{Flow, FlowVerdict, Owner};
 use crate::output::flow::Reason;
 use crate::output::json::Json;
 use application::Applications;
+use ends::{Ends, begins_anew, ends};
+use verdict::ThisPacket;
 
 /// One frame as it was seen on a link.
 #[derive(Clone, Copy, Debug)]
@@ -81,14 +85,6 @@ pub struct Stats {
     pub gaps: u64,
 }
 
-/// What an exception policy said of one packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ThisPacket {
-    Inspect,
-    Pass,
-    Drop,
-}
-
 /// What came of a packet and those inside it.
 #[derive(Default)]
 struct Nested {
@@ -106,10 +102,6 @@ struct Whole {
 
 /// As deep as tunnels in tunnels are followed.
 const DEPTH_MAX: u8 = 8;
-/// How many stream bytes behind those already inspected are kept for matches across the border.
-const WINDOW_KEPT: usize = 4 * 1024;
-/// How many stream bytes are kept for a matcher that does not look at them.
-const WINDOW_MAX: u64 = 256 * 1024;
 /// Keeps flow numbers below 2^53.
 const FLOW_ID_MASK: u64 = (1 << 53) - 1;
 
@@ -222,6 +214,12 @@ impl Engine {
             if packet.fragment.is_some() {
                 let outcome = self.defragmenter.insert(&packet, frame.owner);
                 packet.events.extend(outcome.events);
+                let policy = self.settings.policy(self.settings.defrag_memory_policy);
+                let kept_back =
+                    matches!(policy, ExceptionPolicy::DropPacket | ExceptionPolicy::DropFlow | ExceptionPolicy::Reject);
+                if outcome.no_memory && kept_back {
+                    done.verdict = PacketVerdict::Drop;
+                }
                 done.fragments = outcome.whole.map(|data| Whole {
                     data,
                     link_type: packet.link_type,
@@ -340,265 +338,6 @@ impl Engine {
         self.inspect(Some(packet), flow, direction, sink)
     }
 
-    fn tcp(
-        &mut self,
-        packet: &Packet<'_>,
-        tcp: &decode::Tcp<'_>,
-        flow: &mut Flow,
-        mut direction: Direction,
-        sink: &mut dyn Sink,
-    ) -> Direction {
-        let Some(mut stream) = flow.stream.take() else { return direction };
-        stream.events.clear();
-        let settings = self.settings.tcp;
-        let accepted =
-            stream.tracker.packet(tcp, packet.payload.len(), direction, packet.time, &settings, &mut stream.events);
-        if accepted.exchanged {
-            flow.exchange();
-            direction = direction.reversed();
-        }
-        flow.midstream |= accepted.midstream;
-        flow.established = stream.tracker.state >= State::Established && !stream.tracker.unanswered;
-        let at_once = settings.inline || stream.tracker.one_sided;
-        stream.taken = accepted.bytes;
-        if accepted.bytes {
-            self.take_bytes(packet, tcp, flow, &mut stream, direction, at_once, sink);
-        }
-        // A packet hands over what it acknowledges, and its own bytes where those are in order; a SYN does neither, before
-        // the connection exists.
-        if tcp.flags & flag::SYN == 0 {
-            self.hand_over(flow, &mut stream, direction.reversed(), at_once, false, sink);
-        }
-        if accepted.bytes || tcp.flags & (flag::FIN | flag::RST) != 0 {
-            self.hand_over(flow, &mut stream, direction, at_once, false, sink);
-        }
-        flow.stream = Some(stream);
-        if std::mem::take(&mut flow.reversed) {
-            flow.exchange();
-            direction = direction.reversed();
-        }
-        let first_of_all = flow.packets.iter().sum::<u64>() == 1;
-        if first_of_all && (accepted.no_session || accepted.midstream) {
-            let policy = self.settings.midstream_policy();
-            self.except(policy, flow, sink);
-        }
-        direction
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn take_bytes(
-        &mut self,
-        packet: &Packet<'_>,
-        tcp: &decode::Tcp<'_>,
-        flow: &mut Flow,
-        stream: &mut Stream,
-        direction: Direction,
-        at_once: bool,
-        sink: &mut dyn Sink,
-    ) {
-        let (side, _) = stream.tracker.pair(direction);
-        // A SYN takes a sequence number of its own, before the bytes that may travel with it.
-        let first = if tcp.flags & flag::SYN != 0 { tcp.sequence.wrapping_add(1) } else { tcp.sequence };
-        let offset = side.offset(first);
-        let mut data = packet.payload;
-        if offset < 0 {
-            let before = usize::try_from(-offset).unwrap_or(usize::MAX);
-            data = data.get(before..).unwrap_or_default();
-            if data.is_empty() {
-                stream.events.push("stream.reassembly_segment_before_base_seq");
-                return;
-            }
-        }
-        let offset = offset.max(0).cast_unsigned();
-        let depth = self.settings.tcp.depth;
-        if depth > 0 {
-            let left = usize::try_from(depth.saturating_sub(offset)).unwrap_or(usize::MAX);
-            data = data.get(..left).unwrap_or(data);
-        }
-        if data.is_empty() {
-            return;
-        }
-        let end = offset + data.len() as u64;
-        if side.bytes.is_next(offset) && (at_once || end <= side.acknowledged) {
-            side.bytes.passed(data.len());
-            self.deliver(flow, stream, direction, Piece::Data(data, packet.number), sink);
-            return;
-        }
-        let full = self.settings.fail_reassembly_at.is_some_and(|number| packet.number >= number);
-        let policy = self.settings.tcp.policy;
-        let inserted = if full {
-            Insertion::NoMemory
-        } else {
-            side.bytes.insert(offset, data, packet.number, policy, &mut self.budget, &mut stream.events)
-        };
-        if inserted == Insertion::NoMemory {
-            self.stats.reassembly_no_memory += 1;
-            stream.events.push("stream.reassembly_insert_memcap");
-            let policy = self.settings.policy(self.settings.reassembly_memory_policy);
-            self.except(policy, flow, sink);
-        }
-    }
-
-    /// Hands over what one direction has in order by now.
-    fn hand_over(
-        &mut self,
-        flow: &mut Flow,
-        stream: &mut Stream,
-        direction: Direction,
-        at_once: bool,
-        force: bool,
-        sink: &mut dyn Sink,
-    ) {
-        let (side, _) = stream.tracker.pair(direction);
-        let acknowledged = side.acknowledged_bytes();
-        let limit = if at_once || force { u64::MAX } else { acknowledged };
-        let mut bytes = std::mem::take(&mut side.bytes);
-        let mut budget = std::mem::take(&mut self.budget);
-        bytes.drain(limit, acknowledged, force, &mut budget, &mut |piece| {
-            self.deliver(flow, stream, direction, piece, sink);
-        });
-        self.budget = budget;
-        let (side, _) = stream.tracker.pair(direction);
-        let done = side.fin.is_some_and(|fin| bytes.handed() >= fin) || force;
-        side.bytes = bytes;
-        if done && !side.closed {
-            side.closed = true;
-            self.close_direction(flow, application::by_bytes(flow, direction), sink);
-        }
-    }
-
-    /// Does what a policy wants where the engine could not do its work.
-    fn except(&mut self, policy: ExceptionPolicy, flow: &mut Flow, sink: &mut dyn Sink) {
-        let verdict = match policy {
-            ExceptionPolicy::Ignore => return,
-            ExceptionPolicy::PassPacket => {
-                self.this_packet = ThisPacket::Pass;
-                return;
-            }
-            ExceptionPolicy::DropPacket => {
-                self.this_packet = ThisPacket::Drop;
-                return;
-            }
-            ExceptionPolicy::PassFlow => {
-                flow.passed = true;
-                return;
-            }
-            ExceptionPolicy::Bypass => FlowVerdict::Bypass,
-            ExceptionPolicy::DropFlow => FlowVerdict::Drop,
-            ExceptionPolicy::Reject => FlowVerdict::Reject,
-        };
-        Self::decide(flow, verdict, sink);
-    }
-
-    /// Gives a flow its verdict, once.
-    fn decide(flow: &mut Flow, verdict: FlowVerdict, sink: &mut dyn Sink) {
-        if flow.verdict == FlowVerdict::Inspect {
-            flow.verdict = verdict;
-            sink.verdict(flow, verdict);
-        }
-    }
-
-    /// Lets the signatures look at a packet and its flow, says what they found, and tidies up.
-    fn inspect(
-        &mut self,
-        packet: Option<&Packet<'_>>,
-        flow: &mut Flow,
-        direction: Direction,
-        sink: &mut dyn Sink,
-    ) -> PacketVerdict {
-        let mut verdict = PacketVerdict::Pass;
-        if flow.verdict == FlowVerdict::Inspect && !flow.passed && self.this_packet == ThisPacket::Inspect {
-            self.alerts.clear();
-            self.refresh(flow);
-            self.detector.inspect(&mut self.worker, packet, Some(flow), direction, &mut self.alerts);
-            verdict = self.act(packet, flow, direction, sink);
-            self.inspect_behind_gaps(flow, direction, sink);
-        } else {
-            skip_streams(flow, direction);
-        }
-        let dropped = matches!(flow.verdict, FlowVerdict::Drop | FlowVerdict::Reject);
-        if verdict == PacketVerdict::Pass && (dropped || self.this_packet == ThisPacket::Drop) {
-            verdict = PacketVerdict::Drop;
-        }
-        if let Some(packet) = packet {
-            self.report_anomalies(packet, Some(flow), direction, sink, flow.owner);
-        }
-        self.report_application_anomalies(flow, direction, sink);
-        flow.app_events.retain(|(way, _)| *way != direction);
-        if let Some(stream) = &mut flow.stream {
-            trim(stream);
-        }
-        self.clean_transactions(flow, Some(direction), sink);
-        control::release(flow);
-        verdict
-    }
-
-    /// The matcher looks at a stream up to the next gap; the pieces behind follow one by one.
-    fn inspect_behind_gaps(&mut self, flow: &mut Flow, direction: Direction, sink: &mut dyn Sink) {
-        let waiting = |flow: &Flow| {
-            let side = flow.stream.as_ref().and_then(|stream| stream.sides.get(direction as usize));
-            side.filter(|side| !side.gaps.is_empty() && side.inspected < side.in_order).map(|side| side.inspected)
-        };
-        let mut before = None;
-        while let Some(inspected) = waiting(flow) {
-            // It always gets on; should it not, nothing is gained by asking again.
-            if before.replace(inspected).is_some_and(|earlier| earlier >= inspected) {
-                break;
-            }
-            self.alerts.clear();
-            self.detector.inspect(&mut self.worker, None, Some(flow), direction, &mut self.alerts);
-            self.act(None, flow, direction, sink);
-        }
-    }
-
-    fn inspect_alone(&mut self, packet: &Packet<'_>, owner: Owner, sink: &mut dyn Sink) -> PacketVerdict {
-        self.alerts.clear();
-        self.detector.inspect(&mut self.worker, Some(packet), None, Direction::ToServer, &mut self.alerts);
-        let verdict = self.report_alone(packet, owner, sink);
-        self.report_anomalies(packet, None, Direction::ToServer, sink, owner);
-        verdict
-    }
-
-    /// Does what the alerts of one inspection ask for.
-    fn act(
-        &mut self,
-        packet: Option<&Packet<'_>>,
-        flow: &mut Flow,
-        direction: Direction,
-        sink: &mut dyn Sink,
-    ) -> PacketVerdict {
-        if self.alerts.is_empty() {
-            return PacketVerdict::Pass;
-        }
-        let mut verdict = PacketVerdict::Pass;
-        let mut for_flow = None;
-        for alert in &self.alerts {
-            match alert.action {
-                Action::Alert => {}
-                Action::Pass => flow.passed |= alert.whole_flow,
-                Action::Drop if !self.settings.inline => {}
-                Action::Drop | Action::Reject => {
-                    let (of_packet, of_flow) = if alert.action == Action::Drop {
-                        (PacketVerdict::Drop, FlowVerdict::Drop)
-                    } else {
-                        (PacketVerdict::Reject, FlowVerdict::Reject)
-                    };
-                    if verdict == PacketVerdict::Pass {
-                        verdict = of_packet;
-                    }
-                    if alert.whole_flow {
-                        for_flow.get_or_insert(of_flow);
-                    }
-                }
-            }
-        }
-        self.report_alerts(packet, flow, direction, verdict, sink);
-        if let Some(verdict) = for_flow {
-            Self::decide(flow, verdict, sink);
-        }
-        verdict
-    }
-
     /// Ends flows of which nothing was heard. Called with every frame; with none for long, the caller does it.
     pub fn tick(&mut self, now: Nanos, sink: &mut dyn Sink) {
         const INTERVAL: Nanos = 250_000_000;
@@ -655,59 +394,6 @@ impl Engine {
     }
 }
 
-/// Two ends, each with its port, and the protocol between them.
-type Ends = ((IpAddr, u16), (IpAddr, u16), u8);
-
-/// A packet's ends and the protocol of its flow, if it belongs to one.
-fn ends(packet: &Packet<'_>) -> Option<Ends> {
-    let ip = packet.ip.as_ref()?;
-    if packet.fragment.is_some() {
-        return None;
-    }
-    let (from, to) = match &packet.transport {
-        Transport::Icmp { kind, code, .. } => {
-            let (request, reply) = icmp_pair(*kind, ip.source);
-            // Request and reply belong together; the client's "port" is the request's type.
-            if *kind == reply {
-                ((ip.source, u16::from(*code)), (ip.destination, u16::from(request)))
-            } else {
-                ((ip.source, u16::from(request)), (ip.destination, u16::from(*code)))
-            }
-        }
-        Transport::Other => ((ip.source, 0), (ip.destination, 0)),
-        _ => {
-            let ports = packet.ports();
-            ((ip.source, ports.0), (ip.destination, ports.1))
-        }
-    };
-    // Packets of TCP and UDP that could not be read have no flow.
-    if matches!(packet.transport, Transport::Other) && matches!(ip.protocol, 1 | 6 | 17 | 58 | 132) {
-        return None;
-    }
-    Some((from, to, ip.protocol))
-}
-
-/// The types of a request and its reply, for any of the two; a type that is neither stands for itself.
-fn icmp_pair(kind: u8, address: IpAddr) -> (u8, u8) {
-    match (kind, address) {
-        (8 | 0, IpAddr::V4(_)) => (8, 0),
-        (13 | 14, IpAddr::V4(_)) => (13, 14),
-        (15 | 16, IpAddr::V4(_)) => (15, 16),
-        (17 | 18, IpAddr::V4(_)) => (17, 18),
-        (128 | 129, IpAddr::V6(_)) => (128, 129),
-        (133 | 134, IpAddr::V6(_)) => (133, 134),
-        (135 | 136, IpAddr::V6(_)) => (135, 136),
-        _ => (kind, u8::MAX),
-    }
-}
-
-/// Whether a packet opens a new connection between ends whose last one is over.
-fn begins_anew(packet: &Packet<'_>, flow: &Flow) -> bool {
-    let Transport::Tcp(tcp) = &packet.transport else { return false };
-    let Some(stream) = &flow.stream else { return false };
-    tcp.flags & (flag::SYN | flag::ACK | flag::RST) == flag::SYN && stream.tracker.state >= State::TimeWait
-}
-
 fn count(flow: &mut Flow, packet: &Packet<'_>, direction: Direction) {
     let way = direction as usize;
     if let (Some(packets), Some(bytes), Some(number)) =
@@ -728,27 +414,4 @@ fn outer_of(packet: &Packet<'_>) -> Option<Box<Outer>> {
         protocol: ip.protocol,
         depth: packet.depth,
     }))
-}
-
-/// Counts stream bytes that no signature looks at as seen.
-fn skip_streams(flow: &mut Flow, direction: Direction) {
-    if let Some(side) = flow.stream.as_mut().and_then(|stream| stream.sides.get_mut(direction as usize)) {
-        side.inspected = side.in_order;
-    }
-}
-
-/// Lets go of stream bytes that nobody will look at again.
-fn trim(stream: &mut Stream) {
-    for side in &mut stream.sides {
-        let oldest = side.inspected.max(side.in_order.saturating_sub(WINDOW_MAX));
-        let useless = usize::try_from(oldest.saturating_sub(side.window_offset)).unwrap_or(usize::MAX);
-        // In steps, so that bytes are seldom moved.
-        if useless >= 2 * WINDOW_KEPT {
-            let cut = (useless - WINDOW_KEPT).min(side.window.len());
-            side.window.drain(..cut);
-            side.window_offset += cut as u64;
-            let border = side.window_offset;
-            side.gaps.retain(|(at, _)| *at >= border);
-        }
-    }
 }

@@ -263,7 +263,7 @@ pub enum TransactionTest {
         negated: bool,
         file: String,
     },
-    /// How far the transaction came: an index of the protocol's stages.
+    /// How far the transaction came in the direction looked at: an index of the protocol's stages.
     State(Comparison),
 }
 

@@ -13,6 +13,7 @@ const DEFAULT_SIZE: usize = 4096;
 const MAX_SIZE: usize = 65_536;
 /// How much of one block is handed over.
 const MAX_BLOCK_LEN: usize = 131_072;
+const MAX_FIELDS: usize = 512;
 
 /// A header field.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,7 +142,7 @@ impl Field {
 impl Block {
     fn add(&mut self, name: &[u8], value: &[u8]) {
         self.len += name.len() + value.len() + OVERHEAD;
-        if self.len > MAX_BLOCK_LEN {
+        if self.len > MAX_BLOCK_LEN || self.fields.len() >= MAX_FIELDS {
             self.too_long = true;
         } else {
             self.fields.push(Field { name: name.to_vec(), value: value.to_vec() });

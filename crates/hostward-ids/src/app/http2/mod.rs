@@ -31,6 +31,9 @@ use hpack::Broken;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// A header block over several frames must not be longer.
 const MAX_BLOCK_LEN: usize = 262_144;
+/// With more streams than this open, less is kept of their bodies.
+const MANY_STREAMS: usize = 32;
+const INSPECT_LEN_OF_MANY: usize = 8192;
 const MAX_FLOW_EVENTS: usize = 16;
 /// How many numbers of one stream are kept for signatures.
 const MAX_INTEGERS: usize = 64;
@@ -44,6 +47,7 @@ const HEADER_TABLE_SIZE: u16 = 1;
 pub fn new(limits: &Limits) -> Http2 {
     Http2 {
         limits: limits.clone(),
+        limits_of_many: Limits { body_inspect_len: limits.body_inspect_len.min(INSPECT_LEN_OF_MANY), ..limits.clone() },
         queue: Queue::new(limits.transactions),
         sides: [Side { preface: Some(0), ..Side::default() }, Side::default()],
         streams: VecDeque::new(),
@@ -89,6 +93,7 @@ pub fn upgraded(limits: &Limits, upgrade: &Upgrade) -> Http2 {
 #[derive(Debug)]
 pub struct Http2 {
     limits: Limits,
+    limits_of_many: Limits,
     queue: Queue,
     sides: [Side; 2],
     streams: VecDeque<Stream>,
@@ -412,6 +417,7 @@ impl Http2 {
 
     fn body(&mut self, direction: Direction, header: Header, piece: &[u8], last: bool) {
         let Some(at) = self.streams.iter().position(|stream| stream.id == header.stream) else { return };
+        let limits = if self.streams.len() > MANY_STREAMS { &self.limits_of_many } else { &self.limits };
         let Some(stream) = self.streams.get_mut(at) else { return };
         let way = direction as usize;
         stream.lens[way] += piece.len() as u64;
@@ -421,7 +427,7 @@ impl Http2 {
                 transaction.progress[way] = Stage::Body;
             }
             if let Some(body) = &mut stream.bodies[way] {
-                body.write(transaction, direction, &self.limits, piece);
+                body.write(transaction, direction, limits, piece);
             }
             if stream.dns[way] && stream.lens[way] > MAX_DNS_LEN {
                 let event = match direction {

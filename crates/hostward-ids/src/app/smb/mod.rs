@@ -30,6 +30,8 @@ use frames::{Frames, Step};
 /// How many requests can wait for their response, and how many trees are remembered.
 const MAX_REQUESTS: usize = 256;
 const MAX_TREES: usize = 128;
+/// How many dialects of an offer are read.
+const MAX_DIALECTS: usize = 64;
 /// How many events outside of transactions wait to be taken.
 const MAX_FLOW_EVENTS: usize = 16;
 

@@ -254,3 +254,22 @@ fn calls_through_a_pipe_of_the_old_protocol() {
     assert_eq!((&*stubs[0].data, &*stubs[1].data), (&b"stub"[..], &b"answer"[..]));
     check(&talk);
 }
+
+#[test]
+fn what_waits_is_bounded_over_all_files() {
+    let mut handles = Handles::new(&Limits::default());
+    let mut queue = Queue::new(64);
+    for number in 0..4000_u32 {
+        let mut key = Key::default();
+        key[..4].copy_from_slice(&(number % 300).to_be_bytes());
+        // Nothing begins where the last piece ended.
+        let offset = u64::from(number) * 20_000;
+        handles.transfer(key, ToServer, offset, &[1; 9_000], &mut queue, &|_| {});
+        let (counted, real) = handles.waiting();
+        assert_eq!(counted, real);
+        assert!(real <= 1 << 20);
+        if number % 7 == 0 {
+            handles.close(key, &mut queue);
+        }
+    }
+}

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::files::Key;
-use super::{About, Facts, Smb, Tree, text};
+use super::{About, Facts, MAX_DIALECTS, Smb, Tree, text};
 use crate::Direction::{self, ToClient, ToServer};
 use crate::app::cursor::Cursor;
 
@@ -154,6 +154,7 @@ fn request(smb: &mut Smb, command: Command<'_>) -> Option<()> {
                 .split(|&byte| byte == 0)
                 .filter_map(|dialect| dialect.strip_prefix(b"\x02"))
                 .map(|dialect| String::from_utf8_lossy(dialect).into_owned())
+                .take(MAX_DIALECTS)
                 .collect();
             let transaction = smb.begin(&facts);
             transaction.log.insert("client_dialects".into(), dialects.clone().into());

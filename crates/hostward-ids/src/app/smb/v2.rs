@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::files::Key;
-use super::{About, Facts, Smb, Tree, names, text};
+use super::{About, Facts, MAX_DIALECTS, Smb, Tree, names, text};
 use crate::Direction::{self, ToClient, ToServer};
 use crate::app::cursor::Cursor;
 
@@ -189,7 +189,7 @@ fn negotiate(smb: &mut Smb, facts: Facts, mut body: Cursor<'_>) -> Option<()> {
     let client = body.array()?;
     body.take(8)?;
     let mut dialects = Vec::new();
-    for _ in 0..count {
+    for _ in 0..usize::from(count).min(MAX_DIALECTS) {
         dialects.push(names::dialect2(body.u16()?).to_owned());
     }
     if let Some(transaction) = smb.queue.get(id) {
