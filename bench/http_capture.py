@@ -19,7 +19,7 @@ _WORDS = 4_096
 
 def write(path: Path, connections: int = CONNECTIONS, seed: int = 1) -> int:
     """Write it; the number of packets. Raises OSError."""
-    draw = random.Random(seed)  # noqa: S311
+    draw = random.Random(seed)
     text = _text(draw)
     packets = 0
     micros = 1_700_000_000_000_000
@@ -59,9 +59,7 @@ def _connection(draw: random.Random, text: bytes, number: int) -> Iterator[bytes
     def frame(side: int, flags: int, data: bytes = b"") -> bytes:
         sequence, at[side] = at[side], (at[side] + len(data) + (flags & 3 > 0)) & 0xFFFF_FFFF
         acknowledged = at[1 - side] if flags & 16 else 0
-        tcp = struct.pack(
-            ">HHIIBBHHH", ports[side], ports[1 - side], sequence, acknowledged, 80, flags, 65_535, 0, 0
-        )
+        tcp = struct.pack(">HHIIBBHHH", ports[side], ports[1 - side], sequence, acknowledged, 80, flags, 65_535, 0, 0)
         ip = struct.pack(">BBHHHBBH", 69, 0, 40 + len(data), 0, 0x4000, 64, 6, 0) + ends[side] + ends[1 - side]
         macs = (b"\x02\0\0\0\0\1", b"\x02\0\0\0\0\2")
         return macs[1 - side] + macs[side] + b"\x08\0" + ip + tcp + data

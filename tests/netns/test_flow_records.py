@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import subprocess
 import time
 import uuid
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,10 +18,19 @@ from hostward.datapath.flow_export import FlowExportSettings
 from hostward.datapath.kernel import KernelEnforcer, open_enforcer
 from tests.netns.collectors import PORT, Collector, collecting, nfacctd, nfcapd, nfdump, tool_missing, tshark
 from tests.netns.pair import Pair, inside_of
+from tests.netns.test_life import arrives, comes_back
+from tests.netns.test_up import POLICY, Machine
 
 CONNECTIONS, REQUEST, ANSWER = 6, 1_000, 5_000
-# (source, destination, destination port, protocol): packets forward, reverse
-Sums = Counter[tuple[str, str, str, str]]
+
+
+@pytest.fixture
+def machine(tmp_path: Path, pins: Path) -> Iterator[Machine]:
+    made = Machine(tmp_path, pins)
+    try:
+        yield made
+    finally:
+        made.kill()
 
 
 @pytest.fixture
@@ -221,3 +230,45 @@ def test_what_the_controller_is_told_of_stays_within_the_endpoints_quota(
     counts = exporter.counts()
     assert counts["packets"] >= 4_000
     assert counts["unseen_ends"] == counts["estimated"] == counts["socket_lost_records"] == 0
+
+
+def test_a_restart_tells_nothing_twice(pair: Pair, pins: Path, collector: Collector, tmp_path: Path) -> None:
+    lines = tmp_path / "flows.json"
+    for _ in range(2):
+        with _enforcing(pair, pins, collector, lines=lines) as enforcer:
+            _talk(pair, 4)
+            time.sleep(0.5)
+            expected = _seen_by_kernel(enforcer)
+            exporter = enforcer.flow_exporter
+            assert exporter is not None
+    passed = [record for record in map(json.loads, lines.read_text().splitlines()) if record["forwardingStatus"] == 64]
+    assert exporter.counts()["resumed"] > 0
+    assert (_total(passed, "Packet"), _total(passed, "Octet")) == expected
+
+
+@pytest.mark.netns
+def test_hostward_up_names_groups_tenant_and_rule(machine: Machine, pair: Pair, tmp_path: Path) -> None:
+    policy, lines = tmp_path / "acme.yaml", tmp_path / "flows.json"
+    policy.write_text(POLICY)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as collector:
+        collector.bind(("127.0.0.1", 0))
+        collector.settimeout(10)
+        machine.options = ("--ipfix", f"127.0.0.1:{collector.getsockname()[1]}", "--json-lines", str(lines))
+        machine.start(policy)
+        machine.add(pair, "a", "client")
+        machine.add(pair, "b", "server")
+        assert comes_back(pair, 80)
+        assert not arrives(pair, 81)
+        assert b"hostwardTenant" in collector.recv(65_535), "templates, and what own elements are"
+        machine.signal(signal.SIGTERM)
+        time.sleep(2)
+    records = [json.loads(line) for line in lines.read_text().splitlines()]
+    mine = [record for record in records if record.get("hostwardEndpoint") == "acme/a"]
+    allowed = [record for record in mine if record.get("destinationTransportPort") == 80]
+    denied = [record for record in mine if record.get("destinationTransportPort") == 81]
+    assert allowed
+    assert denied
+    for record in allowed:
+        assert (record["hostwardTenant"], record["hostwardGroup"]) == ("acme", "client")
+        assert (record["hostwardRule"], record["hostwardVerdict"]) == ("acme/web", "allow")
+    assert {record["hostwardRule"] for record in denied} == {"acme/default-deny"}

@@ -16,7 +16,7 @@ use crate::error::libbpf;
 /// Drains one ring of the kernel's into a queue of at most one ring's worth.
 pub(crate) struct Ring<T> {
     name: &'static str,
-    ring: Mutex<RingBuffer<'static>>,
+    reader: Mutex<RingBuffer<'static>>,
     queue: Arc<Mutex<VecDeque<T>>>,
 }
 
@@ -35,13 +35,13 @@ impl<T: FromBytes + Send + 'static> Ring<T> {
             })
             .map_err(libbpf("open", name))?;
         let ring = builder.build().map_err(libbpf("map", name))?;
-        Ok(Self { name, ring: Mutex::new(ring), queue })
+        Ok(Self { name, reader: Mutex::new(ring), queue })
     }
 
     /// Takes at most `limit`; never waits.
     pub fn drain(&self, limit: usize) -> Result<Vec<T>> {
         if self.queue.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
-            self.ring.lock().unwrap_or_else(PoisonError::into_inner).consume().map_err(libbpf("drain", self.name))?;
+            self.reader.lock().unwrap_or_else(PoisonError::into_inner).consume().map_err(libbpf("drain", self.name))?;
         }
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         let count = limit.min(queue.len());

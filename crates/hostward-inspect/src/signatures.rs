@@ -37,7 +37,13 @@ pub fn load(order: &Rules) -> Result<Loaded, String> {
     let began = Instant::now();
     let mut settings = Settings::default();
     // Whoever is inspected from now on may have talked before; and what a signature drops is dropped.
-    for (key, value) in [("stream.midstream", "true"), ("simulate-ips", "true")] {
+    for (key, value) in [
+        ("stream.midstream", "true"),
+        ("simulate-ips", "true"),
+        ("stream.bypass", "true"),
+        // What the engine has no memory for is a tenant's choice in the datapath, not here.
+        ("exception-policy", "ignore"),
+    ] {
         settings.set(key, value).map_err(|error| error.to_string())?;
     }
     for (key, value) in &order.settings {

@@ -122,6 +122,7 @@ impl FlowExport {
             exporter,
             events: Vec::new(),
             batch: Vec::new(),
+            named: false,
             period_ns: (timeouts.active_ns.min(timeouts.inactive_ns) / 3).clamp(250_000_000, 5_000_000_000),
         };
         let shared = Arc::clone(&worker.shared);
@@ -210,6 +211,8 @@ struct Worker {
     events: Vec<hostward_datapath::abi::Event>,
     batch: Vec<(hostward_datapath::abi::FlowKey, hostward_datapath::abi::Flow)>,
     period_ns: u64,
+    /// Before anything is enforced an upgrade may still bring flows, which are no new ones: the first walk comes behind it.
+    named: bool,
 }
 
 impl Worker {
@@ -222,7 +225,7 @@ impl Worker {
             self.take_names();
             let busy = self.read() > BUSY;
             let now_ns = monotonic_ns();
-            if began_ns.is_some() || now_ns >= walk_ns {
+            if began_ns.is_some() || (self.named && now_ns >= walk_ns) {
                 let began = *began_ns.get_or_insert(now_ns);
                 if self.step(began) {
                     began_ns = None;
@@ -242,6 +245,7 @@ impl Worker {
         while self.read() > 0 {}
         self.read_losses();
         // What was never walked since it was opened is told as far as a last walk knows it.
+        self.exporter.begin_last_walk();
         let began = monotonic_ns();
         while !self.step(began) {}
         self.exporter.tick(monotonic_ns(), real_ns());
@@ -270,6 +274,7 @@ impl Worker {
             self.reader.share(&shares);
         }
         if let Some(endpoints) = told.endpoints {
+            self.named = true;
             let named = |(tenant, endpoint, groups, interface, device)| EndpointName {
                 tenant,
                 endpoint,

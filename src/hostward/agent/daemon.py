@@ -172,7 +172,7 @@ class Agent:
 
     async def _look_after(self) -> None:
         last: Status | None = None
-        told_at_s = 0.0
+        told_at_s, exporting = 0.0, ""
         clock = asyncio.get_running_loop().time
         while True:
             await asyncio.sleep(self._settings.repair_period_s)
@@ -181,6 +181,10 @@ class Agent:
             except HostwardError as error:
                 log.error("the kernel's state could not be compared: %s", error)
                 continue
+            exporter = self._enforcement.flow_exporter
+            if exporter is not None and (problem := exporter.problem()) != exporting:
+                exporting = problem
+                log.error("flow records: %s", problem)
             for repair in health.repairs:
                 log.warning("mended: %s", repair)
             repairs = [str(repair) for repair in health.repairs]

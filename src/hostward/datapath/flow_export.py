@@ -68,7 +68,7 @@ class FlowExporter:
 
     def __init__(self, core: _core.Datapath, settings: FlowExportSettings, tracked: int) -> None:
         """``tracked`` is how many flows the kernel tracks at most."""
-        self._endpoints: dict[int, tuple[str, str, str, int, str]] = {}
+        self._endpoints: dict[int, tuple[str, str, str, int, str]] | None = None  # nothing was told yet
         self._quotas: dict[int, Quota] = {}
         self._rules: dict[int, tuple[str, ...]] = {}
         self._executables: dict[tuple[int, int], str] = {}

@@ -54,6 +54,8 @@ pub struct Cache {
     entries: Vec<Entry>,
     /// Whether every flow that is older than the exporter is known.
     primed: bool,
+    /// Whether no walk follows: who finds no room now is told of at once.
+    last: bool,
     /// While a batch of a walk waits to be applied: what ended after it was read.
     ended: HashSet<FlowId, ahash::RandomState>,
     batch_ns: Option<u64>,
@@ -77,6 +79,7 @@ impl Cache {
             places: HashMap::default(),
             entries: Vec::new(),
             primed: false,
+            last: false,
             ended: HashSet::default(),
             batch_ns: None,
             untabled: 0,
@@ -84,6 +87,11 @@ impl Cache {
             resumed: 0,
             estimated: 0,
         }
+    }
+
+    /// The walk that follows is the last.
+    pub fn begin_last_walk(&mut self) {
+        self.last = true;
     }
 
     /// Flows in it.
@@ -184,6 +192,8 @@ impl Cache {
         let entry = Entry { seen: *sighting, told, start_ns, clean_ns: sighting.time_ns };
         if sighting.sighted == Sighted::End {
             tell(&entry, end_reason(sighting), out);
+        } else if self.entries.len() >= self.limit && self.last {
+            tell(&entry, EndReason::Forced, out);
         } else if self.entries.len() >= self.limit {
             self.untabled += 1;
         } else {

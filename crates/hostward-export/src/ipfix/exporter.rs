@@ -169,6 +169,11 @@ impl Exporter {
         self.write_due();
     }
 
+    /// The walk that follows is the last before [`Exporter::close`].
+    pub fn begin_last_walk(&mut self) {
+        self.cache.begin_last_walk();
+    }
+
     /// The walk that began at `started_ns` is over.
     pub fn end_walk(&mut self, started_ns: u64) {
         self.cache.end_walk(started_ns, &mut self.due);

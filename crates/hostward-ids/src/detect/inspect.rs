@@ -19,6 +19,8 @@ use crate::rules::test::Track;
 
 /// Most candidates that are verified for one packet or one transaction's new bytes.
 pub(super) const CANDIDATES: usize = 1024;
+/// How many bytes are searched for the candidates of one call, all together.
+const SEARCHED: usize = 64 << 20;
 /// How far back from new stream bytes a match may begin.
 const BEHIND: usize = 8 * 1024;
 
@@ -62,6 +64,8 @@ pub(super) struct Look<'l> {
     pub matches: SmallVec<[Match; 8]>,
     /// Entropies that were computed in this call, the last of each buffer: transaction, buffer, value.
     pub entropies: Vec<(Option<u64>, &'static str, f64)>,
+    /// How many bytes may yet be searched for candidates in this call.
+    pub budget: usize,
     /// The transaction that is being looked at.
     pub transaction: Option<u64>,
     pub stream: Option<StreamView<'l>>,
@@ -101,6 +105,7 @@ impl Detector {
                 state: state.as_mut(),
                 matches: SmallVec::new(),
                 entropies: Vec::new(),
+                budget: SEARCHED,
                 transaction: None,
                 stream,
             };
@@ -367,8 +372,9 @@ impl Look<'_> {
             notes,
         };
         let mut run = Run::new(data, *numbers, &mut around);
-        let matched = run.matches(steps);
+        let (matched, budget) = run.matches_within(steps, self.budget);
         let (reached, cut, result) = (run.reached, run.cut, run.numbers);
+        self.budget = budget;
         self.worker.counters.verifications_cut += u64::from(cut);
         for (name, value) in notes.entropies.drain(..) {
             let key = (self.transaction, name);

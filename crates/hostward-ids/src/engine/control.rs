@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Engine, Stats};
 use crate::detect::{Detector, FlowState, TransactionState, Worker};
-use crate::flow::Flow;
+use crate::flow::{Flow, FlowVerdict};
 
 impl Engine {
     /// Matches other signatures from the next packet on. Flows keep what was reassembled and parsed of them; what the
@@ -47,6 +47,26 @@ pub(super) fn release(flow: &mut Flow) {
         flow.recognition_over = [true; 2];
         flow.app = None;
     }
+}
+
+/// How much of a stream whose protocol is not known is looked at, in each direction.
+const UNKNOWN_LEN: u64 = 1 << 20;
+
+/// Whether a flow can be given up: its protocol has said all that it will (TLS after its handshake, SSH after the exchange
+/// of keys) and that was told, or nobody knows the protocol and much of the stream was looked at.
+pub(super) fn nothing_more(flow: &mut Flow) -> bool {
+    if flow.verdict != FlowVerdict::Inspect {
+        return false;
+    }
+    if let Some(parser) = &mut flow.app {
+        return parser.finished() && parser.transactions().is_empty();
+    }
+    let Some(stream) = &flow.stream else { return false };
+    let over = |way: usize| flow.recognition_over[way] || stream.sides[way].in_order == 0;
+    over(0)
+        && over(1)
+        && stream.sides.iter().any(|side| side.inspected >= UNKNOWN_LEN)
+        && !stream.tracker.sides.iter().all(|side| side.closed)
 }
 
 impl Stats {

@@ -44,6 +44,8 @@ pub struct Settings {
     pub tcp: TcpSettings,
     /// Whether packets wait for a verdict: signatures that drop do, and alerts say `blocked`.
     pub inline: bool,
+    /// Whether flows of which nothing more can be learnt are given up, and their packets need not come any more.
+    pub bypass: bool,
     /// Whether checksums are looked at. Off by default: a host sees its own packets before the card fills them in.
     pub checksums: bool,
     /// What happens with flows whose beginning was not seen.
@@ -125,6 +127,7 @@ impl Default for Settings {
         Self {
             tcp: TcpSettings::default(),
             inline: false,
+            bypass: false,
             checksums: false,
             midstream_policy: None,
             app_error_policy: None,
@@ -168,6 +171,7 @@ impl Settings {
             "stream.midstream" if value == "answered" => self.tcp.midstream = Midstream::Answered,
             "stream.midstream" => self.tcp.midstream = if read.truth()? { Midstream::On } else { Midstream::Off },
             "stream.async-oneside" => self.tcp.async_oneside = read.truth()?,
+            "stream.bypass" => self.bypass = read.truth()?,
             "stream.checksum-validation" => self.checksums = read.truth()?,
             "k" => self.checksums = !matches!(value, "none"),
             "stream.midstream-policy" => self.midstream_policy = Some(read.policy()?),

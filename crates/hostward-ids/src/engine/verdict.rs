@@ -78,6 +78,10 @@ impl Engine {
         }
         self.clean_transactions(flow, Some(direction), sink);
         control::release(flow);
+        if self.settings.bypass && control::nothing_more(flow) {
+            flow.verdict = FlowVerdict::Bypass;
+            sink.verdict(flow, FlowVerdict::Bypass);
+        }
         verdict
     }
 

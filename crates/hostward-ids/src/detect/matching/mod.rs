@@ -13,7 +13,7 @@ use crate::rules::rule::Entropy;
 /// How many places one inspection may try.
 const ATTEMPTS: u32 = 3000;
 /// How many bytes one inspection may search.
-const SEARCHED: usize = 32 << 20;
+const SEARCHED: usize = 4 << 20;
 
 /// What the steps may ask of the outside.
 pub trait Surroundings {
@@ -63,6 +63,14 @@ impl<'r, 'd> Run<'r, 'd> {
             searched: SEARCHED,
             cut: false,
         }
+    }
+
+    /// Lets it search no more than `budget` bytes, and gives what is left of that afterwards.
+    pub fn matches_within(&mut self, steps: &[Ready], budget: usize) -> (bool, usize) {
+        let allowed = SEARCHED.min(budget);
+        self.searched = allowed;
+        let matched = self.matches(steps);
+        (matched, budget - (allowed - self.searched.min(allowed)))
     }
 
     /// Whether all steps hold. The recursion is as deep as the rule has steps, which reading bounds.
