@@ -362,6 +362,13 @@ impl Look<'_> {
                     None => Answer::when(false, over),
                 }
             }
+            TransactionTest::TlsState { negated, reached: points } => {
+                if self.scene.protocol != Some(Protocol::Tls) {
+                    return Answer::No;
+                }
+                let any = points.iter().any(|&(way, stage)| reached(transaction, way, stage));
+                Answer::when(any != *negated, over)
+            }
             TransactionTest::FtpBounce => {
                 let client = self.scene.flow.map(|flow| flow.client.0);
                 let holds = transaction.buffers.iter().any(|content| {

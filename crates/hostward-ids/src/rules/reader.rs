@@ -207,6 +207,28 @@ mod tests {
     }
 
     #[test]
+    fn every_kind_of_option_is_read() {
+        for options in [
+            "flow:to_server,established;",
+            "flowbits:isset,a|b; flowbits:set,c; flowint:n,+,1; flowint:n,>,2; hostbits:set,x,dst;",
+            "xbits:isset,y,track ip_pair,expire 10;",
+            "threshold:type backoff, track by_flow, count 1, multiplier 10;",
+            "detection_filter:track by_src, count 5, seconds 60;",
+            "itype:7<>20; icode:!0; ttl:<10; dsize:>5; flags:S,12; fragbits:M; ip_proto:!tcp; ipopts:rr;",
+            "dcerpc.iface:367abb81-9844-35f1-ad32-98f038001003,>1,any_frag; dcerpc.opnum:1,3-5;",
+            "ssl_state:client_hello|server_hello; ssh.softwareversion:\"x\";",
+            "http.uri; pcrexform:\"a=(.*)\"; xor:\"0d\"; from_base64:offset 6, mode strict; content:\"b\";",
+            "file.data; entropy:value > 4; filemd5:list; filename:\"a.exe\"; fileext:\"exe\"; filesize:>1KB;",
+            "http.host; dataset:isset,bad,type string,load host.lst,format json,value_key host,array_key a.b;",
+            "byte_extract:1,0,n,relative; byte_math:bytes 1, offset 0, oper +, rvalue n, result m; byte_test:1,!&,m,0;",
+            "app-layer-protocol:!http,final; app-layer-event:http.gzip_bomb; stream_size:server,<,6; tag:session,5,packets;",
+            "requires: version >= 7.0 < 9, keyword bsize; reference:cve,2014-0160; metadata:a b, c d; target:src_ip;",
+        ] {
+            rule(&format!("alert tcp any any -> any any ({options} sid:1;)"));
+        }
+    }
+
+    #[test]
     fn broken_text_is_refused_without_a_panic() {
         let whole = r#"alert http [1.1.1.1,!$HOME_NET] any -> any ![80,443] (msg:"a\;b"; content:"|41|x"; depth:9; http_uri; pcre:"/a/Ui"; byte_test:2,>,5,0,relative; flowbits:set,x; threshold:type limit,track by_src,count 1,seconds 2; sid:1; rev:2;)"#;
         let mut seed = 1_u32;

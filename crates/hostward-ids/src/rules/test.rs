@@ -1,8 +1,9 @@
 //! What a rule asks of packets, flows and transactions beside what is in their bytes.
 
 use super::number::Comparison;
-use crate::app::Protocol;
+use crate::Direction;
 use crate::app::buffer::Integer;
+use crate::app::{Protocol, Stage};
 
 /// Asked of a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +42,8 @@ pub enum PacketTest {
         id: Comparison,
     },
     Checksum {
+        /// That of the IPv4 header rather than of what lies on it.
+        header: bool,
         valid: bool,
     },
     DecodeEvent(String),
@@ -246,6 +249,11 @@ pub enum TransactionTest {
     TlsVersion {
         negated: bool,
         versions: Vec<u16>,
+    },
+    /// `ssl_state`: whether some of these points of a handshake were reached.
+    TlsState {
+        negated: bool,
+        reached: Vec<(Direction, Stage)>,
     },
     FtpBounce,
     FileName {

@@ -37,8 +37,10 @@ pub(in crate::app) fn put(
         ToServer => (&b"cookie"[..], Buffer::HttpRequestHeader),
         ToClient => (&b"set-cookie"[..], Buffer::HttpResponseHeader),
     };
-    let mut normalised = Vec::with_capacity(raw.len());
-    let mut names = b"\r\n".to_vec();
+    transaction.buffers.reserve(headers.fields.len() + 12);
+    let mut normalised = Vec::with_capacity(raw.len() + 2 * headers.fields.len());
+    let mut names = Vec::with_capacity(16 * (headers.fields.len() + 1));
+    names.extend_from_slice(b"\r\n");
     for field in &headers.fields {
         let start = normalised.len();
         normalised.extend_from_slice(&field.name);

@@ -1,5 +1,6 @@
 //! Header fields (RFC 9112 section 5), with the line endings and foldings that browsers accept.
 
+use std::borrow::Cow;
 use std::collections::hash_map::Entry;
 
 use ahash::AHashMap;
@@ -11,6 +12,8 @@ use crate::Direction::{self, ToClient};
 pub(super) const FIELD_LIMIT: usize = 18_432;
 /// How many lines a block may have.
 const LINE_LIMIT: usize = 2048;
+/// So many fields are compared one by one; with more, their names are looked up.
+const FEW: usize = 24;
 /// How long a block may be.
 const BLOCK_LIMIT: usize = 1 << 17;
 /// How many different fields are kept.
@@ -51,11 +54,19 @@ impl Headers {
     /// Adds a field or a repetition; `places` holds where each name, in lower case, has its field, so that many different
     /// names cost no more than each its own.
     fn add(&mut self, places: &mut AHashMap<Vec<u8>, usize>, name: &[u8], value: Vec<u8>) {
-        let place = match places.entry(name.to_ascii_lowercase()) {
-            Entry::Occupied(entry) => Some(*entry.get()),
-            Entry::Vacant(entry) => {
-                entry.insert(self.fields.len());
-                None
+        let place = if self.fields.len() < FEW {
+            self.fields.iter().position(|field| field.name.eq_ignore_ascii_case(name))
+        } else {
+            if places.is_empty() {
+                let known = self.fields.iter().enumerate();
+                places.extend(known.map(|(at, field)| (field.name.to_ascii_lowercase(), at)));
+            }
+            match places.entry(name.to_ascii_lowercase()) {
+                Entry::Occupied(entry) => Some(*entry.get()),
+                Entry::Vacant(entry) => {
+                    entry.insert(self.fields.len());
+                    None
+                }
             }
         };
         if let Some(place) = place {
@@ -251,37 +262,41 @@ fn one_field<'a, 'b>(
     places: &mut AHashMap<Vec<u8>, usize>,
 ) -> &'b [&'a [u8]] {
     let mut colon_line = line;
-    let mut name = Vec::new();
+    let mut name_before: &[u8] = &[];
     if !line.contains(&b':') {
         // The name may go on behind a line end and a blank, as in `Name CR LF SP : value`.
         match rest.split_first() {
             Some((next, after)) if next.first() == Some(&b' ') && trim(next).first() == Some(&b':') => {
-                name.extend_from_slice(line);
+                name_before = line;
                 colon_line = next;
                 rest = after;
             }
             _ => {}
         }
     }
-    let (mut value, oddity) = match colon_line.iter().position(|byte| *byte == b':') {
+    let (name_here, value, oddity) = match memchr::memchr(b':', colon_line) {
         Some(colon) => {
-            name.extend_from_slice(colon_line.get(..colon).unwrap_or_default());
-            (colon_line.get(colon + 1..).unwrap_or_default().to_vec(), false)
+            let (name, value) = colon_line.split_at(colon);
+            (name, value.get(1..).unwrap_or_default(), false)
         }
-        None => (line.to_vec(), true),
+        None => (&[][..], line, true),
     };
+    let name =
+        if name_before.is_empty() { Cow::Borrowed(name_here) } else { Cow::Owned([name_before, name_here].concat()) };
     headers.oddities.missing_colon |= oddity;
+    let mut value = Cow::Borrowed(value);
     while let Some((next, after)) = rest.split_first() {
         let Some((&fold, more)) = next.split_first() else { break };
         if !matches!(fold, b' ' | b'\t' | 0) || (direction == ToClient && looks_like_field(more)) {
             break;
         }
-        if trim(&value).is_empty() {
-            value.clear();
+        let folded = value.to_mut();
+        if trim(folded).is_empty() {
+            folded.clear();
         } else {
-            value.push(fold);
+            folded.push(fold);
         }
-        value.extend_from_slice(more);
+        folded.extend_from_slice(more);
         rest = after;
     }
     let trimmed = trim(&name);

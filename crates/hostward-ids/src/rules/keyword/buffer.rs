@@ -63,6 +63,8 @@ fn named(keyword: &str) -> Option<Target> {
         "http_request_header" => return Some(Target::Buffer(Buffer::HttpRequestHeader)),
         "http_response_header" => return Some(Target::Buffer(Buffer::HttpResponseHeader)),
         "ja3_hash" => return Some(Target::Buffer(Buffer::Ja3Hash)),
+        "dns.query.name" => return Some(Target::Buffer(Buffer::DnsQueriesRrname)),
+        "dns.answer.name" => return Some(Target::Buffer(Buffer::DnsAnswersRrname)),
         _ => None,
     };
     if let Some(buffer) = packet {
@@ -91,10 +93,11 @@ impl Builder {
         let target = match keyword {
             "frame" => Target::Buffer(frame(value.unwrap_or_default())?),
             // Written as keyword and value, without content.
-            "tls.subject" | "tls.issuerdn" | "tls.fingerprint" => {
+            "tls.subject" | "tls.issuerdn" | "tls.fingerprint" | "ssh.softwareversion" => {
                 let buffer = match keyword {
                     "tls.subject" => Buffer::TlsCertSubject,
                     "tls.issuerdn" => Buffer::TlsCertIssuer,
+                    "ssh.softwareversion" => Buffer::SshSoftware,
                     _ => Buffer::TlsCertFingerprint,
                 };
                 let at = self.inspection(Target::Buffer(buffer), &[], false)?;

@@ -108,7 +108,11 @@ fn requires(text: &str) -> Option<String> {
 
 fn version_met(alternative: &str) -> Option<bool> {
     let mut all = true;
-    for part in alternative.split_whitespace() {
+    // An operator may stand apart from its version.
+    let joined = [">= ", "<= ", "> ", "< ", "= "]
+        .iter()
+        .fold(alternative.to_owned(), |text, operator| text.replace(operator, operator.trim_end()));
+    for part in joined.split_whitespace() {
         let (operator, version) = part.split_at(part.find(|c: char| c.is_ascii_digit())?);
         let mut numbers = version.split('.').map(|number| number.parse::<u32>().ok());
         let wanted =

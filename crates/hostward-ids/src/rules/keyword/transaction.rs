@@ -5,6 +5,8 @@ use super::super::option::quoted;
 use super::super::test::{DigestKind, TransactionTest};
 use super::super::{Fault, Read, content};
 use super::Builder;
+use crate::Direction;
+use crate::app::Stage;
 use crate::app::buffer::Integer;
 
 impl Builder {
@@ -28,6 +30,7 @@ impl Builder {
             "tls_cert_expired" => TransactionTest::TlsCertificateExpired(true),
             "tls_cert_valid" => TransactionTest::TlsCertificateExpired(false),
             "http2.settings" => setting(text)?,
+            "ssl_state" => tls_handshake(text)?,
             "ftpbounce" => TransactionTest::FtpBounce,
             "filename" => {
                 let (negated, inside) = quoted(text)?;
@@ -242,6 +245,25 @@ fn tls_versions(text: &str) -> Read<TransactionTest> {
     // Any of the words is enough: beside one with '!', a plain one only takes an exception back.
     refused.retain(|version| !versions.contains(version));
     Ok(TransactionTest::TlsVersion { negated: true, versions: refused })
+}
+
+/// `client_hello|server_hello`, `!server_keyx`.
+fn tls_handshake(text: &str) -> Read<TransactionTest> {
+    let (negated, names) = match text.strip_prefix('!') {
+        Some(rest) => (true, rest),
+        None => (false, text),
+    };
+    let mut reached = Vec::new();
+    for name in names.split(['|', ',']).map(str::trim).take(16) {
+        reached.push(match name {
+            "client_hello" => (Direction::ToServer, Stage::Headers),
+            "server_hello" => (Direction::ToClient, Stage::Headers),
+            "client_keyx" => (Direction::ToServer, Stage::Complete),
+            "server_keyx" => (Direction::ToClient, Stage::Complete),
+            _ => return Err(Fault::new(format!("'{name}' is no state"))),
+        });
+    }
+    Ok(TransactionTest::TlsState { negated, reached })
 }
 
 /// How far TLS is, in its own words, in the order in which they are reached.
