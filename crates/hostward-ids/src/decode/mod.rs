@@ -1,5 +1,6 @@
 //! Frames of hostile origin, read into [`Packet`]s. Never panics, never allocates by a length that the frame claims.
 
+mod checksum;
 mod ethertype;
 mod ipv4;
 mod ipv6;

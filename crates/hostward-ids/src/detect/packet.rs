@@ -67,7 +67,8 @@ pub fn holds(test: &PacketTest, packet: &Packet<'_>, stream_events: &[&str]) -> 
                 at.and_then(|at| packet.vlan.get(at)).is_some_and(|vlan| id.holds(u64::from(*vlan)))
             }
         },
-        PacketTest::Checksum { valid } => packet.bad_checksum != *valid,
+        PacketTest::Checksum { header: true, valid } => packet.header_checksum_is_wrong() != *valid,
+        PacketTest::Checksum { header: false, valid } => packet.transport_checksum_is_wrong() != *valid,
         PacketTest::DecodeEvent(name) => packet.events.iter().any(|event| event == name),
         PacketTest::StreamEvent(name) => {
             stream_events.iter().any(|event| event.strip_prefix("stream.").unwrap_or(event) == name)

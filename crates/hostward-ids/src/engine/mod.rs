@@ -204,6 +204,8 @@ impl Engine {
             packet.source = inner.source;
             packet.defragmented = inner.source == decode::Source::Defragmented;
             packet.depth = depth;
+            packet.bad_checksum =
+                self.settings.checksums && (packet.transport_checksum_is_wrong() || packet.header_checksum_is_wrong());
             packet.outer = outer.take();
             if packet.vlan.is_empty() {
                 packet.vlan.clone_from(&vlan);
@@ -323,6 +325,8 @@ impl Engine {
         }
         let over = flow.recognition_over;
         match &packet.transport {
+            // Nobody who receives it believes it.
+            _ if packet.bad_checksum => {}
             Transport::Tcp(tcp) => direction = self.tcp(packet, tcp, flow, direction, sink),
             Transport::Icmp { .. } if !matches!(flow.protocol, 1 | 58) => {}
             _ => {

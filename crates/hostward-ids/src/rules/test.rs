@@ -42,6 +42,8 @@ pub enum PacketTest {
         id: Comparison,
     },
     Checksum {
+        /// That of the IPv4 header rather than of what lies on it.
+        header: bool,
         valid: bool,
     },
     DecodeEvent(String),

@@ -38,8 +38,8 @@ impl Builder {
             "vlan.id" => vlan_id(text)?,
             "ipv4-csum" | "tcpv4-csum" | "tcpv6-csum" | "udpv4-csum" | "udpv6-csum" | "icmpv4-csum" | "icmpv6-csum" => {
                 match text {
-                    "valid" => PacketTest::Checksum { valid: true },
-                    "invalid" => PacketTest::Checksum { valid: false },
+                    "valid" => PacketTest::Checksum { header: keyword == "ipv4-csum", valid: true },
+                    "invalid" => PacketTest::Checksum { header: keyword == "ipv4-csum", valid: false },
                     _ => return Err(Fault::new("expected valid or invalid")),
                 }
             }
