@@ -40,13 +40,12 @@ impl Group {
     /// Adds the signatures whose literal is in `data` to `found`; false if a limit cut the search.
     pub fn scan(&self, data: &[u8], scratch: &mut Scratch, hits: &mut Vec<u32>, found: &mut Vec<u32>) -> bool {
         hits.clear();
-        let whole = match &self.database {
-            Some(database) => database.scan(data, scratch, hits),
-            None => {
-                let there = self.few.iter().enumerate().filter(|(_, (bytes, nocase))| is_in(bytes, *nocase, data));
-                hits.extend(there.map(|(at, _)| at as u32));
-                true
-            }
+        let whole = if let Some(database) = &self.database {
+            database.scan(data, scratch, hits)
+        } else {
+            let there = self.few.iter().enumerate().filter(|(_, (bytes, nocase))| is_in(bytes, *nocase, data));
+            hits.extend(there.map(|(at, _)| at as u32));
+            true
         };
         for &hit in hits.iter() {
             let at = hit as usize;

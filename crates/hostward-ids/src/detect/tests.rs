@@ -150,9 +150,10 @@ fn compiled_databases_are_kept_and_checked() {
     let folder = std::env::temp_dir().join(format!("hostward-ids-cache-{}", std::process::id()));
     let _ = std::fs::remove_dir_all(&folder);
     // Enough literals for a database.
-    let rule: String = (1..10)
-        .map(|sid| format!("alert http any any -> any any (http.uri; content:\"/evil{sid}\"; sid:{sid};)\n"))
+    let rules: Vec<String> = (1..10)
+        .map(|sid| format!("alert http any any -> any any (http.uri; content:\"/evil{sid}\"; sid:{sid};)"))
         .collect();
+    let rule = rules.join("\n");
     let build = || {
         let mut loaded = Loaded::default();
         read_text("t", &rule, &Variables::default(), &mut loaded);
