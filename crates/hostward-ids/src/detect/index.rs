@@ -22,6 +22,8 @@ use crate::rules::transform::Transform;
 #[derive(Debug, Default)]
 pub struct Group {
     database: Option<Database>,
+    /// In place of a database: so few that each is looked for by itself, which costs less than beginning a scan.
+    few: Box<[LiteralKey]>,
     /// For each literal, where its signatures begin in `signatures`; one entry more at the end.
     starts: Box<[u32]>,
     signatures: Box<[u32]>,
@@ -32,14 +34,19 @@ pub struct Group {
 impl Group {
     /// Whether nothing is looked for.
     pub fn is_empty(&self) -> bool {
-        self.database.is_none()
+        self.database.is_none() && self.few.is_empty()
     }
 
     /// Adds the signatures whose literal is in `data` to `found`; false if a limit cut the search.
     pub fn scan(&self, data: &[u8], scratch: &mut Scratch, hits: &mut Vec<u32>, found: &mut Vec<u32>) -> bool {
-        let Some(database) = &self.database else { return true };
         hits.clear();
-        let whole = database.scan(data, scratch, hits);
+        let whole = if let Some(database) = &self.database {
+            database.scan(data, scratch, hits)
+        } else {
+            let there = self.few.iter().enumerate().filter(|(_, (bytes, nocase))| is_in(bytes, *nocase, data));
+            hits.extend(there.map(|(at, _)| at as u32));
+            true
+        };
         for &hit in hits.iter() {
             let at = hit as usize;
             if let (Some(&from), Some(&to)) = (self.starts.get(at), self.starts.get(at + 1)) {
@@ -88,12 +95,13 @@ impl Short {
     pub fn is_in(&self, data: &[u8], before: usize) -> bool {
         let from = before.saturating_sub(self.literal.len().saturating_sub(1));
         let data = data.get(from..).unwrap_or_default();
-        if self.nocase {
-            super::matching::find_nocase(&self.literal, data).is_some()
-        } else {
-            memmem::find(data, &self.literal).is_some()
-        }
+        is_in(&self.literal, self.nocase, data)
     }
+}
+
+/// Whether a literal is in `data`.
+fn is_in(literal: &[u8], nocase: bool, data: &[u8]) -> bool {
+    if nocase { super::matching::find_nocase(literal, data).is_some() } else { memmem::find(data, literal).is_some() }
 }
 
 /// Two groups in the making.
@@ -162,12 +170,17 @@ impl Wanted {
         }
         starts.push(signatures.len() as u32);
         let longest = literals.iter().map(|((bytes, _), _)| bytes.len()).max().unwrap_or(0);
+        if literals.len() <= FEW {
+            let few = literals.into_iter().map(|(literal, _)| literal).collect();
+            return Ok(Group { database: None, few, starts: starts.into(), signatures: signatures.into(), longest });
+        }
         let database = cache.database(key, || {
             let wanted: Vec<Literal<'_>> =
                 literals.iter().map(|((bytes, nocase), _)| Literal { bytes, nocase: *nocase }).collect();
             Database::compile(&wanted)
         })?;
-        Ok(Group { database: Some(database), starts: starts.into(), signatures: signatures.into(), longest })
+        let few = Box::default();
+        Ok(Group { database: Some(database), few, starts: starts.into(), signatures: signatures.into(), longest })
     }
 }
 
@@ -269,6 +282,8 @@ const SHORT: usize = 4;
 const SHORTS_MAX: usize = 32;
 /// With fewer literals a group is fast in any case; with more, short ones were measured to cost nothing.
 const SHORTS_WORTH: std::ops::Range<usize> = 48..512;
+/// So few literals need no database.
+const FEW: usize = 4;
 /// How far in the literals reach that are looked for at the beginning only.
 pub const NEAR: usize = 128;
 /// Signatures for at most so many ports are looked up by port.
@@ -430,7 +445,13 @@ impl Index {
                             making.response_bodies.add(fast, at);
                         }
                         let key = (buffer, direction, transforms.clone());
-                        making.buffers.entry(key).or_default().add(fast, at);
+                        let wanted = making.buffers.entry(key).or_default();
+                        if matches!(buffer, Buffer::FileData | Buffer::HttpRequestBody | Buffer::HttpResponseBody) {
+                            wanted.add(fast, at);
+                        } else {
+                            // Short enough for one scan of the whole.
+                            wanted.anywhere.add(&fast.bytes, fast.nocase, at);
+                        }
                     }
                 }
             }

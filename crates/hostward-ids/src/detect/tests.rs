@@ -149,10 +149,14 @@ fn profiles_and_tenants_are_kept_apart() {
 fn compiled_databases_are_kept_and_checked() {
     let folder = std::env::temp_dir().join(format!("hostward-ids-cache-{}", std::process::id()));
     let _ = std::fs::remove_dir_all(&folder);
-    let rule = r#"alert http any any -> any any (http.uri; content:"/evil"; sid:1;)"#;
+    // Enough literals for a database.
+    let rules: Vec<String> = (1..10)
+        .map(|sid| format!("alert http any any -> any any (http.uri; content:\"/evil{sid}\"; sid:{sid};)"))
+        .collect();
+    let rule = rules.join("\n");
     let build = || {
         let mut loaded = Loaded::default();
-        read_text("t", rule, &Variables::default(), &mut loaded);
+        read_text("t", &rule, &Variables::default(), &mut loaded);
         let options = BuildOptions { cache_folder: Some(folder.clone()), ..BuildOptions::default() };
         Detector::build(loaded.rules, &options).unwrap().0
     };
@@ -165,7 +169,7 @@ fn compiled_databases_are_kept_and_checked() {
             bytes[at] ^= 1;
             std::fs::write(&files[0], bytes).unwrap();
         }
-        let (mut worker, mut flow) = (Worker::default(), flow(request("/evil")));
+        let (mut worker, mut flow) = (Worker::default(), flow(request("/evil1")));
         assert_eq!(look(&build(), &mut worker, &mut flow, Direction::ToServer), [1]);
     }
     std::fs::remove_dir_all(&folder).unwrap();
