@@ -137,6 +137,11 @@ impl<R: Read> Capture<R> {
         Ok(Some(Captured { time: found.time, link_type: found.link_type, data }))
     }
 
+    /// Whether bytes are left that make no frame; at the end that says that the file was cut off.
+    pub fn is_cut_off(&self) -> bool {
+        self.at < self.end
+    }
+
     /// Makes sure that `len` bytes from where it stands are in memory; `false` if the file ends before.
     fn have(&mut self, len: usize) -> Result<bool, CaptureError> {
         if self.end - self.at >= len {
@@ -321,6 +326,9 @@ mod tests {
         let whole = pcap(0xa1b2_c3d4, b"abc");
         for len in 24..whole.len() {
             assert_eq!(frames(&whole[..len]), []);
+            let mut capture = Capture::new(&whole[..len]).expect("a capture");
+            assert!(capture.next_frame().expect("an end").is_none());
+            assert_eq!(capture.is_cut_off(), len > 24);
         }
         assert!(matches!(Capture::new(&whole[..10]), Err(CaptureError::Unknown)));
     }

@@ -102,9 +102,10 @@ pub fn run(capture: &Path, detector: Arc<Detector>, settings: Settings, out: &mu
     let mut reader = Capture::new(file).map_err(wrong)?;
     let mut engine = Engine::new(detector, settings);
     let mut lines = Lines { out, failed: None };
-    let mut number = 0;
+    let (mut number, mut last) = (0, 0);
     while let Some(captured) = reader.next_frame().map_err(wrong)? {
         number += 1;
+        last = captured.time;
         let frame = Frame {
             time: captured.time,
             number,
@@ -113,6 +114,9 @@ pub fn run(capture: &Path, detector: Arc<Detector>, settings: Settings, out: &mu
             owner: Owner::default(),
         };
         engine.frame(&frame, &mut lines);
+    }
+    if reader.is_cut_off() {
+        engine.capture_cut_off(last, number, &mut lines);
     }
     engine.finish(&mut lines);
     match lines.failed {

@@ -38,7 +38,7 @@ pub fn load(order: &Rules) -> Result<Loaded, String> {
     let mut settings = Settings::default();
     // Whoever is inspected from now on may have talked before; and what a signature drops is dropped.
     for (key, value) in [
-        ("stream.midstream", "true"),
+        ("stream.midstream", "answered"),
         ("simulate-ips", "true"),
         ("stream.bypass", "true"),
         // What the engine has no memory for is a tenant's choice in the datapath, not here.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::{Engine, PacketVerdict, Reason, Sink};
 use crate::app::{Stage, Transaction};
-use crate::decode::Packet;
+use crate::decode::{Nanos, Packet};
 use crate::detect::{Action, Alert};
 use crate::flow::{Flow, Owner};
 use crate::output::alert::Outcome;
@@ -92,6 +92,22 @@ impl Engine {
             output::anomaly::write(&mut self.json, &heading, Kind::Stream, name);
             sink.event(owner, self.json.finish());
         }
+    }
+
+    /// Says that a capture ends within a frame, the last of whose whole ones was this.
+    pub(crate) fn capture_cut_off(&mut self, time: Nanos, number: u64, sink: &mut dyn Sink) {
+        let heading = Heading {
+            time,
+            number,
+            event_type: "anomaly",
+            flow: None,
+            packet: None,
+            direction: Direction::ToServer,
+            interface: self.interface.as_deref(),
+        };
+        self.json.begin();
+        output::anomaly::write(&mut self.json, &heading, Kind::Decode, "capture.truncated");
+        sink.event(Owner::default(), self.json.finish());
     }
 
     /// What was odd about an application protocol, before the signatures' events are let go.

@@ -115,7 +115,7 @@ impl Default for EventSet {
             transactions: true,
             files: true,
             application_anomalies: true,
-            decode_anomalies: false,
+            decode_anomalies: true,
             stream_anomalies: false,
             stats: true,
         }
