@@ -35,6 +35,7 @@ use crate::maps::Maps;
 use crate::maps::memory_of;
 use crate::migrate::Predecessor;
 use crate::port::Port;
+use crate::sampling::Pools;
 use crate::sampling::sampling_word;
 
 /// What the kernel has to know of an endpoint besides its policy.
@@ -109,6 +110,7 @@ pub struct Datapath {
     epochs: SharedWords,
     events: Ring<abi::Event>,
     pub(crate) samples: Ring<abi::Sample>,
+    pub(crate) pools: Pools,
     classes: ClassSets,
     grace: MapHandle,
 }
@@ -128,7 +130,7 @@ impl Datapath {
         let events = Ring::open(maps.get("hw_events"), "hw_events")?;
         let samples = Ring::open(maps.get("hw_samples"), "hw_samples")?;
         let grace = Maps::create_inner("hw_grace", size_of::<abi::RingPlace>(), 1, libbpf_sys::BPF_F_INNER_MAP)?;
-        Ok(Self {
+        let opened = Self {
             object: object.to_owned(),
             pins: pins.to_owned(),
             capacity,
@@ -137,9 +139,14 @@ impl Datapath {
             epochs,
             events,
             samples,
+            pools: Pools::default(),
             classes: ClassSets::default(),
             grace,
-        })
+        };
+        if opened.maps.reused {
+            opened.read_pools()?;
+        }
+        Ok(opened)
     }
 
     /// Whether the maps were there before: what they hold is then in force.
