@@ -37,8 +37,16 @@ build/core.stamp: $(OBJECTS) $(RUST_SOURCES) pyproject.toml | build/setup.stamp
 	@source scripts/environment && $(VENV)/bin/maturin develop --release >build/core.log 2>&1 || { tail -40 build/core.log >&2; exit 1; }
 	@touch $@
 
-wheel: build ## dist/hostward-*.whl, installable without a compiler
+INSPECTOR := $(VENV)/bin/hostward-inspector
+build: $(INSPECTOR)
+$(INSPECTOR): $(RUST_SOURCES) | build/setup.stamp
+	@echo "build hostward-inspector"
+	@source scripts/environment && cargo build -q --release -p hostward-inspect
+	@install -m 755 target/release/hostward-inspector $@
+
+wheel: build ## dist/hostward*.whl, installable without a compiler
 	@source scripts/environment && PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/maturin build --release --out dist
+	@source scripts/environment && PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/maturin build --release -m crates/hostward-inspect/Cargo.toml --out dist
 
 demo: build ## the main job, shown in a lab of three hosts, every claim checked
 	@scripts/mounts && scripts/rooted $(VENV)/bin/hostward lab demo

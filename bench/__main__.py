@@ -12,7 +12,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import attest, compiler, cut, environment, fleet, fleet_report, gate, network, report, revocation, rollout
+from bench import (
+    attest,
+    compiler,
+    cut,
+    environment,
+    export,
+    fleet,
+    fleet_report,
+    gate,
+    http_capture,
+    inspection,
+    network,
+    report,
+    revocation,
+    rollout,
+)
 from hostward.errors import HostwardError
 
 RESULTS = Path(__file__).parent / "results"
@@ -79,6 +94,13 @@ def _measure(options: argparse.Namespace) -> dict[str, object]:
             gate,
             lambda: gate.run(options.rounds, options.seconds, _say),
         ),
+        ("export", f"{options.export_seconds:g} s", export, lambda: export.run(options.export_seconds, _say)),
+        (
+            "inspect",
+            f"{options.http_connections:,} connections of HTTP, then {options.rounds} rounds of a stream",
+            inspection,
+            lambda: inspection.run(options.rounds, options.seconds, options.http_connections, _say),
+        ),
         (
             "fleet",
             f"{options.hosts} hosts",
@@ -98,7 +120,19 @@ def _measure(options: argparse.Namespace) -> dict[str, object]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parts = ("network", "datapath", "rollout", "revocation", "compiler", "attest", "cut", "gate", "fleet")
+    parts = (
+        "network",
+        "datapath",
+        "rollout",
+        "revocation",
+        "compiler",
+        "attest",
+        "cut",
+        "gate",
+        "export",
+        "inspect",
+        "fleet",
+    )
     parser.add_argument("--only", choices=parts, help="leave the others out")
     parser.add_argument("--rounds", type=_rounds, default=11, help="alternating rounds (default 11)")
     parser.add_argument("--seconds", type=_seconds, default=1.0, help="a round's period of each case (default 1)")
@@ -107,6 +141,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--hosts", type=_hosts, default=2_000, help="that attest, for the fleet (default 2000)")
     parser.add_argument(
         "--fleet-seconds", type=_fleet_seconds, default=60.0, help="of calm and of flood, for the fleet (default 60)"
+    )
+    parser.add_argument(
+        "--export-seconds", type=_fleet_seconds, default=5.0, help="of new flows, for the flow records (default 5)"
+    )
+    parser.add_argument(
+        "--http-connections", type=_connections, default=http_capture.CONNECTIONS, help="to inspect (default 20,000)"
     )
     parser.add_argument("--name", type=_result_name, default="latest", help="of the result file (default latest)")
     return parser
@@ -122,6 +162,12 @@ def _seconds(text: str) -> float:
 def _rounds(text: str) -> int:
     if not text.isdecimal() or int(text) < _LEAST_ROUNDS:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least {_LEAST_ROUNDS}")
+    return int(text)
+
+
+def _connections(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 1_000_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number between 1 and 1,000,000")
     return int(text)
 
 

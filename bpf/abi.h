@@ -529,6 +529,7 @@ struct hw_usage {
 	__u64 cursor;		/* the ring's next place to examine */
 	__u64 event_arrival_ns; /* theoretical arrival time of the bucket (GCRA, ITU-T I.371) */
 	__u64 events_lost;
+	__u64 events_unplaced;	     /* of these: the bucket had a token, and the ring no room */
 	__u64 opening_arrival_ns[2]; /* by direction, of the bucket of new flows */
 	__u64 answer_arrival_ns;     /* of the answers' own bucket */
 	__u64 answers;		     /* sent */
@@ -631,6 +632,14 @@ struct hw_event {
 	__u8 padding[3];
 	__u8 source[16];
 	__u8 destination[16];
+	/* Of the flow since it was opened, by enum hw_direction; zeros in denials, as are the next. Nothing that is
+	 * lost on the way to userspace is missing in them. */
+	__u64 total_packets[2];
+	__u64 total_bytes[2];
+	__u64 seen_ns;	/* ticks(), last packet */
+	__u64 ticks_ns; /* ticks() at time_ns: what joins the two clocks */
+	__u32 place;	/* of its endpoint's ring: with the slot, what tells flows apart that live at one time */
+	__u32 state;	/* the state word, see tcp.h */
 };
 
 /* What one CPU has sampled of an endpoint. */

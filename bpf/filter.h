@@ -128,6 +128,16 @@ static __always_inline int report_opening(struct __sk_buff *skb, struct hw_packe
 	if (event) {
 		fill_event(event, skb, p, a);
 		event->kind = HW_EVENT_NEW;
+		if (p->direction == HW_EGRESS) {
+			event->total_packets[HW_EGRESS] = 1;
+			event->total_bytes[HW_EGRESS] = p->len_bytes;
+		} else {
+			event->total_packets[HW_INGRESS] = 1;
+			event->total_bytes[HW_INGRESS] = p->len_bytes;
+		}
+		event->seen_ns = p->now_ns;
+		event->place = p->place;
+		event->state = HW_OPENER_BIT(p->direction);
 		event->process = p->direction == HW_EGRESS ? process_number(skb, p->key.slot) : p->process;
 		submit_event(event);
 	}
@@ -475,6 +485,9 @@ static __always_inline int refuse_inspected(struct __sk_buff *skb, struct hw_pac
 {
 	int verdict;
 
+	/* What answers its sender goes past here too. */
+	if (p->tcp_flags & HW_TCP_RST && is_own_answer(skb, p))
+		return TC_ACT_OK;
 	p->limit = flow->number;
 	verdict = deny_for(skb, p, reason);
 	return reason == HW_REASON_SIGNATURE && flow->marks & HW_FLOW_REJECTED ? answer_denied(skb, p) : verdict;

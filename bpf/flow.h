@@ -106,6 +106,13 @@ static __always_inline void send_flow_event(const struct hw_flow_key *key, struc
 	}
 	address_copy(event->source, out ? key->local : key->remote);
 	address_copy(event->destination, out ? key->remote : key->local);
+	event->total_packets[0] = flow->packets[0];
+	event->total_packets[1] = flow->packets[1];
+	event->total_bytes[0] = flow->bytes[0];
+	event->total_bytes[1] = flow->bytes[1];
+	event->seen_ns = flow->seen_ns;
+	event->place = flow->place;
+	event->state = flow->state;
 	flow->reported_packets = packets;
 	flow->reported_bytes = bytes;
 	submit_event(event);

@@ -51,6 +51,15 @@ static __always_inline void count_lost_event(struct hw_usage *usage)
 	__sync_fetch_and_add(&usage->events_lost, 1);
 }
 
+static __always_inline struct hw_event *reserve_space(struct hw_usage *usage)
+{
+	struct hw_event *event = bpf_ringbuf_reserve(&hw_events, sizeof(*event), 0);
+
+	if (!event)
+		__sync_fetch_and_add(&usage->events_unplaced, 1);
+	return event;
+}
+
 /* Ring space for an event of the endpoint if its bucket has a token, or NULL; the caller fills and submits it. */
 static __always_inline struct hw_event *take_event(__u32 slot, struct hw_usage *usage)
 {
@@ -58,7 +67,7 @@ static __always_inline struct hw_event *take_event(__u32 slot, struct hw_usage *
 
 	if (!endpoint || !take_token(&usage->event_arrival_ns, endpoint, ticks()))
 		return NULL;
-	return bpf_ringbuf_reserve(&hw_events, sizeof(struct hw_event), 0);
+	return reserve_space(usage);
 }
 
 /* The same for an event that nobody else will tell of. */
@@ -78,6 +87,7 @@ static __always_inline struct hw_event *reserve_event(__u32 slot)
 static __always_inline void submit_event(struct hw_event *event)
 {
 	event->time_ns = bpf_ktime_get_ns();
+	event->ticks_ns = ticks();
 	/* The agent polls: a wake-up per event would let a flood spend the host's time. */
 	bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
 }

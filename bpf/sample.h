@@ -78,9 +78,13 @@ __noinline int take_sample(struct __sk_buff *skb, __u64 sampling)
 	sample->frame_len_bytes = skb->len;
 	sample->segments = skb->gso_segs;
 	len = skb->len < HW_SAMPLE_HEADER ? skb->len : HW_SAMPLE_HEADER;
-	/* The compiler knows the bounds and would drop the check that the verifier needs to see. */
+	/* Linux 6.1 learns nothing from a comparison with zero: the length less one is masked, and is no less than one.
+	 */
+	_Static_assert(!(HW_SAMPLE_HEADER & (HW_SAMPLE_HEADER - 1)), "a mask");
+	len = (len - 1) & (HW_SAMPLE_HEADER - 1);
 	asm volatile("" : "+r"(len));
-	if (len && len <= HW_SAMPLE_HEADER && !bpf_skb_load_bytes(skb, 0, sample->header, len))
+	len += 1;
+	if (skb->len && !bpf_skb_load_bytes(skb, 0, sample->header, len))
 		sample->header_len_bytes = len;
 	skb->cb[HW_NOTE_NUMBER] = 0;
 	skb->cb[HW_NOTE_PEER] = 0;

@@ -217,6 +217,9 @@ class Datapath:
     def read_inspection(self, slot: int) -> tuple[int, int, int, int]:
         """Packets sent to the inspector; packets and bytes that passed unseen; packets denied because unseen."""
 
+    def sum_inspection(self) -> tuple[int, int, int, int]:
+        """The same of all slots together."""
+
     def inspector_maps(self) -> tuple[int, int, int, int]:
         """Of the inspector's ring a descriptor, the caller's to close, and its length in bytes; of the array in which the
         ring's reader says what it has read a descriptor, likewise, and its slots."""
@@ -263,6 +266,39 @@ class Talkers:
     """The heaviest peers by slot: address, protocol, port, packets, bytes, flows. Callable beside everything else."""
 
     def read(self, limit: int) -> dict[int, list[tuple[str, int, int, int, int, int]]]: ...
+
+@final
+class FlowExport:
+    """A thread that reads the ring of events in place of ``drain_events``, which gets a share, and exports flow records."""
+
+    def __new__(
+        cls,
+        datapath: Datapath,
+        *,
+        collector: tuple[str, int] | None,
+        standard: bool,
+        enterprise: int,
+        domain: int,
+        flows: int,
+        active_s: float,
+        inactive_s: float,
+        waiting: int,
+        lines: str | PathLike[str] | None,
+        line_octets: int,
+        line_files: int,
+    ) -> FlowExport: ...
+    def set_endpoints(
+        self, endpoints: dict[int, tuple[str, str, str, int, str]], shares: list[tuple[int, int, int]]
+    ) -> None:
+        """By slot: tenant, endpoint, groups, index and name of the device; and events a second and at once that
+        ``drain_events`` may get of a slot."""
+    def add_rules(self, rules: dict[int, str], anew: bool) -> None:
+        """By the decision's number; ``anew`` forgets those before."""
+    def set_executables(self, executables: dict[tuple[int, int], str]) -> None: ...
+    def counts(self) -> dict[str, int]: ...
+    def problem(self) -> str: ...
+    def close(self) -> None:
+        """Tells the rest of every flow, and waits for the thread."""
 
 @final
 class Uplink:

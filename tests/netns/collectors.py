@@ -1,147 +1,198 @@
-"""Collectors that others wrote, from Debian, run in a namespace of the test's own on datagrams that were recorded."""
+"""A collector of flow records for tests: keeps every message, hands it on to foreign ones, and has tshark read it.
+
+Its namespace is of its own, and has nothing but loopback: the exporter's socket is made in it.
+"""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
-import shutil
+import os
 import signal
 import socket
 import struct
 import subprocess
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import pytest
+from typing import Any, TypeVar
 
 from tests.netns.pair import in_namespace, inside_of, run
 
-SFLOW_PORT = 6343
-RCVBUFFORCE = 33  # SO_RCVBUFFORCE, which Python has no name for
-_LIMIT_S = 20.0
+T = TypeVar("T")
+PORT, NFCAPD, NFACCTD = 4739, 4740, 4741
+_SO_RCVBUFFORCE = 33  # socket(7)
+_LOOPBACK = "127.0.0.1"
+_RAW_IP = 228  # LINKTYPE_IPV4
 
 
-def needs(*programs: str) -> None:
-    """Skip where a collector is not installed."""
-    missing = [program for program in programs if shutil.which(program, path="/usr/bin:/usr/sbin") is None]
-    if missing:
-        pytest.skip(f"not installed: {', '.join(missing)}")
+class Collector:
+    """Listens on 127.0.0.1:4739 of its namespace."""
 
+    def __init__(self, namespace: str) -> None:
+        self.namespace = namespace
+        self.messages: list[bytes] = []
+        self.copies: list[int] = []
+        self._socket = self.inside(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 1 << 26)
+        self._socket.bind((_LOOPBACK, PORT))
+        self._socket.settimeout(0.05)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
 
-class Room:
-    """A namespace with nothing but loopback, and a receiver on it that keeps what it is sent."""
+    def inside(self, work: Callable[[], T]) -> T:
+        """Run something in its namespace."""
+        return in_namespace(self.namespace, work)
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        run("ip", "netns", "add", name)
-        run(*inside_of(name), "ip", "link", "set", "lo", "up")
-        self._receiver = self.socket()
-        self._receiver.setsockopt(socket.SOL_SOCKET, RCVBUFFORCE, 64 << 20)
-        self._receiver.bind(("127.0.0.1", SFLOW_PORT))
-        self._receiver.setblocking(False)
-
-    def socket(self) -> socket.socket:
-        return in_namespace(self.name, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    def _listen(self) -> None:
+        while not self._stop.is_set():
+            try:
+                message = self._socket.recv(65_535)
+            except TimeoutError:
+                continue
+            self.messages.append(message)
+            for port in self.copies:
+                self._socket.sendto(message, (_LOOPBACK, port))
 
     def close(self) -> None:
-        self._receiver.close()
-        subprocess.run(["ip", "netns", "del", self.name], capture_output=True, check=False)
+        """Take what is on its way, and stop."""
+        time.sleep(0.2)
+        self._stop.set()
+        self._thread.join()
+        self._socket.close()
 
-    def deafen(self) -> None:
-        """Nobody listens any more."""
-        self._receiver.close()
+    def write_pcap(self, path: Path) -> None:
+        """Every message as a UDP datagram of IPv4."""
+        with path.open("wb") as file:
+            file.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65_535, _RAW_IP))
+            for message in self.messages:
+                udp = struct.pack("!HHHH", 40_000, PORT, 8 + len(message), 0) + message
+                header = struct.pack(
+                    "!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0, b"\x7f\0\0\1", b"\x7f\0\0\1"
+                )
+                file.write(struct.pack("<IIII", 0, 0, len(header) + len(udp), len(header) + len(udp)) + header + udp)
 
-    def received(self) -> list[bytes]:
-        """What came until now."""
-        found: list[bytes] = []
-        while self._receiver.fileno() >= 0:
-            try:
-                found.append(self._receiver.recv(65_536))
-            except BlockingIOError:
-                break
-        return found
 
-    def play(self, datagrams: Sequence[bytes], port: int, command: Sequence[str], finished: Callable[[], bool]) -> None:
-        """Run a collector, send it datagrams once it listens, and end it when it has ``finished``."""
-        process = subprocess.Popen(
-            [*inside_of(self.name), *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+def tshark(collector: Collector, folder: Path, *fields: str) -> list[dict[str, list[str]]]:
+    """What tshark reads in the messages: of each the given fields, every occurrence."""
+    path = folder / "messages.pcap"
+    collector.write_pcap(path)
+    command = ["tshark", "-r", str(path), "-d", f"udp.port=={PORT},cflow", "-T", "json"]
+    shown = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    messages = json.loads(shown.stdout, object_pairs_hook=list)
+    found = []
+    for message in messages:
+        values: dict[str, list[str]] = {field: [] for field in fields}
+        _gather(message, values)
+        found.append(values)
+    return found
+
+
+def _gather(pairs: Any, values: dict[str, list[str]]) -> None:
+    for pair in pairs:
+        if not isinstance(pair, tuple):
+            _gather(pair, values) if isinstance(pair, list) else None
+            continue
+        name, value = pair
+        if isinstance(value, list):
+            _gather(value, values)
+        elif name in values:
+            values[name].append(value)
+
+
+@contextmanager
+def running(collector: Collector, *command: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A foreign collector in the namespace; ends by SIGINT, with what it holds written."""
+    with log.open("wb") as output:
+        process = subprocess.Popen([*inside_of(collector.namespace), *command], stdout=output, stderr=output)
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGINT)
         try:
-            _wait(lambda: self._listens(port))
-            with self.socket() as sender:
-                for datagram in datagrams:
-                    sender.sendto(datagram, ("127.0.0.1", port))
-                    time.sleep(0.0005)  # neither collector has a large buffer
-            _wait(finished)
-        finally:
-            process.send_signal(signal.SIGINT)
-            process.wait(timeout=_LIMIT_S)
-
-    def _listens(self, port: int) -> bool:
-        shown = subprocess.run(
-            [*inside_of(self.name), "ss", "-Huln", f"sport = :{port}"], capture_output=True, text=True, check=False
-        )
-        return bool(shown.stdout.strip())
+            process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
-def _wait(holds: Callable[[], bool]) -> None:
-    end_s = time.monotonic() + _LIMIT_S
-    while not holds():
-        assert time.monotonic() < end_s
-        time.sleep(0.1)
-
-
-def by_sfcapd(room: Room, datagrams: Sequence[bytes], folder: Path) -> list[dict[str, Any]]:
-    """The flows that nfdump's sfcapd makes of datagrams."""
+@contextmanager
+def nfcapd(collector: Collector, folder: Path) -> Iterator[Path]:
+    """nfcapd, to a folder for `nfdump -R`, which is whole once this ends."""
     folder.mkdir()
-    command = ("sfcapd", "-b", "127.0.0.1", "-p", "7343", "-l", str(folder), "-t", "3600")
-    room.play(datagrams, 7343, command, lambda: time.sleep(1) is None)
-    shown = subprocess.run(
-        ["nfdump", "-R", str(folder), "-o", "json"], capture_output=True, text=True, check=True, timeout=_LIMIT_S
-    )
-    return list(json.loads(shown.stdout))
+    command = ("nfcapd", "-p", str(NFCAPD), "-b", _LOOPBACK, "-w", str(folder), "-t", "3600")
+    with running(collector, *command, log=folder.with_suffix(".log")):
+        _wait_for_port(collector, NFCAPD)
+        collector.copies.append(NFCAPD)
+        yield folder
+        time.sleep(0.5)
 
 
-def by_sfacctd(room: Room, datagrams: Sequence[bytes], folder: Path) -> list[dict[str, Any]]:
-    """What pmacct's sfacctd sums up, scaled up by the sampling rate."""
+def nfdump(folder: Path) -> list[dict[str, str]]:
+    """Its records."""
+    command = ["nfdump", "-R", str(folder), "-o", "csv", "-N"]
+    shown = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    lines = [line for line in shown.stdout.split("Summary")[0].splitlines() if line.strip()]
+    return list(csv.DictReader(io.StringIO("\n".join(lines))))
+
+
+def _wait_for_port(collector: Collector, port: int) -> None:
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        listening = collector.inside(lambda: Path("/proc/thread-self/net/udp").read_text())
+        if f":{port:04X} " in listening:
+            return
+        time.sleep(0.05)
+    raise TimeoutError(f"nobody listens on {port}")
+
+
+@contextmanager
+def nfacctd(collector: Collector, folder: Path) -> Iterator[Path]:
+    """nfacctd, to a file of JSON lines, which is whole once this ends."""
     folder.mkdir()
-    out = folder / "out.json"
-    (folder / "conf").write_text(
-        "daemonize: false\nsfacctd_ip: 127.0.0.1\nsfacctd_port: 7344\nplugins: print\nsfacctd_renormalize: true\n"
-        "aggregate: src_host,dst_host,src_port,dst_port,proto,in_iface,out_iface\nprint_output: json\n"
-        f"print_output_file: {out}\nprint_output_file_append: true\nprint_refresh_time: 2\nlogfile: {folder}/log\n"
+    out = folder / "flows.json"
+    primitives = (
+        "src_host, dst_host, src_port, dst_port, proto, timestamp_start, timestamp_end, in_iface, out_iface, "
+        "tcpflags, tenant, revision"
     )
-
-    def settled() -> bool:
-        size = out.stat().st_size if out.exists() else 0
+    (folder / "primitives.lst").write_text(
+        "name=tenant field_type=32473:1 len=vlen semantics=str\n"
+        "name=revision field_type=32473:5 len=8 semantics=u_int\n"
+    )
+    (folder / "nfacctd.conf").write_text(
+        f"daemonize: false\nnfacctd_ip: {_LOOPBACK}\nnfacctd_port: {NFACCTD}\nplugins: print\n"
+        f"aggregate: {primitives}\naggregate_primitives: {folder}/primitives.lst\n"
+        f"print_output: json\nprint_output_file: {out}\nprint_output_file_append: true\nprint_refresh_time: 1\n"
+        f"plugin_pipe_size: 10240000\nplugin_buffer_size: 102400\n"
+    )
+    with running(collector, "nfacctd", "-f", str(folder / "nfacctd.conf"), log=folder / "log") as process:
+        _wait_for_port(collector, NFACCTD)
+        collector.copies.append(NFACCTD)
+        yield out
         time.sleep(2.5)
-        return size > 0 and out.stat().st_size == size
-
-    room.play(datagrams, 7344, ("sfacctd", "-f", str(folder / "conf")), settled)
-    return [json.loads(line) for line in out.read_text().splitlines()]
+        assert process.poll() is None, (folder / "log").read_text()
 
 
-def by_tshark(datagrams: Sequence[bytes], folder: Path, *fields: str) -> list[list[str]]:
-    """Fields of each datagram, as tshark's dissector sees them; several values of one are joined by commas."""
-    folder.mkdir()
-    capture = folder / "capture.pcap"
-    with capture.open("wb") as file:
-        file.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65_535, 101))
-        for datagram in datagrams:
-            udp = struct.pack("!HHHH", 40_000, SFLOW_PORT, 8 + len(datagram), 0) + datagram
-            packet = (
-                struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(udp), 1, 0, 64, 17, 0)
-                + bytes((192, 0, 2, 1, 192, 0, 2, 2))
-                + udp
-            )
-            file.write(struct.pack("<IIII", 1, 0, len(packet), len(packet)) + packet)
-    wanted = [word for name in fields for word in ("-e", name)]
-    shown = subprocess.run(
-        ["tshark", "-r", str(capture), "-d", f"udp.port=={SFLOW_PORT},sflow", "-Tfields", "-Eseparator=|", *wanted],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    return [line.split("|") for line in shown.stdout.splitlines()]
+@contextmanager
+def collecting(tag: str) -> Iterator[Collector]:
+    """A collector in a namespace of its own, gone afterwards."""
+    namespace = f"hwcol{tag}"
+    run("ip", "netns", "add", namespace)
+    try:
+        run(*inside_of(namespace), "ip", "link", "set", "lo", "up")
+        made = Collector(namespace)
+        try:
+            yield made
+        finally:
+            made.close()
+    finally:
+        subprocess.run(["ip", "netns", "del", namespace], capture_output=True, check=False)
+
+
+def tool_missing(name: str) -> bool:
+    """Whether a foreign collector is not installed."""
+    return not any(os.access(Path(folder) / name, os.X_OK) for folder in ("/usr/bin", "/usr/sbin"))

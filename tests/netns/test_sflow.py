@@ -20,7 +20,7 @@ from hostward.datapath.devices import port_statistics
 from hostward.datapath.kernel import KernelEnforcer
 from hostward.model.sample import SampleCounts, error_percent
 from hostward.model.slice import HostSlice
-from tests.netns.collectors import RCVBUFFORCE, SFLOW_PORT, Room, by_sfacctd, by_sfcapd, by_tshark, needs
+from tests.netns.sflow_collectors import RCVBUFFORCE, SFLOW_PORT, Room, by_sfacctd, by_sfcapd, by_tshark, needs
 from tests.netns.pair import Pair, in_namespace
 from tests.netns.sflow_wire import Datagram, decode
 from tests.netns.test_life import comes_back, enforcer

@@ -27,6 +27,10 @@ class ModelEnforcer:
         return None
 
     @property
+    def flow_exporter(self) -> None:
+        return None
+
+    @property
     def revision(self) -> int:
         return self.slice.revision
 

@@ -24,6 +24,8 @@ pub struct EndpointCounts {
     pub flows: u64,
     /// Events that a quota or a full ring kept from being reported.
     pub events_lost: u64,
+    /// Those of them for which the ring had no room.
+    pub events_unplaced: u64,
     /// Answers sent to those whose packets a rule rejects.
     pub answers: u64,
     /// Answers that were not sent.
@@ -45,6 +47,7 @@ impl Datapath {
                 Ok(EndpointCounts {
                     flows: usage.flows,
                     events_lost: usage.events_lost,
+                    events_unplaced: usage.events_unplaced,
                     answers: usage.answers,
                     answers_suppressed: usage.answers_suppressed,
                     denied: self.read_reasons(slot)?,
@@ -79,6 +82,7 @@ impl Datapath {
         }
         let (leaving, mut gone) = (self.usage(slot)?, self.usage(GONE)?);
         gone.events_lost += leaving.events_lost;
+        gone.events_unplaced += leaving.events_unplaced;
         gone.answers += leaving.answers;
         gone.answers_suppressed += leaving.answers_suppressed;
         self.maps.write_array("hw_usage", GONE, &[gone])?;

@@ -40,6 +40,21 @@ impl Datapath {
         })
     }
 
+    /// The same of all slots together, of those that are free now, too.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn sum_inspection(&self) -> Result<InspectionCounts> {
+        let held: Vec<abi::InspectUsage> = self.maps.read_array("hw_inspect_usage", 0, self.capacity().endpoints)?;
+        let sum = |part: fn(&abi::InspectUsage) -> u64| held.iter().map(part).sum();
+        Ok(InspectionCounts {
+            packets: sum(|one| one.packets),
+            missed_packets: sum(|one| one.missed_packets),
+            missed_bytes: sum(|one| one.missed_bytes),
+            refused_packets: sum(|one| one.refused_packets),
+        })
+    }
+
     /// The ring `hw_inspect` and its length in bytes, and the array `hw_inspect_done` and its slots, for the process that
     /// reads the one and writes the other.
     ///

@@ -7,6 +7,7 @@ use std::os::fd::AsFd as _;
 use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
@@ -28,13 +29,14 @@ use crate::error::Result;
 use crate::error::invalid;
 use crate::error::kernel;
 use crate::error::libbpf;
-use crate::events::Ring;
+use crate::events::Events;
 use crate::ffi::SharedWords;
 use crate::guards::KINDS;
 use crate::maps::Maps;
 use crate::maps::memory_of;
 use crate::migrate::Predecessor;
 use crate::port::Port;
+use crate::ring::Ring;
 use crate::sampling::Pools;
 use crate::sampling::sampling_word;
 
@@ -108,7 +110,7 @@ pub struct Datapath {
     pub(crate) maps: Maps,
     active: SharedWords,
     epochs: SharedWords,
-    events: Ring<abi::Event>,
+    pub(crate) events: Arc<Events>,
     pub(crate) samples: Ring<abi::Sample>,
     pub(crate) pools: Pools,
     classes: ClassSets,
@@ -127,7 +129,7 @@ impl Datapath {
         let count = capacity.endpoints as usize;
         let words = |name| SharedWords::new(maps.get(name).as_fd(), count).map_err(kernel("map", name));
         let (active, epochs) = (words("hw_active")?, words("hw_networks")?);
-        let events = Ring::open(maps.get("hw_events"), "hw_events")?;
+        let events = Arc::new(Events::open(maps.get("hw_events"))?);
         let samples = Ring::open(maps.get("hw_samples"), "hw_samples")?;
         let grace = Maps::create_inner("hw_grace", size_of::<abi::RingPlace>(), 1, libbpf_sys::BPF_F_INNER_MAP)?;
         let opened = Self {

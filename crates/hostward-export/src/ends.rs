@@ -29,7 +29,7 @@ pub struct Ends {
     pub destination: Option<IpAddr>,
     /// Of TCP, UDP and SCTP; else 0.
     pub source_port: u16,
-    /// Of TCP, UDP and SCTP; of ICMP and ICMPv6 the type.
+    /// Of TCP, UDP and SCTP; of ICMP and `ICMPv6` the type.
     pub destination_port: u16,
 }
 

@@ -3,6 +3,7 @@
 //! The encoders are pure: values go in, whole datagrams come out. Who reads the kernel and who owns the socket is elsewhere.
 
 mod ends;
+pub mod ipfix;
 pub mod sflow;
 
 pub use ends::Ends;

@@ -46,7 +46,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let loaded = offline::load_rules(&arguments.rules);
+    let loaded = offline::load_rules(&arguments.rules, None);
     let (detector, skipped) = match loaded {
         Ok(loaded) => loaded,
         Err(error) => {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
-use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -10,7 +9,7 @@ use serde_json::Value;
 
 /// From the agent.
 #[derive(Debug, Deserialize)]
-#[serde(tag = "say", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Order {
     /// Signatures to match from now on; compiled beside those in force.
     Rules(Rules),
@@ -22,11 +21,11 @@ pub enum Order {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rules {
-    /// Files of signatures.
-    pub files: Vec<PathBuf>,
-    /// Where compiled databases are kept.
+    /// Files of signatures, in order.
+    pub files: Vec<RuleText>,
+    /// Contents of the files that signatures name, by that name.
     #[serde(default)]
-    pub cache: Option<PathBuf>,
+    pub data: BTreeMap<String, String>,
     /// Addresses and ports that signatures name, without the `$`.
     #[serde(default)]
     pub variables: BTreeMap<String, String>,
@@ -39,6 +38,16 @@ pub struct Rules {
     /// The engine's settings, by Suricata's names.
     #[serde(default)]
     pub settings: BTreeMap<String, String>,
+}
+
+/// One of [`Rules::files`]: this process may open none itself.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RuleText {
+    /// Its name, without the folder.
+    pub name: String,
+    /// Its content.
+    pub text: String,
 }
 
 /// Which signatures a profile has; empty lists do not restrict.

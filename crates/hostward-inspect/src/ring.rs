@@ -43,11 +43,6 @@ impl Ring {
         Ok(Self { memory: RingMemory::new(ring, size)?, done: Words::new(done, slots)? })
     }
 
-    /// The room of the whole ring, in bytes.
-    pub fn size(&self) -> usize {
-        self.memory.size()
-    }
-
     /// Takes the next record without looking at it: what it holds has killed a reader before.
     pub fn skip(&mut self) -> bool {
         matches!(self.step(|_, _| ()), Step::Read(()) | Step::Skipped)

@@ -39,10 +39,9 @@ pub struct Sandbox {
     pub uid: u32,
     /// Of which group.
     pub gid: u32,
-    /// Folders and files that may be read.
-    pub readable: Vec<PathBuf>,
-    /// Folders that may be written too.
-    pub writable: Vec<PathBuf>,
+    /// The one folder whose files can still be opened; it becomes the working folder, by which it is reached although
+    /// nobody may look into the folders above.
+    pub folder: PathBuf,
     /// Address space, in bytes.
     pub memory_len: u64,
 }
@@ -60,6 +59,7 @@ impl Sandbox {
     /// # Errors
     /// The kernel refuses; then the process must not go on.
     pub fn enter(&self) -> io::Result<Confined> {
+        std::env::set_current_dir(&self.folder)?;
         let limit = Rlimit { current: Some(self.memory_len), maximum: Some(self.memory_len) };
         setrlimit(Resource::As, limit)?;
         setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
@@ -72,50 +72,103 @@ impl Sandbox {
         }
         let none = CapabilitySet::empty();
         set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
-        let files = self.confine_files()?;
+        let files = confine_files()?;
         seccompiler::apply_filter(&filter()?).map_err(io::Error::other)?;
         Ok(Confined { files })
     }
+}
 
-    fn confine_files(&self) -> io::Result<bool> {
-        let abi = ABI::V3;
-        let mut rules = Ruleset::default()
-            .handle_access(AccessFs::from_all(abi))
-            .and_then(Ruleset::create)
-            .map_err(io::Error::other)?;
-        let paths = |paths: &[PathBuf], access| {
-            // One that is not there cannot be opened either.
-            let found: Vec<_> = paths.iter().filter_map(|path| PathFd::new(path).ok()).collect();
-            found.into_iter().map(move |path| PathBeneath::new(path, access)).collect::<Vec<_>>()
-        };
-        let (read, all) = (AccessFs::from_read(abi), AccessFs::from_all(abi));
-        for rule in paths(&self.readable, read).into_iter().chain(paths(&self.writable, all)) {
-            rules = rules.add_rule(rule).map_err(io::Error::other)?;
-        }
-        let status = rules.restrict_self().map_err(io::Error::other)?;
-        Ok(status.ruleset != RulesetStatus::NotEnforced)
-    }
+fn confine_files() -> io::Result<bool> {
+    let all = AccessFs::from_all(ABI::V3);
+    let rules = Ruleset::default().handle_access(all).and_then(Ruleset::create).map_err(io::Error::other)?;
+    let own = PathFd::new(".").map_err(io::Error::other)?;
+    let rules = rules.add_rule(PathBeneath::new(own, all)).map_err(io::Error::other)?;
+    let status = rules.restrict_self().map_err(io::Error::other)?;
+    Ok(status.ruleset != RulesetStatus::NotEnforced)
 }
 
 /// System calls that remain; any other kills the process, which its parent sees and starts anew.
 fn filter() -> io::Result<BpfProgram> {
     let allowed = [
-        libc::SYS_read, libc::SYS_readv, libc::SYS_pread64, libc::SYS_write, libc::SYS_writev, libc::SYS_close,
-        libc::SYS_openat, libc::SYS_fstat, libc::SYS_newfstatat, libc::SYS_statx, libc::SYS_lseek, libc::SYS_getdents64,
-        libc::SYS_readlinkat, libc::SYS_unlinkat, libc::SYS_mkdirat, libc::SYS_fsync, libc::SYS_ftruncate,
-        libc::SYS_fcntl, libc::SYS_ioctl, libc::SYS_recvmsg, libc::SYS_recvfrom, libc::SYS_sendmsg, libc::SYS_sendto,
-        libc::SYS_mmap, libc::SYS_munmap, libc::SYS_mremap, libc::SYS_mprotect, libc::SYS_madvise, libc::SYS_brk,
-        libc::SYS_futex, libc::SYS_clone3, libc::SYS_clone, libc::SYS_set_robust_list, libc::SYS_rseq, libc::SYS_sched_yield,
-        libc::SYS_sched_getaffinity, libc::SYS_gettid, libc::SYS_getpid, libc::SYS_prctl, libc::SYS_sigaltstack,
-        libc::SYS_rt_sigprocmask, libc::SYS_rt_sigaction, libc::SYS_rt_sigreturn, libc::SYS_tgkill, libc::SYS_exit,
-        libc::SYS_exit_group, libc::SYS_clock_gettime, libc::SYS_clock_nanosleep, libc::SYS_nanosleep,
-        libc::SYS_epoll_wait, libc::SYS_epoll_pwait, libc::SYS_epoll_ctl, libc::SYS_epoll_create1, libc::SYS_poll,
-        libc::SYS_ppoll, libc::SYS_getrandom, libc::SYS_restart_syscall, libc::SYS_getrusage, libc::SYS_membarrier,
-        libc::SYS_renameat, libc::SYS_renameat2, libc::SYS_rename, libc::SYS_unlink, libc::SYS_mkdir, libc::SYS_open,
-        libc::SYS_stat, libc::SYS_lstat, libc::SYS_access, libc::SYS_faccessat2, libc::SYS_readlink, libc::SYS_getuid,
-        libc::SYS_geteuid, libc::SYS_sysinfo, libc::SYS_uname, libc::SYS_prlimit64, libc::SYS_fdatasync,
+        libc::SYS_read,
+        libc::SYS_readv,
+        libc::SYS_pread64,
+        libc::SYS_write,
+        libc::SYS_writev,
+        libc::SYS_close,
+        libc::SYS_openat,
+        libc::SYS_fstat,
+        libc::SYS_newfstatat,
+        libc::SYS_statx,
+        libc::SYS_lseek,
+        libc::SYS_getdents64,
+        libc::SYS_readlinkat,
+        libc::SYS_unlinkat,
+        libc::SYS_mkdirat,
+        libc::SYS_fsync,
+        libc::SYS_ftruncate,
+        libc::SYS_fcntl,
+        libc::SYS_ioctl,
+        libc::SYS_recvmsg,
+        libc::SYS_recvfrom,
+        libc::SYS_sendmsg,
+        libc::SYS_sendto,
+        libc::SYS_mmap,
+        libc::SYS_munmap,
+        libc::SYS_mremap,
+        libc::SYS_mprotect,
+        libc::SYS_madvise,
+        libc::SYS_brk,
+        libc::SYS_futex,
+        libc::SYS_clone3,
+        libc::SYS_clone,
+        libc::SYS_set_robust_list,
+        libc::SYS_rseq,
+        libc::SYS_sched_yield,
+        libc::SYS_sched_getaffinity,
+        libc::SYS_gettid,
+        libc::SYS_getpid,
+        libc::SYS_prctl,
+        libc::SYS_sigaltstack,
+        libc::SYS_rt_sigprocmask,
+        libc::SYS_rt_sigaction,
+        libc::SYS_rt_sigreturn,
+        libc::SYS_tgkill,
+        libc::SYS_exit,
+        libc::SYS_exit_group,
+        libc::SYS_clock_gettime,
+        libc::SYS_clock_nanosleep,
+        libc::SYS_nanosleep,
+        libc::SYS_epoll_wait,
+        libc::SYS_epoll_pwait,
+        libc::SYS_epoll_ctl,
+        libc::SYS_epoll_create1,
+        libc::SYS_poll,
+        libc::SYS_ppoll,
+        libc::SYS_getrandom,
+        libc::SYS_restart_syscall,
+        libc::SYS_getrusage,
+        libc::SYS_membarrier,
+        libc::SYS_renameat,
+        libc::SYS_renameat2,
+        libc::SYS_rename,
+        libc::SYS_unlink,
+        libc::SYS_mkdir,
+        libc::SYS_open,
+        libc::SYS_stat,
+        libc::SYS_lstat,
+        libc::SYS_access,
+        libc::SYS_faccessat2,
+        libc::SYS_readlink,
+        libc::SYS_getuid,
+        libc::SYS_geteuid,
+        libc::SYS_sysinfo,
+        libc::SYS_uname,
+        libc::SYS_prlimit64,
+        libc::SYS_fdatasync,
     ];
-    let rules: BTreeMap<i64, Vec<seccompiler::SeccompRule>> = allowed.into_iter().map(|call| (call, Vec::new())).collect();
+    let rules: BTreeMap<i64, Vec<seccompiler::SeccompRule>> =
+        allowed.into_iter().map(|call| (call, Vec::new())).collect();
     let architecture = std::env::consts::ARCH.try_into().map_err(io::Error::other)?;
     SeccompFilter::new(rules, SeccompAction::KillProcess, SeccompAction::Allow, architecture)
         .and_then(TryInto::try_into)

@@ -11,7 +11,6 @@ use std::io::Read as _;
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
 use std::os::fd::OwnedFd;
-use std::os::fd::RawFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::mpsc;
@@ -95,15 +94,14 @@ fn parse(words: &[String]) -> Result<Arguments, Failure> {
         values.get(name).and_then(|found| found.first()?.parse().ok()).ok_or_else(|| usage(name))
     };
     let small = |name: &str| -> Result<u32, Failure> { number(name)?.try_into().map_err(|_| usage(name)) };
-    let paths = |name: &str| -> Vec<PathBuf> { values.get(name).into_iter().flatten().map(PathBuf::from).collect() };
+    let folder = values.get("--folder").and_then(|found| found.first()).ok_or_else(|| usage("--folder"))?;
     let sandbox = Sandbox {
         uid: small("--uid")?,
         gid: small("--gid")?,
-        readable: paths("--readable"),
-        writable: paths("--writable"),
+        folder: PathBuf::from(folder),
         memory_len: number("--memory")?,
     };
-    let descriptor = |name: &str| -> Result<OwnedFd, Failure> { Ok(crate::shared::owned(small(name)? as RawFd)) };
+    let descriptor = |name: &str| -> Result<OwnedFd, Failure> { Ok(crate::shared::owned(small(name)?.cast_signed())) };
     Ok(Arguments {
         ring: descriptor("--ring")?,
         ring_len: number("--ring-len")? as usize,
@@ -262,7 +260,7 @@ impl Server {
     }
 
     fn receive(&mut self) -> Result<(), Failure> {
-        let mut chunk = [0; 1 << 16];
+        let mut chunk = [0; 1 << 14];
         loop {
             match self.control.read(&mut chunk) {
                 Ok(0) => {

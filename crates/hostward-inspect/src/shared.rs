@@ -2,7 +2,7 @@
 //!
 //! A BPF ring (`kernel/bpf/ringbuf.c`, documented in Documentation/bpf/ringbuf.rst) is two mappings of its descriptor: a
 //! page with the reader's position, writable, and behind it, read-only, a page with the writer's position and the data
-//! twice in a row, so that a record is contiguous wherever it begins. Neither needs a privilege, nor the bpf() call.
+//! twice in a row, so that a record is contiguous wherever it begins. Neither needs a privilege, nor the `bpf()` call.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -22,7 +22,7 @@ use rustix::param::page_size;
 
 /// One mapping, unmapped when dropped.
 struct Mapping {
-    start: NonNull<u8>,
+    start: NonNull<u64>,
     len: usize,
 }
 
@@ -38,11 +38,11 @@ impl Mapping {
     }
 
     fn word(&self, offset: usize) -> Option<&AtomicU64> {
-        if offset % 8 != 0 || offset.checked_add(8)? > self.len {
+        if !offset.is_multiple_of(8) || offset.checked_add(8)? > self.len {
             return None;
         }
         // SAFETY: inside the mapping, aligned (a mapping begins at a page), and both sides use atomics only.
-        Some(unsafe { &*self.start.as_ptr().add(offset).cast::<AtomicU64>() })
+        Some(unsafe { &*self.start.as_ptr().add(offset / 8).cast::<AtomicU64>() })
     }
 }
 
@@ -67,17 +67,12 @@ impl RingMemory {
     /// The descriptor is no ring, or `size` is not its own: a power of two and a multiple of the page.
     pub fn new(fd: impl AsFd, size: usize) -> io::Result<Self> {
         let page = page_size();
-        if !size.is_power_of_two() || size % page != 0 {
+        if !size.is_power_of_two() || !size.is_multiple_of(page) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the size of a ring is a power of two of pages"));
         }
         let reader = Mapping::new(&fd, page, ProtFlags::READ | ProtFlags::WRITE, 0)?;
         let writer = Mapping::new(&fd, page + 2 * size, ProtFlags::READ, page as u64)?;
         Ok(Self { reader, writer, size })
-    }
-
-    /// The size of the data, in bytes.
-    pub fn size(&self) -> usize {
-        self.size
     }
 
     /// How far the reader is.
@@ -103,7 +98,7 @@ impl RingMemory {
         let start = page_size() + self.offset(position);
         // SAFETY: offset() is below `size`, and the data is mapped twice, so that `size` more bytes follow. The kernel
         // writes a record before it clears its busy bit, and not again until the reader's position is behind it.
-        Some(unsafe { slice::from_raw_parts(self.writer.start.as_ptr().add(start), len) })
+        Some(unsafe { slice::from_raw_parts(self.writer.start.as_ptr().cast::<u8>().add(start), len) })
     }
 
     fn offset(&self, position: u64) -> usize {

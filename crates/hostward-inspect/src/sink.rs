@@ -126,7 +126,7 @@ mod tests {
         assert!(is_alert(br#"{"timestamp":"x","event_type":"alert","src_ip":"1.2.3.4"}"#));
         assert!(is_alert(br#"{"event_type": "alert"}"#));
         assert!(!is_alert(br#"{"event_type":"flow","alerted":true}"#));
-        assert!(!is_alert(br#"{}"#));
+        assert!(!is_alert(b"{}"));
         assert!(!is_alert(br#"{"event_type""#));
     }
 }

@@ -29,7 +29,7 @@ use crate::talkers::Talkers;
 /// See `_core.pyi`.
 #[pyclass]
 pub struct Datapath {
-    inner: hostward_datapath::Datapath,
+    pub(crate) inner: hostward_datapath::Datapath,
 }
 
 /// See `_core.pyi`.
@@ -306,6 +306,11 @@ impl Datapath {
 
     fn read_inspection(&self, slot: u32) -> PyResult<(u64, u64, u64, u64)> {
         let counts = self.inner.read_inspection(slot).map_err(refused)?;
+        Ok((counts.packets, counts.missed_packets, counts.missed_bytes, counts.refused_packets))
+    }
+
+    fn sum_inspection(&self) -> PyResult<(u64, u64, u64, u64)> {
+        let counts = self.inner.sum_inspection().map_err(refused)?;
         Ok((counts.packets, counts.missed_packets, counts.missed_bytes, counts.refused_packets))
     }
 

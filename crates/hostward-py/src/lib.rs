@@ -6,6 +6,7 @@ mod attached;
 mod bench;
 mod datapath;
 mod event;
+mod flow_export;
 mod gate;
 mod sample;
 mod sflow;
@@ -50,6 +51,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<attached::Attached>()?;
     module.add_class::<bench::Bench>()?;
     module.add_class::<event::Event>()?;
+    module.add_class::<flow_export::FlowExport>()?;
     module.add_class::<gate::Gate>()?;
     module.add_class::<sample::Sample>()?;
     module.add_class::<sflow::SflowExporter>()?;

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -85,9 +86,10 @@ class Channel:
                 message = decode_from_controller(await self._connection.recv(decode=False))
                 match message:
                     case Snapshot() | Delta():
-                        answer = await enforcement.take(message)
-                        if self._proving is not None:
-                            await self._proving.enforced()
+                        async with (
+                            self._proving.change(enforcement.settled) if self._proving is not None else nullcontext()
+                        ):
+                            answer = await enforcement.take(message)
                         await self.send(answer)
                     case Ceilings():
                         self._feedback.obey(message)

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,17 +84,19 @@ class Agent:
         self._channel: Channel | None = None
         self._measures = self._enforcement.measures
         self._feedback = Feedback(enforcer.uplink, self._enforcement.pools, self._measures)
-        self.metrics = AgentMetrics(
-            self._enforcement, self._events, self._samples, self._sflow, settings.endpoints_named
-        )
         self.inspector = None if inspector is None else Inspector(inspector, identity.host, self._enforcement)
+        self.metrics = AgentMetrics(
+            self._enforcement, self._events, self._samples, self._sflow, settings.endpoints_named, self.inspector
+        )
         self.restored = asyncio.Event()
         self._proving = proving(lambda: self._enforcement.revision) if proving is not None else None
 
     async def run(self) -> None:
         """The agent's life."""
         try:
-            await self._enforcement.restore()
+            # Ports get new programs, one after the other.
+            async with self._proving.change(self._enforcement.settled) if self._proving is not None else nullcontext():
+                await self._enforcement.restore()
             self.restored.set()
             notify("READY=1")
             async with asyncio.TaskGroup() as tasks:
@@ -169,7 +172,7 @@ class Agent:
 
     async def _look_after(self) -> None:
         last: Status | None = None
-        told_at_s = 0.0
+        told_at_s, exporting = 0.0, ""
         clock = asyncio.get_running_loop().time
         while True:
             await asyncio.sleep(self._settings.repair_period_s)
@@ -178,6 +181,10 @@ class Agent:
             except HostwardError as error:
                 log.error("the kernel's state could not be compared: %s", error)
                 continue
+            exporter = self._enforcement.flow_exporter
+            if exporter is not None and (problem := exporter.problem()) != exporting:
+                exporting = problem
+                log.error("flow records: %s", problem)
             for repair in health.repairs:
                 log.warning("mended: %s", repair)
             repairs = [str(repair) for repair in health.repairs]

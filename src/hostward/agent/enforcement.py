@@ -22,6 +22,7 @@ from hostward.agent.measures import Measures
 from hostward.agent.messages import Ack, Delta, Nack, NackReason, Snapshot
 from hostward.datapath.devices import PortStatistics, machine_addresses, port_statistics
 from hostward.datapath.enforcer import DeviceFacts, EndpointStatus, Enforcer, Repair, RepairKind
+from hostward.datapath.flow_export import FlowExporter
 from hostward.datapath.inspection import FlowMark, InspectionNames, InspectorMaps
 from hostward.datapath.readings import Readings, Talker
 from hostward.datapath.sampling import Taken
@@ -87,6 +88,11 @@ class Enforcement:
     def uplink(self) -> Uplink | None:
         """See ``Enforcer``."""
         return self._enforcer.uplink
+
+    @property
+    def flow_exporter(self) -> FlowExporter | None:
+        """See ``Enforcer``."""
+        return self._enforcer.flow_exporter
 
     def pools(self) -> frozenset[str]:
         """The prefixes in which endpoints' addresses lie, in the networks of this host. Callable from any thread."""
@@ -202,6 +208,10 @@ class Enforcement:
         # While nobody waits for it; whatever it meets, `enforce` and `repair` meet again and report.
         self._thread.submit(self._enforcer.settle)
         return Ack(desired.revision, took_s, self.statuses)
+
+    async def settled(self) -> None:
+        """Return when what was enforced so far has taken away, too, what nobody reads any more."""
+        await self._call(lambda: None)  # works come one after the other
 
     def _give(self, desired: HostSlice) -> Mapping[str, EndpointStatus]:
         machine = self._machine_of(desired)

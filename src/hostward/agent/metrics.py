@@ -7,11 +7,13 @@ from collections import Counter
 import hostward
 from hostward.agent.enforcement import Enforcement
 from hostward.agent.event_pump import EventPump
+from hostward.agent.inspection import Inspector
 from hostward.agent.measures import Measures
 from hostward.agent.messages import NackReason
 from hostward.agent.sampling import SamplePump
 from hostward.agent.sflow import SflowSender
 from hostward.datapath.enforcer import RepairKind
+from hostward.datapath.flow_export import FlowExportCounts
 from hostward.datapath.readings import EndpointReading, Readings
 from hostward.export.metrics import catalogue
 from hostward.export.metrics.page import Page
@@ -19,6 +21,16 @@ from hostward.model.endpoint import EndpointState
 
 # Endpoints with series of their own, unless configured: docs/reference/metrics.md says what that comes to.
 NAMED_ENDPOINTS = 16
+# Where flow records, or what they would tell, can be lost; the names are those of the exporter's counts.
+_LOST_WHERE = {
+    "bucket": "bucket_lost_events",
+    "ring": "ring_lost_events",
+    "table": "untabled",
+    "end": "unseen_ends",
+    "estimate": "estimated",
+    "socket": "socket_lost_records",
+    "file": "lines_lost",
+}
 # No endpoint is called so: an endpoint's label is `tenant/name`.
 OTHER = "other"
 
@@ -33,8 +45,10 @@ class AgentMetrics:
         samples: SamplePump,
         sflow: SflowSender | None,
         named: int,
+        inspector: Inspector | None = None,
     ) -> None:
         """``named``: how many endpoints have series of their own, the rest being summed."""
+        self._inspector = inspector
         self._enforcement = enforcement
         self._events = events
         self._samples = samples
@@ -65,8 +79,9 @@ class AgentMetrics:
         page.add(catalogue.CHANNEL_UP, measures.channel_up)
         page.add(catalogue.CHANNEL_OPENED, measures.channels_opened)
         page.add(catalogue.CHANNEL_FAILED, measures.channels_failed)
-        page.add(catalogue.RING_EVENTS, events.taken)
-        page.add(catalogue.QUEUE_DROPPED, events.dropped)
+        counts = FlowExportCounts() if enforcement.flow_exporter is None else enforcement.flow_exporter.counts()
+        page.add(catalogue.RING_EVENTS, max(events.taken, counts["events"]))
+        page.add(catalogue.QUEUE_DROPPED, events.dropped + counts["undrained_events"])
         page.add(catalogue.QUEUE_EVENTS, events.waiting)
         page.add(catalogue.SAMPLES_UNTOLD, self._samples.untold)
         sflow = self._sflow
@@ -75,9 +90,42 @@ class AgentMetrics:
         page.add(catalogue.UPLINK_CEILINGS, 0 if enforcement.uplink is None else enforcement.uplink.ceilings)
         page.add(catalogue.CEILINGS_REFUSED, measures.ceilings_refused)
         page.add(catalogue.ARRIVALS_TOLD, measures.arrivals_told)
+        _add_flow_export(page, counts)
+        _add_inspector(page, self._inspector)
+
+
+def _add_inspector(page: Page, inspector: Inspector | None) -> None:
+    """Zeros where there is none: a host that gets one begins no new series."""
+    told = {} if inspector is None else inspector.counters
+    page.add(catalogue.INSPECTOR_UP, inspector is not None and inspector.pid is not None)
+    page.add(catalogue.INSPECTOR_STARTS, inspector.starts if inspector else 0)
+    page.add(catalogue.INSPECTOR_SIGNATURES, inspector.signatures if inspector else 0, "in force")
+    page.add(catalogue.INSPECTOR_SIGNATURES, inspector.refused_signatures if inspector else 0, "left out")
+    page.add(catalogue.INSPECTOR_FLOWS, inspector.stopped if inspector else 0, "stopped")
+    page.add(catalogue.INSPECTOR_FLOWS, inspector.bypassed if inspector else 0, "bypassed")
+    page.add(catalogue.INSPECTOR_ALERTS, told.get("alerts", 0))
+    page.add(catalogue.INSPECTOR_LOST, told.get("events_lost", 0) + (inspector.log_errors if inspector else 0), "log")
+    page.add(
+        catalogue.INSPECTOR_LOST, told.get("alerts_untold", 0) + (inspector.dropped if inspector else 0), "channel"
+    )
+    page.add(catalogue.INSPECTOR_LOST, inspector.lost_outside if inspector else 0, "outside")
+
+
+def _add_flow_export(page: Page, counts: FlowExportCounts) -> None:
+    page.add(catalogue.FLOW_RECORDS, counts["records"])
+    page.add(catalogue.FLOW_RECORDS_SENT, counts["sent_records"])
+    page.add(catalogue.FLOW_MESSAGES_SENT, counts["sent_messages"])
+    page.add(catalogue.FLOW_LINES, counts["lines"])
+    page.add(catalogue.FLOW_RECORDS_OPEN, counts["flows"])
+    for where, name in _LOST_WHERE.items():
+        page.add(catalogue.FLOW_EXPORT_LOST, counts[name], where)
 
 
 def _add_host(page: Page, readings: Readings) -> None:
+    inspected = readings.inspected
+    page.add(catalogue.INSPECTED, inspected.sent_packets, "seen")
+    page.add(catalogue.INSPECTED, inspected.missed_packets, "missed")
+    page.add(catalogue.INSPECTED, inspected.refused_packets, "denied")
     for reason, packets in readings.denied.items():
         page.add(catalogue.DENIED, packets, reason)
     page.add(catalogue.PASSED_PACKETS, readings.passed_packets)

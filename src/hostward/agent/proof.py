@@ -6,8 +6,9 @@ Owns the thread in which the TPM is spoken to. The TPM, the kernel and the senti
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,10 @@ class Sentinel(Protocol):
         """Pulse while the kernel holds exactly this. Returns as ``alive`` does."""
         ...
 
+    async def changing(self) -> str:
+        """Something is about to be changed; ``pending`` is to follow. Returns as ``alive`` does."""
+        ...
+
     async def pending(self, state: Attached) -> str:
         """A change is on its way to being attested. Returns as ``alive`` does."""
         ...
@@ -88,6 +93,7 @@ class Proof:
         self._prover, self._read, self._revision, self._sentinel = prover, read, revision, sentinel
         self._boot_id = boot_id
         self._pulse_key = b""  # of the sentinel that was shown last
+        self._changes = self._at_work = 0  # ever begun, and of these not ended
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="tpm")
 
     async def identity(self) -> TpmIdentity:
@@ -103,15 +109,33 @@ class Proof:
         """Measure something, from any thread but the TPM's own; it is done when this returns. Raises TpmError."""
         return self._thread.submit(self._prover.measure, name, digest).result()
 
+    @contextlib.asynccontextmanager
+    async def changing(self) -> AsyncIterator[None]:
+        """Around what changes what is attached: the sentinel is not to take it for tampering. ``look`` is to follow."""
+        self._changes += 1
+        self._at_work += 1
+        try:
+            if self._sentinel is not None:
+                try:
+                    await self._sentinel.changing()
+                except ChannelError as error:
+                    log.warning("a change is not announced: %s", error.what)
+            yield
+        finally:
+            self._at_work -= 1
+
     async def look(self) -> Shown:
         """What evidence is bound to now. Raises DatapathError."""
         loop = asyncio.get_running_loop()
+        before = self._changes
         attached = await loop.run_in_executor(None, self._read)
         pulse_key = b""
         if self._sentinel is not None:
             try:
                 pulse_key = self._pulse_key = await self._sentinel.key()
-                await self._sentinel.pending(attached)
+                # Else it is something halfway, and what it becomes is still to be named.
+                if not self._at_work and before == self._changes:
+                    await self._sentinel.pending(attached)
             except ChannelError as error:
                 # Without a key there is no grant; the channel is worth having all the same.
                 log.warning("evidence goes without a pulse: %s", error.what)

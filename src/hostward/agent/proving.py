@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol
 
 from hostward.agent.attestation import Attesting
@@ -38,22 +38,40 @@ class Proving:
     ) -> None:
         self.attesting = attesting
         self._proof, self._measure, self._watch = proof, measure, watch
+        self._changed = asyncio.Event()
+        self._settled: Callable[[], Awaitable[None]] = _at_once
 
     async def run(self) -> None:
         """Attest, tell the sentinel that the agent lives, and look at what was written."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.attesting.run(), name="attest")
+            tasks.create_task(self._name_changes(), name="changes")
             tasks.create_task(self._proof.keep_alive(self.attesting.changed), name="alive")
             if self._watch is not None:
                 tasks.create_task(self._look_at_files(self._watch), name="files")
 
-    async def enforced(self) -> None:
-        """Another revision is in force: the sentinel has to know before it looks, and the controller is to ask."""
-        try:
-            await self._proof.look()
-        except HostwardError as error:
-            log.warning("what is attached cannot be shown: %s", error)
-        self.attesting.changed()
+    @contextlib.asynccontextmanager
+    async def change(self, settled: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+        """Around whatever changes what is attached or in force: the sentinel knows before, and later what it became.
+
+        ``settled`` returns when the change has no consequences any more, which nobody waits for here.
+        """
+        self._settled = settled
+        async with self._proof.changing():
+            yield
+        self._changed.set()
+
+    async def _name_changes(self) -> None:
+        """Tell the sentinel what a change became, and let the controller ask for it."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            try:
+                await self._settled()
+                await self._proof.look()
+            except HostwardError as error:
+                log.warning("what is attached cannot be shown: %s", error)
+            self.attesting.changed()
 
     async def _look_at_files(self, watch: Watch) -> None:
         async for changed in watch.changes():
@@ -72,3 +90,7 @@ class Proving:
             with contextlib.suppress(OSError):
                 self._watch.close()
         self._proof.close()
+
+
+async def _at_once() -> None:
+    """Nothing was changed yet."""

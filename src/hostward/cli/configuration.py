@@ -22,6 +22,7 @@ from hostward.controller.access import Role
 from hostward.controller.access.oidc import Grant, Issuer
 from hostward.controller.attestation.settings import AttestationMode, AttestationSettings, GateAddress
 from hostward.controller.server import DEFAULT_CHANNEL_PORT, DEFAULT_ENROLMENT_PORT
+from hostward.datapath.flow_export import DEFAULT_ENTERPRISE, FlowExportSettings
 from hostward.datapath.kernel import DEFAULT_PINS
 from hostward.datapath.tables import Capacity, TcpPickup
 from hostward.datapath.uplink import UplinkSettings
@@ -179,13 +180,6 @@ def _bits_per_s(name: str, text: str) -> int:
     return rate.per_s
 
 
-class ExportConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The ``[export]`` table of an agent: collectors, each ``HOST:PORT``; empty: none."""
-
-    sflow: str = ""
-    sflow_sub_agent: Annotated[int, msgspec.Meta(ge=0, le=0xFFFF_FFFF)] = 0
-
-
 class AgentAttestationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The ``[attestation]`` table of an agent: where its TPM, its logs and its sentinel are.
 
@@ -199,6 +193,41 @@ class AgentAttestationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=
     sentinel: Path | None = Path("/run/hostward-sentinel/sentinel.sock")
     monitor_pcr: Annotated[int, msgspec.Meta(ge=11, le=15)] = 15
     by_number: bool = False
+
+
+class ExportConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The ``[export]`` table of an agent: collectors, each ``HOST:PORT``; empty: none."""
+
+    sflow: str = ""
+    sflow_sub_agent: Annotated[int, msgspec.Meta(ge=0, le=0xFFFF_FFFF)] = 0
+    ipfix: str = ""
+    ipfix_template: Literal["full", "standard"] = "full"
+    ipfix_enterprise: Annotated[int, msgspec.Meta(ge=1, lt=1 << 32)] = DEFAULT_ENTERPRISE
+    ipfix_domain: Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)] = 1
+    active_timeout_s: Annotated[float, msgspec.Meta(ge=1, le=86_400)] = 60.0
+    inactive_timeout_s: Annotated[float, msgspec.Meta(ge=1, le=86_400)] = 15.0
+    json_lines: Path | None = None
+    json_lines_bytes: Annotated[int, msgspec.Meta(ge=4_096)] = 100_000_000
+    json_lines_files: Annotated[int, msgspec.Meta(ge=0, le=1_000)] = 5
+    events_per_s: Annotated[int, msgspec.Meta(ge=1, le=10_000_000)] = 250_000
+
+    def flow_records(self) -> FlowExportSettings | None:
+        """What the datapath's exporter of flow records is to do; None: nothing."""
+        if not self.ipfix and self.json_lines is None:
+            return None
+        host, _, port = self.ipfix.rpartition(":")
+        return FlowExportSettings(
+            collector=(host.strip("[]"), int(port)) if self.ipfix else None,
+            standard=self.ipfix_template == "standard",
+            enterprise=self.ipfix_enterprise,
+            domain=self.ipfix_domain,
+            active_timeout_s=self.active_timeout_s,
+            inactive_timeout_s=self.inactive_timeout_s,
+            events_per_s=self.events_per_s,
+            json_lines=self.json_lines,
+            json_octets=self.json_lines_bytes,
+            json_files=self.json_lines_files,
+        )
 
 
 class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -240,8 +269,9 @@ def read_config(path: Path, kind: type[_Config]) -> _Config:
         for name, address in (("controller", config.controller), ("enrolment", config.enrolment)):
             if address or name == "controller":
                 parse_address(name, address, path)
-        if config.export.sflow:
-            parse_address("export.sflow", config.export.sflow, path)
+        for name, address in (("sflow", config.export.sflow), ("ipfix", config.export.ipfix)):
+            if address:
+                parse_address(f"export.{name}", address, path)
         small = [size for size in Capacity.__slots__ if getattr(config.datapath, size) < 2]
         if small:
             raise UsageError(f"datapath.{small[0]} is too small to hold anything", subject=str(path))

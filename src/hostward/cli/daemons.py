@@ -50,6 +50,8 @@ from hostward.private_files import make_private_directory
 
 log = logging.getLogger("hostward")
 
+_NO_EXPORT = ExportConfig()
+
 
 def join_host(controller: str, token: str, name: str, state: Path) -> None:
     """Enrol this host and keep its identity."""
@@ -126,17 +128,23 @@ def run_agent(path: Path) -> None:
 
 
 def run_up(
-    policy: Sequence[Path], state: Path, api: Path, pins: Path, name: str, metrics: str = "", sflow: str = ""
+    policy: Sequence[Path],
+    state: Path,
+    api: Path,
+    pins: Path,
+    name: str,
+    metrics: str = "",
+    export: ExportConfig = _NO_EXPORT,
 ) -> None:
     """Controller and agent for this machine, over the same mutual TLS on loopback as between machines.
 
-    ``metrics`` is where both serve theirs, ``ADDRESS:PORT`` on loopback; empty: nowhere. ``sflow`` is the collector of
-    samples, ``HOST:PORT``; empty: there is none.
+    ``metrics`` is where both serve theirs, ``ADDRESS:PORT`` on loopback; empty: nowhere. ``export`` names collectors.
     """
     door = metrics_door(AgentMetricsConfig(metrics) if metrics else None)
     sources = read_files(policy) if policy else []
-    if sflow:
-        parse_address("--sflow", sflow, state)
+    for option, collector in (("--sflow", export.sflow), ("--ipfix", export.ipfix)):
+        if collector:
+            parse_address(option, collector, state)
 
     async def run() -> None:
         server = ControllerServer(ControllerSettings(state / "controller", "127.0.0.1", 0, 0))
@@ -145,7 +153,6 @@ def run_up(
         try:
             identity = await _own_identity(controller, server, state / "agent", own_name(name))
             address = _text(server.channel_address)
-            export = ExportConfig(sflow)
             config = AgentConfig(address, state=state / "agent", pins=pins, export=export)
             agent = _agent(config, identity)
             running = asyncio.create_task(agent.run())
@@ -196,7 +203,12 @@ def _agent(config: AgentConfig, identity: HostIdentity) -> Agent:
     proving = measured_first(config, identity)
     uplink = None if config.uplink is None else config.uplink.settings()
     enforcer = open_enforcer(
-        config.pins, capacity=capacity, hook=config.hook, uplink=uplink, tcp_pickup=config.tcp_pickup
+        config.pins,
+        capacity=capacity,
+        hook=config.hook,
+        uplink=uplink,
+        tcp_pickup=config.tcp_pickup,
+        flow_export=config.export.flow_records(),
     )
     limits = Limits(
         endpoints=capacity.endpoints - 1,

@@ -20,6 +20,7 @@ from hostward.cli.attest import app as attest_app
 from hostward.cli.client import Client, read_files, read_sources
 from hostward.cli.durations import parse_duration_s, parse_since
 from hostward.cli.endpoints import wide_rows
+from hostward.cli.inspect import inspect
 from hostward.cli.learn import learn
 from hostward.cli.output import Format, Kind, message, show, show_one, show_stream
 from hostward.cli.policy import app as policy_app
@@ -432,6 +433,7 @@ def observe(
 
 
 app.command()(alerts)
+app.command()(inspect)
 app.command()(learn)
 
 
@@ -448,12 +450,18 @@ def up(
     name: Annotated[str, typer.Option(help="This host's name; the machine's if left out.")] = "",
     metrics: Annotated[str, typer.Option(help="Serve Prometheus metrics here, e.g. 127.0.0.1:9465.")] = "",
     sflow: Annotated[str, typer.Option(help="Send samples to this sFlow collector, e.g. 127.0.0.1:6343.")] = "",
+    ipfix: Annotated[str, typer.Option(help="Send flow records to this IPFIX collector, e.g. 127.0.0.1:4739.")] = "",
+    json_lines: Annotated[
+        Path | None, typer.Option(help="Write flow records to this file, a line of JSON each.")
+    ] = None,
     more: More = None,
 ) -> None:
     """Controller and agent for this machine, in one process."""
+    from hostward.cli.configuration import ExportConfig
     from hostward.cli.daemons import run_up
 
-    run_up([*(policy or ()), *(more or ())], state, socket, pins, name, metrics, sflow)
+    export = ExportConfig(sflow=sflow, ipfix=ipfix, json_lines=json_lines)
+    run_up([*(policy or ()), *(more or ())], state, socket, pins, name, metrics, export)
 
 
 @controller_app.callback(invoke_without_command=True)

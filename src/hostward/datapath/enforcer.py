@@ -17,6 +17,7 @@ from hostward.model.sample import SampleCounts
 from hostward.model.slice import HostSlice
 
 if TYPE_CHECKING:
+    from hostward.datapath.flow_export import FlowExporter
     from hostward.datapath.uplink import Uplink  # whose devices know the facts below
 
 # What a status gives as its reason before what was recognised.
@@ -104,6 +105,11 @@ class Enforcer(Protocol):
     @property
     def uplink(self) -> Uplink | None:
         """The tenants' shares of the host's uplink, where it has one that is divided. Callable from any thread."""
+        ...
+
+    @property
+    def flow_exporter(self) -> FlowExporter | None:
+        """Who sends flow records to collectors, if anybody does. Its counts may be asked for from any thread."""
         ...
 
     @property

@@ -48,3 +48,6 @@ class InspectionCounts:
     missed_packets: int = 0
     missed_bytes: int = 0
     refused_packets: int = 0
+
+
+NOTHING_INSPECTED = InspectionCounts()

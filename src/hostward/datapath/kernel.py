@@ -19,8 +19,9 @@ from urllib.parse import quote, unquote
 from hostward import _core
 from hostward.datapath import devices
 from hostward.datapath.enforcer import Counters, DeviceFacts, EndpointStatus, Repair, RepairKind
+from hostward.datapath.flow_export import FlowExporter, FlowExportSettings
 from hostward.datapath.guards import KINDS, GuardState, guard_event, order_guard, revision_of
-from hostward.datapath.inspection import FlowMark, InspectionNames, InspectorMaps
+from hostward.datapath.inspection import FlowMark, InspectionCounts, InspectionNames, InspectorMaps
 from hostward.datapath.kernel_tables import KernelTables
 from hostward.datapath.processes import asks_for_acceptors, asks_for_processes, watch_processes
 from hostward.datapath.programmer import Programmer
@@ -74,8 +75,10 @@ def open_enforcer(
     tcp_pickup: TcpPickup = TcpPickup.STRICT,
     object_file: Path = OBJECT,
     uplink: UplinkSettings | None = None,
+    flow_export: FlowExportSettings | None = None,
 ) -> KernelEnforcer:
-    """Open the datapath pinned under ``pins``, or create it there. With an ``uplink`` tenants have weighted shares of it.
+    """Open the datapath pinned under ``pins``, or create it there. With an ``uplink`` tenants have weighted shares of it;
+    with a ``flow_export`` records of flows go to a collector.
 
     ``pins`` lies in a mounted bpffs. Raises DatapathError if the kernel refuses, with its reason.
     """
@@ -101,7 +104,7 @@ def open_enforcer(
             hint="check that bpffs is mounted there and that you are root: `hostward preflight` tells what is missing",
         ) from error
     limiting = None if uplink is None else Uplink(uplink)
-    return KernelEnforcer(core, sizes, hook or default_hook(), limiting, tcp_pickup)
+    return KernelEnforcer(core, sizes, hook or default_hook(), limiting, tcp_pickup, flow_export)
 
 
 class KernelEnforcer:
@@ -114,12 +117,14 @@ class KernelEnforcer:
         hook: str,
         uplink: Uplink | None = None,
         tcp_pickup: TcpPickup = TcpPickup.STRICT,
+        flow_export: FlowExportSettings | None = None,
     ) -> None:
         self._core = core
         self._capacity = capacity
         self._hook = hook
         self._uplink = uplink
-        self._tables = KernelTables(core, capacity, tcp_pickup)
+        self._tables = KernelTables(core, capacity, tcp_pickup, flow_export)
+        self._flow_exporter = None if flow_export is None else FlowExporter(core, flow_export, capacity.flows)
         slots = {unquote(name.replace("@", "/", 1)): slot for slot, name in core.pinned_ports()}
         self._programmer = Programmer(self._tables, slots)
         self._upgrade = Upgrade.find(core)
@@ -140,6 +145,11 @@ class KernelEnforcer:
     def programmer(self) -> Programmer:
         """The owner of the tables, for benchmarks and tests that look inside."""
         return self._programmer
+
+    @property
+    def flow_exporter(self) -> FlowExporter | None:
+        """Who sends flow records to a collector, if anybody does."""
+        return self._flow_exporter
 
     @property
     def uplink(self) -> Uplink | None:
@@ -198,7 +208,17 @@ class KernelEnforcer:
         for attached in self._attached.values():
             if attached.ifindex is not None and not attached.up:
                 self._bring_up(attached)
+        self._tell_exporter(rules=True)
         return self.statuses()
+
+    def _tell_exporter(self, *, rules: bool = False) -> None:
+        if self._flow_exporter is None:
+            return
+        interfaces = {name: one.ifindex for name, one in self._attached.items() if one.ifindex is not None}
+        if rules:
+            self._flow_exporter.tell_rules(self._programmer.slice)
+        self._flow_exporter.tell_executables(self._executables)
+        self._flow_exporter.tell_endpoints(self._names, interfaces)
 
     def _program(self, desired: HostSlice) -> None:
         try:
@@ -339,6 +359,7 @@ class KernelEnforcer:
             mended += [Repair(RepairKind.UPLINK, line) for line in self._uplink.mend()]
         for name, attached in self._attached.items():
             mended += [Repair(RepairKind.PORT, f"{name}: {line}") for line in self._repair_port(attached)]
+        self._tell_exporter()
         return [*mended, *self._follow_workloads()]
 
     def _follow_workloads(self) -> list[Repair]:
@@ -504,6 +525,7 @@ class KernelEnforcer:
         try:
             gone, *counted = self._core.read_counts([_GONE, *slots.values()])
             packets, count_bytes = self._core.sum_counts([_GONE, *self._programmer.passing()])
+            inspected = InspectionCounts(*self._core.sum_inspection())
         except _core.CoreError as error:
             raise DatapathError(str(error), subject="counters") from error
         endpoints: dict[str, EndpointReading] = {}
@@ -527,7 +549,9 @@ class KernelEnforcer:
         samples = SampleCounts(
             sum(one.pool for one in sampled), sum(one.taken for one in sampled), sum(one.lost for one in sampled)
         )
-        return Readings(endpoints, denied, packets, count_bytes, lost, answers, suppressed, tables, recognised, samples)
+        return Readings(
+            endpoints, denied, packets, count_bytes, lost, answers, suppressed, tables, recognised, samples, inspected
+        )
 
     def talkers(self, limit: int) -> Mapping[str, Sequence[Talker]]:
         """See ``Enforcer``."""
@@ -543,6 +567,8 @@ class KernelEnforcer:
 
     def close(self) -> None:
         """See ``Enforcer``: descriptors go with the objects, and what is pinned keeps deciding."""
+        if self._flow_exporter is not None:
+            self._flow_exporter.close()
         self._attached.clear()
 
 

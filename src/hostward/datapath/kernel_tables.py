@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from hostward import _core
+from hostward.datapath.flow_export import FlowExportSettings
 from hostward.datapath.rates import Cost
 from hostward.datapath.tables import (
     ENDS,
@@ -33,10 +34,17 @@ _OTHER_BASES = (0, 256, 512)
 class KernelTables:
     """See ``Tables`` for the methods; every one raises DatapathError when the kernel refuses."""
 
-    def __init__(self, core: _core.Datapath, capacity: Capacity, tcp_pickup: TcpPickup = TcpPickup.STRICT) -> None:
+    def __init__(
+        self,
+        core: _core.Datapath,
+        capacity: Capacity,
+        tcp_pickup: TcpPickup = TcpPickup.STRICT,
+        flow_export: FlowExportSettings | None = None,
+    ) -> None:
         self._core = core
         self._capacity = capacity
         self._tcp_pickup = tcp_pickup
+        self._flow_export = flow_export
 
     @property
     def capacity(self) -> Capacity:
@@ -68,12 +76,14 @@ class KernelTables:
         tuple[list[tuple[int, int]], int],
     ]:
         mac = list(bytes.fromhex(config.mac.replace(":", "")))
+        events = config.events_per_s, config.events_burst
+        if self._flow_export is not None:
+            events = self._flow_export.events_of(*events)
         return (
             mac,
             config.network,
             config.flow_quota,
-            config.events_per_s,
-            config.events_burst,
+            *events,
             _rate(config.opening),
             [_rate(config.bytes_cap), _rate(config.packets_cap)],
             config.priority,

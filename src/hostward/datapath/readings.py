@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from hostward.datapath.inspection import NOTHING_INSPECTED, InspectionCounts
 from hostward.model.sample import SampleCounts
 
 
@@ -41,7 +42,8 @@ class Readings:
     """One reading of a host. All but ``endpoints`` count for those that are gone, too.
 
     ``passed_packets`` and ``passed_bytes`` are of packets that a rule let pass, those it would deny included.
-    ``recognised`` is how often a guard recognised something, by kind. ``samples`` are of all endpoints together.
+    ``recognised`` is how often a guard recognised something, by kind. ``samples`` are of all endpoints together;
+    ``inspected`` is what went to the inspector.
     """
 
     endpoints: Mapping[str, EndpointReading]
@@ -54,6 +56,7 @@ class Readings:
     tables: Mapping[str, Fill]
     recognised: Mapping[str, int]
     samples: SampleCounts = field(default_factory=SampleCounts)
+    inspected: InspectionCounts = NOTHING_INSPECTED
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,9 +93,10 @@ class LiveGate:
         """Notice deadlines, until cancelled. The driver keeps them whether this runs or not."""
         while True:
             self._changed.clear()
-            self._tell()
-            # Rounded up to a millisecond, so behind its end a port is seen closed.
+            # Rounded up to a millisecond, so behind its end a port is seen closed. Looked at first and told afterwards:
+            # one that ends between the two would have no deadline any more, and nobody would tell it.
             left_ms = [min(state.grant_left_ms, state.pulse_left_ms) for state in self.states() if state.open]
+            self._tell()
             try:
                 async with asyncio.timeout(min(left_ms) / 1e3 if left_ms else None):
                     await self._changed.wait()

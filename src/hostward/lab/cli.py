@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -45,9 +45,11 @@ def _only(name: str) -> str:
 @app.command()
 def up(
     file: Path,
-    wait: Annotated[bool, typer.Option(help="Return when everything is enforced, which is always so.")] = True,
+    wait: Annotated[
+        bool, typer.Option(help="Return when everything is enforced and every gate is open, which is always so.")
+    ] = True,
 ) -> None:
-    """Build the lab and bring it under Hostward; returns once every endpoint is enforced."""
+    """Build the lab and bring it under Hostward; returns once every endpoint is enforced and every host has a network."""
     _root()
     if not wait:
         raise UsageError("a lab is never left half built", subject="--no-wait", hint="leave it out")
@@ -92,13 +94,33 @@ def _rows(lab: Lab) -> list[dict[str, str]]:
         endpoints = {str(e["id"]): str(e["state"]) for e in lab.operator.objects("endpoints")}
     except HostwardError:
         endpoints = {}
-    rows = [running(name, name, "", process) for name, process in lab.state.others.items()]
+    rows = [row("attestation", lab.topology.name, "", lab.topology.attestation.value)]
+    rows += [row("network", host, host, state) for host, state in _networks(lab).items()]
+    rows += [running(name, name, "", process) for name, process in lab.state.others.items()]
     for host, holder in lab.state.holders.items():
         rows.append(running("host", host, host, holder))
         rows.append(running("agent", host, host, lab.state.agents.get(host)))
     rows += [row(e.kind.value, e.id, e.host, endpoints.get(e.id, "unknown")) for e in lab.topology.endpoints.values()]
     rows += [row("outside", name, "", "running") for name in lab.topology.outside]
     return rows
+
+
+def _networks(lab: Lab) -> dict[str, str]:
+    """By host, whether its gate lets it have one; nothing of labs without gates."""
+    if not lab.attested:
+        return {}
+    try:
+        told = {str(each["name"]): each["gates"] for each in lab.operator.call("GET", "/v1/attestation")}
+    except HostwardError:
+        told = {}
+    return {host: _network(told.get(host)) for host in lab.topology.hosts}
+
+
+def _network(gates: list[dict[str, Any]] | None) -> str:
+    if not gates:
+        return "unknown"
+    closed = [str(gate["why"]) for gate in gates if not gate["open"]]
+    return f"closed: {closed[0]}" if closed else "open"
 
 
 @app.command(

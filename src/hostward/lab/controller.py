@@ -86,6 +86,10 @@ class Operator:
         response = self._http.get("/v1/flows", params={**wanted, "limit": "65536"})
         return [json.loads(line) for line in response.text.splitlines()]
 
+    def lines(self, path: str, **wanted: str) -> list[str]:
+        """An operation's answer that is one object a line."""
+        return self._http.get(path, params={"limit": "8192", **wanted}).text.splitlines()
+
     def await_answer(self, process: Started, log: Path, limit_s: float = _START_LIMIT_S) -> None:
         """Return once the controller answers. Raises ChannelError with its last words if it ended."""
         deadline_s = time.monotonic() + limit_s

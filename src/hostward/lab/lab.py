@@ -36,6 +36,11 @@ class Lab:
 
     # -- building ------------------------------------------------------------------------------------------------
 
+    @property
+    def attested(self) -> bool:
+        """Whether the hosts have TPMs, sentinels and gates."""
+        return self.topology.attestation is not LabAttestation.OFF
+
     def build(self) -> None:
         """Wires, hosts, endpoints and machines, without Hostward: every endpoint's port is down."""
         state, topology = self.state, self.topology
@@ -51,7 +56,7 @@ class Lab:
             state.holders[host] = start_host(state, host)
             state.save()
             network.wire_host(index, host, network_of(state.holders[host]), fabric, management)
-            if topology.attestation is not LabAttestation.OFF:
+            if self.attested:
                 gate = state.namespace("gate", host)
                 self._make_namespace(gate)
                 network.wire_gate(index, gate, fabric, management, network_of(state.holders[host]))
@@ -87,9 +92,8 @@ class Lab:
     def start_hostward(self) -> None:
         """The controller, and an agent on every host, each joined by a token of its own."""
         state = self.state
-        attested = self.topology.attestation is not LabAttestation.OFF
         settings = ""
-        if attested:
+        if self.attested:
             self._report("TPMs and gates")
             settings = self.trust.prepare()
         self._report("controller")
@@ -108,12 +112,14 @@ class Lab:
                 f'enrolment = "{network.CONTROLLER_ADDRESS}:{ENROLMENT_PORT}"\n'
                 'token_file = "/var/lib/hostward/token"\n'
                 'state = "/var/lib/hostward/agent"\n'
-                'pins = "/sys/fs/bpf/hostward"\n' + (self.trust.agent_settings() if attested else "")
+                'pins = "/sys/fs/bpf/hostward"\n'
+                + (self.trust.agent_settings() if self.attested else "")
+                + self.topology.agent.replace("{collector}", network.CONTROLLER_ADDRESS)
             )
         self.start_agents(self.topology.hosts)
         for host in self.topology.hosts:
             (state.host_folder(host) / "state" / "token").unlink()  # redeemed; the identity is kept
-        if attested:
+        if self.attested:
             self._report("reference values")
             self.trust.learn(self.operator)
 
@@ -164,6 +170,12 @@ class Lab:
             )
         self.operator.await_endpoints(list(self.topology.endpoints))
 
+    def await_network(self) -> None:
+        """Return once every host may speak: its gate is open, if it has one."""
+        if self.attested:
+            self._report("gates")
+            self.trust.await_gates(self.operator)
+
     def force_ports(self, state: str) -> None:
         """Set every endpoint's port ``up`` or ``down`` by hand: what a host without Hostward would do."""
         for host, holder in self.state.holders.items():
@@ -175,6 +187,8 @@ class Lab:
         for host, holder in self.state.holders.items():
             network.restart_port(network_of(holder), network.UPLINK)
             self._report(f"{host} forgets")
+            if self.attested:
+                network.restart_port(self.state.namespace("gate", host), network.GATE_FABRIC)
         for name in self.topology.outside:
             network.forget_neighbours(self.state.namespace("outside", name))
         for endpoint in self.topology.endpoints.values():
@@ -247,6 +261,7 @@ def bring_up(file: Path, report: Report = lambda _: None) -> Lab:
         lab.apply_policy()
         lab.attach_endpoints()
         lab.await_machines()
+        lab.await_network()
     except BaseException:
         lab.close()
         tear_down(lab.state)

@@ -9,7 +9,8 @@ endpoints:
   acme/app: {host: h2, labels: {role: app}, addresses: [10.1.0.2, "fd00:1::2"], kind: vm}
 outside:
   internet: [198.51.100.10, "2001:db8:17::10"]
-attestation: enforce                      # or audit; left out: no TPMs and no gates
+agent: agent.toml                         # beside this file: what every agent is told besides, if anything
+attestation: enforce                      # which is so where nothing is said; or audit, or off: no TPMs and no gates
 ```
 """
 
@@ -37,7 +38,7 @@ MAX_ATTESTED_HOSTS = 90
 class LabAttestation(Enum):
     """Whether the hosts have TPMs, sentinels and gates, and what the gates do."""
 
-    OFF = ""
+    OFF = "off"
     AUDIT = "audit"
     ENFORCE = "enforce"
 
@@ -94,7 +95,8 @@ class Topology:
     hosts: tuple[str, ...]
     endpoints: Map[str, LabEndpoint]
     outside: Map[str, OutsideNode]
-    attestation: LabAttestation = LabAttestation.OFF
+    attestation: LabAttestation = LabAttestation.ENFORCE
+    agent: str = ""
 
 
 def read_topology(path: Path) -> Topology:
@@ -123,7 +125,7 @@ class _Reader:
         self._used: dict[str, str] = {}
 
     def read(self, document: Mapping) -> Topology:
-        self._only(document, "lab", "policy", "hosts", "endpoints", "outside", "attestation")
+        self._only(document, "lab", "policy", "hosts", "endpoints", "outside", "agent", "attestation")
         name = self._name(self._need(document, "lab"), "the lab's name")
         policy = tuple(self._folder / text.text for text in self._list(document.items.get("policy")))
         for text in self._list(document.items.get("policy")):
@@ -141,22 +143,35 @@ class _Reader:
         outside = {
             key: self._outside(index, key, tree) for index, (key, tree) in enumerate(self._entries(document, "outside"))
         }
-        attestation = self._attestation(document, len(hosts))
+        attestation, agent = self._attestation(document, len(hosts)), self._agent(document)
         if self._problems.found:
             raise PolicyError(tuple(sorted(self._problems.found, key=lambda p: (p.line, p.column))))
-        return Topology(name, policy, hosts, endpoints, outside, attestation)
+        return Topology(name, policy, hosts, endpoints, outside, attestation, agent)
+
+    def _agent(self, document: Mapping) -> str:
+        tree = document.items.get("agent")
+        if tree is None:
+            return ""
+        path = self._folder / tree.text if isinstance(tree, Scalar) else self._folder
+        try:
+            return path.read_text(encoding="utf-8").replace("{lab}", str(self._folder.resolve()))
+        except (OSError, UnicodeDecodeError):
+            self._problems.add(tree.place, f"there is no file {path.name} beside the lab file", "write one file's name")
+            return ""
 
     def _attestation(self, document: Mapping, hosts: int) -> LabAttestation:
         tree = document.items.get("attestation")
-        if tree is None:
-            return LabAttestation.OFF
-        known = {mode.value: mode for mode in LabAttestation if mode.value}
-        if not isinstance(tree, Scalar) or tree.text not in known:
-            self._problems.add(tree.place, "this is no mode of attestation", f"write {' or '.join(known)}")
-            return LabAttestation.OFF
-        if hosts > MAX_ATTESTED_HOSTS:
-            self._problems.add(tree.place, f"a lab with gates has at most {MAX_ATTESTED_HOSTS} hosts")
-        return known[tree.text]
+        known = {mode.value: mode for mode in LabAttestation}
+        place, mode = document.place, LabAttestation.ENFORCE
+        if tree is not None:
+            if not isinstance(tree, Scalar) or tree.text not in known:
+                self._problems.add(tree.place, "this is no mode of attestation", f"write one of {', '.join(known)}")
+                return mode
+            place, mode = tree.place, known[tree.text]
+        if mode is not LabAttestation.OFF and hosts > MAX_ATTESTED_HOSTS:
+            most = f"a lab with gates has at most {MAX_ATTESTED_HOSTS} hosts"
+            self._problems.add(place, most, "write `attestation: off` for one without TPMs and gates")
+        return mode
 
     def _endpoint(
         self, document: Mapping, index: int, key: str, tree: Tree, hosts: tuple[str, ...]

@@ -11,6 +11,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from hostward.agent.measured import core_library, objects
 from hostward.controller.grant_key import open_grant_key, public_hex
+from hostward.datapath.kernel import default_hook
 from hostward.errors import HostwardError
 from hostward.gate.identity import gate_fingerprint
 from hostward.lab import network
@@ -37,6 +39,7 @@ _LEARN_LIMIT_S = 60.0
 _INSIDE = "/var/lib/hostward"
 # A lab's figures are read by people who wait.
 PULSE_S = 2.5
+RESTART_GRACE_S = 30.0  # the sentinel's own default
 _EVIDENCE_S, GRACE_S = 5.0, 40.0
 
 
@@ -112,7 +115,7 @@ class LabTrust:
         (folder / "gate.toml").write_text(
             f'name = "gate-{host}"\nlisten = "{address}:{_GATE_CHANNEL}"\npulses = "{address}:{_GATE_PULSES}"\n'
             f'controller_keys = ["{controller_key}"]\nstate = "{folder}/state"\n'
-            f'pins = "{state.pins}/gate-{host}"\nhook = "tcx"\nmode = "{self._topology.attestation.value}"\n'
+            f'pins = "{state.pins}/gate-{host}"\nhook = "{default_hook()}"\nmode = "{self._topology.attestation.value}"\n'
             f'[[ports]]\nname = "{GATE_PORT}"\nhost = "{network.GATE_HOST}"\nfabric = "{network.GATE_FABRIC}"\n'
         )
         fingerprint = gate_fingerprint(folder / "state")
@@ -139,6 +142,7 @@ class LabTrust:
         (folder / "state" / "sentinel.toml").write_text(
             f'gate = "{network.gate_address(index)}:{_GATE_PULSES}"\nport = "{GATE_PORT}"\n'
             'socket = "/run/hostward-sentinel/sentinel.sock"\npins = "/sys/fs/bpf/hostward"\n'
+            f"restart_grace_s = {RESTART_GRACE_S:g}\n"
             "by_number = true\n"  # a lab host has no CAP_SYS_ADMIN
         )
         command = hostward_command("sentinel", "--config", f"{_INSIDE}/sentinel.toml")
@@ -186,6 +190,31 @@ class LabTrust:
                     f"its evidence is {row['evidence']}: {'; '.join(row['against']) or row['refused'] or 'none came'}",
                     subject=row["name"],
                 )
+            time.sleep(0.05)
+
+    def await_proven(self, operator: Operator) -> None:
+        """Return once every host was found good by evidence from after this call, and its gate is open.
+
+        A sentinel whose agent is killed now holds to what is in force. Raises HostwardError naming one that is not.
+        """
+        now = datetime.now(UTC).isoformat()
+        self.await_evidence(operator, lambda row: row["evidence"] in ("good", "warning") and row["appraised"] > now)
+        self.await_gates(operator)
+
+    def await_gates(self, operator: Operator, limit_s: float = _LEARN_LIMIT_S) -> None:
+        """Return once every host has a network: its gate is open, or would be. Raises HostwardError naming a closed one."""
+        deadline_s = time.monotonic() + limit_s
+        while True:
+            closed = [
+                (row["name"], gate["why"])
+                for row in operator.call("GET", "/v1/attestation")
+                for gate in row["gates"]
+                if not gate["open"]
+            ]
+            if not closed:
+                return
+            if time.monotonic() > deadline_s:
+                raise HostwardError(f"its gate stays closed: {closed[0][1]}", subject=closed[0][0])
             time.sleep(0.05)
 
     @property

@@ -135,7 +135,8 @@ class LocalEndpoint:
     """An endpoint of this host. ``addresses`` maps each of its own addresses to the identity it has there; ``share`` is its
     tenant's weight at the host's uplink, the same for all of the tenant's endpoints. ``dhcp`` are the servers that may
     answer it, as its network names them; None: it names none, and any may. ``held``: nothing of it may pass, by command;
-    ``released`` grows with each release. Of its packets one in ``sampling`` is sampled; 0: none.
+    ``released`` grows with each release. Of its packets one in ``sampling`` is sampled; 0: none. ``groups`` are the names,
+    sorted, of the groups of its tenant and the platform that a rule names and that hold it.
     """
 
     id: str
@@ -151,6 +152,7 @@ class LocalEndpoint:
     held: bool = False
     released: int = 0
     sampling: int = 0
+    groups: tuple[str, ...] = ()
 
 
 # A key of HostSlice.addresses: (network number, canonical prefix such as "10.0.0.1/32" or "::/0").

@@ -376,10 +376,12 @@ class Compiled:
             network = networks.setdefault(endpoint.network, basis.networks[endpoint.network])
             peers = vicinity.peers[endpoint.network]
             identities: dict[str, int] = {}
+            groups: set[str] = set()
             for address in endpoint.addresses:
                 _, canonical = parse_address(address)
                 subject = attached.by_address[endpoint.network, canonical][1]
                 identities[canonical] = subject.identity
+                groups.update(name for _, name in subject.groups)
                 for direction in DIRECTIONS:
                     if (subject.identity, direction) in building.tables:
                         continue
@@ -403,6 +405,7 @@ class Compiled:
                 bool(endpoint.quarantine),
                 endpoint.released,
                 basis.policies.sampling_of(endpoint.tenant, endpoint.labels),
+                tuple(sorted(groups)),
             )
         tenants = frozenset(endpoint.tenant for endpoint in vicinity.endpoints)
         addresses = basis.addresses.get(

@@ -34,6 +34,10 @@ class SentinelClient:
         """This state was appraised as good, for a grant to ``host`` in boot ``epoch``. Returns as ``alive`` does."""
         return await self._stand(messages.Attested(host, epoch, state.programs, state.policies))
 
+    async def changing(self) -> str:
+        """Something is about to be changed; ``pending`` is to follow. Returns as ``alive`` does."""
+        return await self._stand(messages.Changing())
+
     async def pending(self, state: Attached) -> str:
         """This state is there, or will be, and is to be attested within ten seconds. Returns as ``alive`` does."""
         return await self._stand(messages.Pending(state.programs, state.policies))

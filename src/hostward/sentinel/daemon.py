@@ -21,6 +21,7 @@ from hostward.sentinel.messages import (
     Answer,
     AskKey,
     Attested,
+    Changing,
     Key,
     Pending,
     Request,
@@ -113,6 +114,7 @@ class Sentinel:
                     await write_frame(writer, self._answer(request))
             finally:
                 self._connections -= 1
+                self._watch.left()
         except ChannelError as error:
             log.info("socket: the agent's connection ended: %s", error.what)
         except msgspec.MsgspecError as error:
@@ -136,6 +138,8 @@ class Sentinel:
                 return Key(self._key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw))
             case Attested():
                 self._watch.attested(request.host, request.epoch, request.state, now_s)
+            case Changing():
+                self._watch.changing(now_s)
             case Pending():
                 self._watch.pending(request.state, now_s)
             case Alive():

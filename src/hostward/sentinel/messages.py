@@ -45,6 +45,10 @@ class Attested(Message, frozen=True, tag="attested"):
         return Attached(self.programs, self.policies)
 
 
+class Changing(Message, frozen=True, tag="changing"):
+    """The agent begins to change what is there; ``Pending`` follows, and until then no state is surprising."""
+
+
 class Pending(Message, frozen=True, tag="pending"):
     """A change is coming: this state is taken too, for a while in which it has to be attested."""
 
@@ -73,7 +77,7 @@ class Standing(Message, frozen=True, tag="standing"):
     why: str
 
 
-Request = AskKey | Attested | Pending | Alive
+Request = AskKey | Attested | Changing | Pending | Alive
 Answer = Key | Standing
 
 encode = msgspec.msgpack.Encoder().encode

@@ -26,6 +26,7 @@ TOPOLOGY = """\
 lab: {name}
 policy: [platform.yaml, acme.yaml]
 hosts: [h1, h2]
+attestation: off
 endpoints:
   acme/web: {{host: h1, labels: {{role: web}}, addresses: [10.1.0.1, "fd00:1::1"]}}
   acme/app: {{host: h2, labels: {{role: app}}, addresses: [10.1.0.2, "fd00:1::2"]}}

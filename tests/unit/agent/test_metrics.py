@@ -13,6 +13,7 @@ from hostward.agent import enforcement as module
 from hostward.agent.enforcement import Enforcement
 from hostward.agent.event_pump import EventPump
 from hostward.agent.metrics import AgentMetrics
+from hostward.agent.sampling import SamplePump
 from hostward.datapath.readings import EndpointReading, Fill, Readings
 from hostward.export.metrics.page import Page
 
@@ -45,7 +46,7 @@ def test_who_comes_together_shares_a_reading(tmp_path: Path) -> None:
     async def run() -> None:
         enforcer = _Counting()
         enforcement = Enforcement(enforcer, tmp_path)
-        metrics = AgentMetrics(enforcement, EventPump(), 2)
+        metrics = AgentMetrics(enforcement, EventPump(), SamplePump(), None, 2)
         pages = await asyncio.gather(*(_page(metrics) for _ in range(20)))
         assert enforcer.read == 1
         assert len(pages) == 20
@@ -63,7 +64,7 @@ def test_a_busy_enforcer_holds_up_neither_the_loop_nor_the_scrape(
     async def run() -> None:
         enforcer = _Counting()
         enforcement = Enforcement(enforcer, tmp_path)
-        metrics = AgentMetrics(enforcement, EventPump(), 2)
+        metrics = AgentMetrics(enforcement, EventPump(), SamplePump(), None, 2)
         await _page(metrics)
         enforcer.free.clear()
         # Were the loop held up, nothing would come of this before the enforcer is free again.
@@ -79,7 +80,7 @@ def test_a_busy_enforcer_holds_up_neither_the_loop_nor_the_scrape(
 def test_endpoints_beyond_the_configured_number_are_one_sum(tmp_path: Path) -> None:
     async def run() -> None:
         enforcement = Enforcement(_Counting(), tmp_path)
-        page = await _page(AgentMetrics(enforcement, EventPump(), 1))
+        page = await _page(AgentMetrics(enforcement, EventPump(), SamplePump(), None, 1))
         flows = [line for line in page.splitlines() if line.startswith("hostward_endpoint_flows{")]
         assert flows == [
             'hostward_endpoint_flows{endpoint="acme/e1",tenant="acme"} 1.0',

@@ -126,6 +126,9 @@ class LocalSentinel:
         self.told = (host, epoch)
         return ""
 
+    async def changing(self) -> str:
+        return ""
+
     async def pending(self, state: Attached) -> str:
         return ""
 

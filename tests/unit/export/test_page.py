@@ -38,7 +38,8 @@ def test_names_follow_prometheus_rules(metric: Metric) -> None:
         assert metric.name.endswith("_seconds")
     assert metric.meaning.endswith(".")
     assert set(metric.labels) <= {
-        "reason", "table", "tenant", "endpoint", "state", "kind", "host", "operation", "status", "part", "version"
+        "reason", "table", "tenant", "endpoint", "state", "kind", "host", "operation", "status", "part", "version",
+        "outcome", "treatment", "to", "where"
     }  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hostward.errors import PolicyError, UsageError
-from hostward.lab.topology import Kind, parse_topology, read_topology
+from hostward.lab.topology import MAX_ATTESTED_HOSTS, Kind, LabAttestation, parse_topology, read_topology
 
 GOOD = """\
 lab: small
@@ -28,6 +28,16 @@ def test_a_file_becomes_hosts_endpoints_and_nodes() -> None:
     assert (app.kind, app.mac) == (Kind.VM, "02:00:00:aa:00:01")
     assert long.device == "port2"  # a device's name has at most 15 characters
     assert topology.outside["client"].address(4) == "198.51.100.10"
+
+
+def test_hosts_attest_unless_the_file_says_otherwise() -> None:
+    assert parse_topology("lab.yaml", GOOD.encode()).attestation is LabAttestation.ENFORCE
+    for mode in LabAttestation:
+        assert parse_topology("lab.yaml", f"{GOOD}attestation: {mode.value}\n".encode()).attestation is mode
+    many = f"hosts: [{', '.join(f'h{n}' for n in range(1, MAX_ATTESTED_HOSTS + 2))}]"
+    with pytest.raises(PolicyError, match=r"at most \d+ hosts"):
+        parse_topology("lab.yaml", GOOD.replace("hosts: [h1, h2]", many).encode())
+    parse_topology("lab.yaml", f"{GOOD}attestation: off\n".replace("hosts: [h1, h2]", many).encode())
 
 
 def test_macs_that_are_left_out_differ() -> None:
@@ -57,6 +67,7 @@ def test_the_example_is_read() -> None:
         ("hosts:", "machines:", 2, "not known"),
         ("lab: small", "lab: Small Lab", 1, "name"),
         ("lab: small", "lab: small\npolicy: [none.yaml]", 2, "none.yaml"),
+        ("lab: small", "lab: small\nattestation: perhaps", 2, "no mode"),
     ],
 )
 def test_a_mistake_is_located(old: str, new: str, line: int, word: str) -> None:

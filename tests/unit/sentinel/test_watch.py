@@ -78,3 +78,33 @@ def test_a_change_that_was_given_up_is_forgotten() -> None:
     assert watch.objection(B, 20.0)
     watch.pending(B, 21.0)
     assert watch.objection(B, 22.0) == ""
+
+
+def test_while_the_agent_is_at_a_change_nothing_surprises_within_the_time_for_it() -> None:
+    watch = attested()
+    watch.changing(1.0)
+    assert watch.objection(B, 2.0) == watch.objection(C, 10.9) == ""
+    assert watch.objection(C, 11.0) == "a change was not attested within 10 s"
+    watch.changing(12.0)
+    assert watch.objection(C, 12.0), "announcing again gains no time"
+    watch.attested(HOST, 4, B, 13.0)
+    assert watch.objection(C, 13.0) == "", "what is proven meanwhile is a new beginning"
+
+
+def test_what_a_change_became_is_named_and_then_has_to_be_attested() -> None:
+    watch = attested()
+    watch.changing(1.0)
+    watch.pending(B, 3.0)
+    assert watch.objection(C, 3.0)
+    assert watch.objection(B, 10.9) == ""
+    assert watch.objection(B, 11.0), "the time began with the change"
+
+
+def test_a_change_that_nobody_finishes_is_no_excuse() -> None:
+    watch = attested()
+    watch.changing(1.0)
+    watch.left()
+    assert watch.objection(B, 2.0)
+    assert watch.objection(A, 2.0) == ""
+    watch.changing(12.0)
+    assert watch.objection(B, 12.0), "and coming back to it gains no time"

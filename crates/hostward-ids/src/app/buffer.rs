@@ -1,13 +1,15 @@
 //! Names of what signatures can look at inside a transaction.
 //!
-//! Four of them are not text of the protocol:
+//! Some of them are not text of the protocol:
 //! * `DcerpcInterface`: UUID (16 bytes in the order it is written in), major and minor version (2 bytes each, big
 //!   endian), and a byte that is 1 where the request began with its first fragment. It is there once for each direction.
 //! * `DcerpcLittleEndian` is 1 or 0, the byte order that `dce` in `byte_test` and `byte_jump` means.
 //! * `FtpPortAddress`: the address of PORT or EPRT, 4 or 16 bytes; `ftpbounce` matches where it is not the client's.
+//! * `FtpMode` is 0 for active, 1 for passive; `FtpDataCommand` 1 for RETR, 2 for what uploads; `FtpReplyReceived` 1 once
+//!   there is a reply.
 //! * `Http2Settings`: the setting's number in the upper 32 bits, its value in the lower.
 
-use super::Stage::{self, Body, Complete, Headers, Line, Started};
+use super::Stage::{self, Body, Complete, Headers, Line};
 use crate::Direction::{self, ToClient, ToServer};
 
 macro_rules! buffers {
@@ -98,6 +100,8 @@ buffers! {
     HttpResponseBody, "http.response_body", "http_server_body", Some(ToClient), Complete;
     HttpServer, "http.server", "http_server", Some(ToClient), Headers;
     HttpLocation, "http.location", "http_location", Some(ToClient), Headers;
+    HttpRequestFrame, "frame:http1.request", "", Some(ToServer), Complete;
+    HttpResponseFrame, "frame:http1.response", "", Some(ToClient), Complete;
     Http2HeaderName, "http2.header_name", "http2_header_name", None, Headers;
     Http2Header, "http2.header", "http2_header", None, Headers;
     DnsQuery, "dns.query", "dns_query", Some(ToServer), Complete;
@@ -139,9 +143,7 @@ buffers! {
     FtpCommandData, "ftp.command_data", "", Some(ToServer), Complete;
     FtpReply, "ftp.reply", "", Some(ToClient), Complete;
     FtpCompletionCode, "ftp.completion_code", "", Some(ToClient), Complete;
-    FtpMode, "ftp.mode", "", Some(ToServer), Complete;
     FtpPortAddress, "ftpbounce", "", Some(ToServer), Complete;
-    FtpDataCommand, "ftpdata_command", "", None, Started;
     SshProto, "ssh.proto", "ssh_proto", None, Headers;
     SshSoftware, "ssh.software", "ssh_software", None, Headers;
     SshHassh, "ssh.hassh", "", Some(ToServer), Complete;
@@ -171,7 +173,12 @@ integers! {
     Http2SizeUpdate, "http2.size_update";
     Http2ErrorCode, "http2.errorcode";
     FtpDynamicPort, "ftp.dynamic_port";
+    FtpMode, "ftp.mode";
+    FtpReplyReceived, "ftp.reply_received";
+    FtpDataCommand, "ftpdata_command";
     DcerpcLittleEndian, "dcerpc.little_endian";
     Http2Settings, "http2.settings";
     TlsCertChainLen, "tls.cert_chain_len";
+    TlsCertNotBefore, "tls_cert_notbefore";
+    TlsCertNotAfter, "tls_cert_notafter";
 }

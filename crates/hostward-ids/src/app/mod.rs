@@ -11,7 +11,9 @@ pub mod dns;
 pub mod file_writer;
 pub mod ftp;
 pub mod http;
+pub mod http2;
 pub mod lines;
+pub mod logged;
 pub mod queue;
 pub mod recognise;
 pub mod smb;
@@ -19,6 +21,7 @@ pub mod smtp;
 pub mod ssh;
 #[cfg(test)]
 mod testing;
+pub mod tls;
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -36,6 +39,8 @@ use buffer::{Buffer, Integer};
 pub enum Protocol {
     Http1,
     Http2,
+    /// DNS over HTTP/2 (RFC 8484): both at once.
+    Doh2,
     Dns,
     Tls,
     Smtp,
@@ -74,6 +79,8 @@ pub struct Transaction {
     pub buffers: Vec<Content>,
     /// Numbers that signatures can look at; likewise several.
     pub integers: SmallVec<[(Integer, u64); 4]>,
+    /// Numbers that only one direction has; signatures compare those of theirs.
+    pub directed_integers: Vec<(Direction, Integer, u64)>,
     /// What was odd about it, with the direction it was seen in.
     pub events: SmallVec<[(Direction, EventName); 2]>,
     /// Files that it carried.
@@ -86,6 +93,8 @@ pub struct Transaction {
     pub logged: bool,
     /// Which directions signatures have seen in full; kept by the engine.
     pub inspected: [bool; 2],
+    /// By which packet's bytes each direction came as far as it is, and how far that is; kept by the engine.
+    pub moved: [(u64, Stage); 2],
     /// What the matcher remembers of it.
     pub detect: TransactionState,
 }
@@ -155,6 +164,8 @@ pub struct Limits {
     pub transactions: usize,
     /// Whether digests of files are computed.
     pub file_digests: bool,
+    /// Whether messages are kept as they were sent, for rules that look at frames.
+    pub frames: bool,
 }
 
 impl Default for Limits {
@@ -162,9 +173,10 @@ impl Default for Limits {
         Self {
             body_inspect_len: 100_000,
             decompressed_len: 10_000_000,
-            decompression_layers: 2,
+            decompression_layers: 3,
             transactions: 256,
             file_digests: false,
+            frames: false,
         }
     }
 }
@@ -210,6 +222,11 @@ pub trait Parser: Send {
         None
     }
 
+    /// Bytes of the last [`Self::parse`] that lie behind the hand-over, for the parser that goes on; taken away by it.
+    fn take_rest(&mut self) -> Vec<u8> {
+        Vec::new()
+    }
+
     /// A flow that this one announced (FTP's data connection): its server port, and what it will carry.
     fn expected(&mut self) -> Option<Expected> {
         None
@@ -228,6 +245,8 @@ pub enum HandOver {
     Recognise,
     /// To this one.
     To(Protocol),
+    /// To HTTP/2, which answers this request.
+    Http2(Box<http2::Upgrade>),
 }
 
 /// See [`Parser::expected`].
@@ -252,12 +271,14 @@ impl Transaction {
             directions: [true; 2],
             buffers: Vec::new(),
             integers: SmallVec::new(),
+            directed_integers: Vec::new(),
             events: SmallVec::new(),
             files: SmallVec::new(),
             log: Map::new(),
             log_beside: Map::new(),
             logged: false,
             inspected: [false; 2],
+            moved: [(0, Stage::Started); 2],
             detect: TransactionState::default(),
         }
     }
@@ -274,11 +295,12 @@ impl Transaction {
     }
 }
 
-/// A parser for one flow of a protocol, or `None` where there is none; `transport` is the IP protocol, as for
+/// A parser for one flow of a protocol; `transport` is the IP protocol, as for
 /// [`recognise::recognise`].
 #[must_use]
-pub fn parser_for(protocol: Protocol, transport: u8, limits: &Limits) -> Option<Box<dyn Parser>> {
-    Some(match protocol {
+pub fn parser_for(protocol: Protocol, transport: u8, limits: &Limits) -> Box<dyn Parser> {
+    match protocol {
+        Protocol::Tls => Box::new(tls::new(limits)),
         Protocol::Http1 => Box::new(http::new(limits)),
         Protocol::Dns if transport == recognise::UDP => Box::new(dns::over_datagrams(limits)),
         Protocol::Dns => Box::new(dns::over_stream(limits)),
@@ -288,7 +310,7 @@ pub fn parser_for(protocol: Protocol, transport: u8, limits: &Limits) -> Option<
         Protocol::FtpData => Box::new(ftp::data::new(limits, None)),
         Protocol::Smb => Box::new(smb::new(limits)),
         Protocol::Ssh => Box::new(ssh::new(limits)),
+        Protocol::Http2 | Protocol::Doh2 => Box::new(http2::new(limits)),
         Protocol::Smtp => Box::new(smtp::new(limits)),
-        _ => return None,
-    })
+    }
 }

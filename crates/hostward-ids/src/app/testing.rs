@@ -36,8 +36,9 @@ fn described(parser: &mut impl Parser) -> String {
 
 /// What lies in a transaction, as text.
 pub fn describe(transaction: &Transaction) -> String {
-    let Transaction { id, progress, buffers, integers, events, files, log, log_beside, .. } = transaction;
-    let mut out = format!("{id} {progress:?} {integers:?} {events:?} {log:?} {log_beside:?}");
+    let Transaction { id, progress, buffers, integers, directed_integers, events, files, log, log_beside, .. } =
+        transaction;
+    let mut out = format!("{id} {progress:?} {integers:?} {directed_integers:?} {events:?} {log:?} {log_beside:?}");
     for content in buffers {
         let _ = write!(out, "\n {:?} {:?} {}", content.direction, content.buffer, content.data.escape_ascii());
     }

@@ -1,4 +1,4 @@
-//! What lies between link and network layer: VLAN tags, MPLS labels, PPPoE, NSH.
+//! What lies between link and network layer: VLAN tags, MPLS labels, `PPPoE`, NSH.
 
 use super::link;
 use super::read::{byte, short, word};
@@ -25,10 +25,8 @@ pub(super) fn decode<'a>(packet: &mut Packet<'a>, kind: u16, data: &'a [u8]) -> 
         0x894f => nsh(packet, data),
         // Transparent Ethernet bridging: an Ethernet frame inside GRE and its like.
         0x6558 => Next::Ethernet(data),
-        // ARP, RARP, LLDP, EAPOL, loop: they carry no flow.
-        0x0806 | 0x8035 | 0x88cc | 0x888e | 0x9000 => Next::Nothing,
-        // 802.3 lengths (LLC) are no types.
-        0..=1500 => Next::Nothing,
+        // 802.3 lengths (LLC) are no types; ARP, RARP, LLDP, EAPOL and loop carry no flow.
+        0..=1500 | 0x0806 | 0x8035 | 0x88cc | 0x888e | 0x9000 => Next::Nothing,
         _ => packet.stop("ethernet.unknown_ethertype"),
     }
 }
@@ -60,11 +58,10 @@ fn mpls<'a>(packet: &mut Packet<'a>, data: &'a [u8]) -> Next<'a> {
         let version = byte(rest, 0).map(|first| first >> 4);
         return match (label, version) {
             (_, None) => packet.stop("mpls.pkt_too_small"),
-            (0, Some(4)) | (_, Some(4)) if label != 2 => Next::Ipv4(rest),
-            (2, Some(6)) | (_, Some(6)) if label != 0 => Next::Ipv6(rest),
-            (0, _) => packet.stop("mpls.bad_label_implicit_null"),
+            (_, Some(4)) if label != 2 => Next::Ipv4(rest),
+            (_, Some(6)) if label != 0 => Next::Ipv6(rest),
             (1, _) => packet.stop("mpls.bad_label_router_alert"),
-            (3, _) => packet.stop("mpls.bad_label_implicit_null"),
+            (0 | 3, _) => packet.stop("mpls.bad_label_implicit_null"),
             (4..=15, _) => packet.stop("mpls.bad_label_reserved"),
             // A pseudowire with its control word (RFC 4385), whose first bits are zero.
             (_, Some(0)) => Next::Ethernet(rest.get(4..).unwrap_or_default()),

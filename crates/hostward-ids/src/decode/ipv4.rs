@@ -58,16 +58,14 @@ fn option_fault(kind: u8, option: &[u8]) -> Option<&'static str> {
     let pointer = byte(option, 2);
     let bad = match kind {
         // Record route, loose and strict source route: a pointer and whole addresses.
-        7 | 131 | 137 => len < 3 || (len - 3) % 4 != 0 || pointer.is_none_or(|at| at < 4),
+        7 | 131 | 137 => len < 3 || !(len - 3).is_multiple_of(4) || pointer.is_none_or(|at| at < 4),
         // Time stamp.
         68 => len < 4 || pointer.is_none_or(|at| at < 5),
-        136 => len != 4,
-        148 => len != 4,
+        136 | 148 => len != 4,
         // Commercial security (CIPSO) holds at least its domain of interpretation.
         134 => len < 6,
         // Basic and extended security.
-        130 => len < 3,
-        133 => len < 3,
+        130 | 133 => len < 3,
         _ => false,
     };
     if bad {

@@ -22,6 +22,7 @@ const SHIM6: u8 = 140;
 
 /// Which extension headers were met already.
 #[derive(Default)]
+#[allow(clippy::struct_excessive_bools)]
 struct Seen {
     hop_by_hop: bool,
     routing: bool,

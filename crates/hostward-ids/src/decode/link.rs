@@ -96,8 +96,7 @@ pub(super) fn ppp_protocol<'a>(packet: &mut Packet<'a>, data: &'a [u8], too_smal
         0x21 if rest.len() < 20 => packet.stop("ppp.ip4_pkt_too_small"),
         0x2f if rest.len() < 24 => packet.stop("ppp.vju_pkt_too_small"),
         0x57 if rest.len() < 40 => packet.stop("ppp.ip6_pkt_too_small"),
-        0x21 | 0x57 => Next::Ip(rest),
-        0x2f => Next::Ip(rest),
+        0x21 | 0x2f | 0x57 => Next::Ip(rest),
         // Control protocols and compressed data carry nothing that could be inspected.
         0x23 | 0x25 | 0x27 | 0x29 | 0x2b | 0x2d | 0x31 | 0xfd | 0x0201..=0x0fff | 0x4000..=0xcfff => {
             packet.stop("ppp.unsup_proto")

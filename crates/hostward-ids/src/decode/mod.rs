@@ -1,5 +1,6 @@
 //! Frames of hostile origin, read into [`Packet`]s. Never panics, never allocates by a length that the frame claims.
 
+mod checksum;
 mod ethertype;
 mod ipv4;
 mod ipv6;
@@ -154,13 +155,13 @@ const LAYERS_MAX: usize = 32;
 
 /// Reads one packet; what lies in a tunnel inside it is returned unread.
 #[must_use]
-pub fn decode<'a>(
+pub fn decode(
     time: Nanos,
     number: u64,
     start: Start,
-    data: &'a [u8],
+    data: &[u8],
     tunnel_ports: TunnelPorts,
-) -> (Packet<'a>, Option<Inner<'a>>) {
+) -> (Packet<'_>, Option<Inner<'_>>) {
     let mut packet = Packet {
         time,
         number,

@@ -1,4 +1,4 @@
-//! TCP (RFC 9293), UDP (RFC 768), ICMP (RFC 792), ICMPv6 (RFC 4443), SCTP (RFC 9260).
+//! TCP (RFC 9293), UDP (RFC 768), ICMP (RFC 792), `ICMPv6` (RFC 4443), SCTP (RFC 9260).
 
 use std::net::IpAddr;
 
@@ -91,7 +91,7 @@ fn tcp_options(packet: &mut Packet<'_>, options: &[u8]) {
 }
 
 /// The options of a TCP header as (kind, whole option); `None` for one whose length is wrong, which ends it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct TcpOptions<'a>(pub &'a [u8]);
 
 impl<'a> Iterator for TcpOptions<'a> {
@@ -175,12 +175,10 @@ fn icmpv6<'a>(packet: &mut Packet<'a>, data: &'a [u8]) {
     };
     let codes = match kind {
         1 => 8,
-        2 => 1,
         3 => 2,
         4 => 4,
-        128..=133 | 135..=137 | 143 => 1,
+        2 | 128..=137 | 143 => 1,
         138..=142 | 144..=161 => 256,
-        134 => 1,
         100 | 101 | 200 | 201 => {
             packet.events.push("icmpv6.experimentation_type");
             256

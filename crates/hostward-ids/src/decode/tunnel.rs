@@ -167,7 +167,7 @@ fn geneve<'a>(packet: &mut Packet<'a>, data: &'a [u8]) -> Next<'a> {
 }
 
 /// Section 5.1.1 of RFC 4380: an authentication part, an origin part, then IPv6.
-fn teredo<'a>(data: &'a [u8]) -> Next<'a> {
+fn teredo(data: &[u8]) -> Next<'_> {
     let mut rest = data;
     if short(rest, 0) == Some(0x0001) {
         let (Some(id), Some(auth)) = (byte(rest, 2), byte(rest, 3)) else {

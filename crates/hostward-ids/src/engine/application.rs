@@ -5,10 +5,11 @@ use std::net::IpAddr;
 
 use super::{Engine, Settings};
 use crate::Direction;
-use crate::app::ftp;
 use crate::app::recognise::{Recognition, recognise};
-use crate::app::{Expected, HandOver, Limits, Protocol, parser_for};
+use crate::app::{Expected, HandOver, Limits, Protocol, Stage, parser_for};
+use crate::app::{ftp, http2};
 use crate::decode::Packet;
+use crate::detect::Detector;
 use crate::flow::tcp::Piece;
 use crate::flow::{Flow, Owner, Probe, Stream};
 
@@ -18,6 +19,8 @@ use super::Sink;
 const PROBE_MAX: usize = 4096;
 /// How many flows may be announced and not begun.
 const ANNOUNCED_MAX: usize = 4096;
+/// How often the bytes of one piece can change their protocol.
+const HAND_OVERS_MAX: usize = 2;
 
 /// What all flows share.
 pub(super) struct Applications {
@@ -29,6 +32,12 @@ pub(super) struct Applications {
 impl Applications {
     pub(super) fn new(settings: &Settings) -> Self {
         Self { limits: settings.limits.clone(), disabled: settings.disabled.clone(), announced: HashMap::default() }
+    }
+
+    /// Has parsers do, from the next flow on, what costs something and only some signatures ask for.
+    pub(super) fn suit(&mut self, detector: &Detector, settings: &Settings) {
+        self.limits.file_digests = settings.limits.file_digests || detector.wants_file_digests();
+        self.limits.frames = settings.limits.frames || detector.wants_frames();
     }
 
     /// What another flow announced for a flow between these ends.
@@ -62,39 +71,54 @@ impl Engine {
     ) {
         let Some(side) = stream.sides.get_mut(direction as usize) else { return };
         match piece {
-            Piece::Data(data) => {
+            Piece::Data(data, number) => {
+                self.parsed_number = number;
                 side.window.extend_from_slice(data);
                 side.in_order += data.len() as u64;
-                self.bytes(flow, direction, data, sink);
+                self.bytes(flow, by_bytes(flow, direction), data, sink);
             }
             Piece::Gap(len) => {
                 self.stats.gaps += 1;
                 stream.events.push("stream.reassembly_seq_gap");
-                side.gaps.push((side.in_order, len));
+                side.gap(len);
                 stream.tracker.pair(direction).0.gaps = true;
-                gap(flow, direction, usize::try_from(len).unwrap_or(usize::MAX));
+                gap(flow, by_bytes(flow, direction), usize::try_from(len).unwrap_or(usize::MAX));
             }
         }
     }
 
-    /// Takes one datagram.
-    pub(super) fn datagram(&mut self, packet: &Packet<'_>, flow: &mut Flow, direction: Direction, sink: &mut dyn Sink) {
+    /// Takes one datagram, and says which way it goes: it may show that who was seen first is the server.
+    pub(super) fn datagram(
+        &mut self,
+        packet: &Packet<'_>,
+        flow: &mut Flow,
+        mut direction: Direction,
+        sink: &mut dyn Sink,
+    ) -> Direction {
         if packet.payload.is_empty() {
-            return;
+            return direction;
         }
         if flow.app.is_none() && !flow.recognition_over[direction as usize] {
             match recognise(17, direction, flow.server.1, packet.payload) {
                 Recognition::Found(protocol) => self.begin(flow, direction, protocol),
-                Recognition::Reversed(protocol) => self.begin(flow, direction, protocol),
+                Recognition::Reversed(protocol) => {
+                    if flow.packets.contains(&0) {
+                        flow.exchange();
+                        direction = direction.reversed();
+                    }
+                    self.begin(flow, direction, protocol);
+                }
                 Recognition::More => {}
                 Recognition::Unknown => flow.recognition_over[direction as usize] = true,
             }
         }
+        self.parsed_number = packet.number;
         self.parse(flow, direction, packet.payload, sink);
+        direction
     }
 
-    fn bytes(&mut self, flow: &mut Flow, direction: Direction, data: &[u8], sink: &mut dyn Sink) {
-        let way = direction as usize;
+    fn bytes(&mut self, flow: &mut Flow, mut direction: Direction, data: &[u8], sink: &mut dyn Sink) {
+        let mut way = direction as usize;
         if flow.recognition_over[way] {
             self.parse(flow, direction, data, sink);
             return;
@@ -139,6 +163,15 @@ impl Engine {
             }
             Recognition::More => {}
             Recognition::Found(protocol) | Recognition::Reversed(protocol) => {
+                let first = flow.app.is_none() && flow.recognised == [None; 2];
+                if matches!(recognition, Recognition::Reversed(_)) && first && flow.midstream {
+                    // Picked up midway, the flow may have been seen first from its server.
+                    flow.reversed = !flow.reversed;
+                    probe.data.swap(0, 1);
+                    flow.recognition_over.swap(0, 1);
+                    direction = direction.reversed();
+                    way = direction as usize;
+                }
                 flow.recognition_over[way] = true;
                 flow.recognised[way] = Some(protocol);
                 let other = flow.recognised[1 - way];
@@ -183,17 +216,48 @@ impl Engine {
         }
         flow.recognised[direction as usize] = Some(protocol);
         let limits = &self.applications.limits;
-        flow.app = match &flow.announced {
-            Some(announced) if protocol == Protocol::FtpData => Some(Box::new(ftp::data::new(limits, Some(announced)))),
+        flow.app = Some(match &flow.announced {
+            Some(announced) if protocol == Protocol::FtpData => Box::new(ftp::data::new(limits, Some(announced))),
             _ => parser_for(protocol, flow.protocol, limits),
-        };
+        });
     }
 
     fn parse(&mut self, flow: &mut Flow, direction: Direction, data: &[u8], sink: &mut dyn Sink) {
-        let Some(app) = flow.app.as_mut().filter(|_| !flow.app_failed) else { return };
+        let mut rest = self.parse_once(flow, direction, data, sink);
+        // What lay behind the old protocol's last bytes is the new one's. Not for ever: a stream can claim to change its
+        // protocol as often as it likes.
+        for _ in 0..HAND_OVERS_MAX {
+            if rest.is_empty() {
+                return;
+            }
+            let bytes = std::mem::take(&mut rest);
+            rest = self.parse_once(flow, direction, &bytes, sink);
+        }
+    }
+
+    fn parse_once(&mut self, flow: &mut Flow, direction: Direction, data: &[u8], sink: &mut dyn Sink) -> Vec<u8> {
+        let Some(app) = flow.app.as_mut().filter(|_| !flow.app_failed) else { return Vec::new() };
         let simulated = self.settings.fail_parser_at[direction as usize].is_some();
+        let before = app.protocol();
         let failed = app.parse(direction, data).is_err() || simulated;
-        self.after_parsing(flow, failed, sink);
+        // HTTP/2 can turn out to carry DNS.
+        if app.protocol() != before {
+            flow.recognised = [Some(app.protocol()); 2];
+            flow.recognition_over = [true; 2];
+            flow.detect.protocol_changes();
+        }
+        let way = direction as usize;
+        for transaction in app.transactions().iter_mut().rev() {
+            let come_to = transaction.progress[way];
+            let moved = &mut transaction.moved[way];
+            if moved.1 == Stage::Complete {
+                break;
+            }
+            if moved.0 == 0 || moved.1 != come_to {
+                *moved = (self.parsed_number, come_to);
+            }
+        }
+        self.after_parsing(flow, failed, sink)
     }
 
     /// A parser failed: what it has parsed stays, nothing more is fed to it.
@@ -203,24 +267,28 @@ impl Engine {
         self.except(policy, flow, sink);
     }
 
-    fn after_parsing(&mut self, flow: &mut Flow, failed: bool, sink: &mut dyn Sink) {
-        let Some(app) = &mut flow.app else { return };
+    /// Takes what parsing led to; gives the bytes that a new parser is to take.
+    fn after_parsing(&mut self, flow: &mut Flow, failed: bool, sink: &mut dyn Sink) -> Vec<u8> {
+        let Some(app) = &mut flow.app else { return Vec::new() };
         flow.app_events.extend(app.take_events());
         while let Some(expected) = app.expected() {
             let server = flow.server.0;
             self.applications.announce(server, flow.owner, expected);
         }
-        let Some(app) = &mut flow.app else { return };
+        let Some(app) = &mut flow.app else { return Vec::new() };
         let handed = app.hand_over();
+        let rest = if handed.is_some() { app.take_rest() } else { Vec::new() };
         if failed {
             self.give_up(flow, sink);
         }
-        let Some(handed) = handed else { return };
+        let Some(handed) = handed else { return Vec::new() };
         // What the old parser has is inspected and told before it goes.
         for direction in [Direction::ToServer, Direction::ToClient] {
             self.inspect(None, flow, direction, sink);
         }
         self.clean_transactions(flow, None, sink);
+        flow.original = flow.original.or(flow.recognised[0]).or(flow.recognised[1]);
+        flow.detect.protocol_changes();
         match handed {
             HandOver::Recognise => {
                 flow.app = None;
@@ -230,10 +298,16 @@ impl Engine {
             HandOver::To(protocol) => {
                 flow.recognised = [Some(protocol); 2];
                 flow.recognition_over = [true; 2];
-                flow.app = parser_for(protocol, flow.protocol, &self.applications.limits);
+                flow.app = Some(parser_for(protocol, flow.protocol, &self.applications.limits));
+            }
+            HandOver::Http2(upgrade) => {
+                flow.recognised = [Some(Protocol::Http2); 2];
+                flow.recognition_over = [true; 2];
+                flow.app = Some(Box::new(http2::upgraded(&self.applications.limits, &upgrade)));
             }
         }
         flow.app_failed = false;
+        rest
     }
 
     /// Nothing more comes from one side.
@@ -243,6 +317,11 @@ impl Engine {
             self.after_parsing(flow, false, sink);
         }
     }
+}
+
+/// Which way bytes go, as the flow will have it once the packet was followed.
+pub(super) fn by_bytes(flow: &Flow, direction: Direction) -> Direction {
+    if flow.reversed { direction.reversed() } else { direction }
 }
 
 /// Bytes are missing here.

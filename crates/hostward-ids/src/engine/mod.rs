@@ -1,8 +1,13 @@
 //! Joins the parts: a frame goes in, events come out.
 
 mod application;
+mod control;
+mod ends;
+mod related;
 mod report;
 pub mod settings;
+mod streams;
+mod verdict;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,15 +18,17 @@ pub use settings::{ExceptionPolicy, SettingError, Settings};
 
 use crate::Direction;
 use crate::decode::{self, Inner, Nanos, Outer, Packet, Transport};
-use crate::detect::{Action, Alert, Detector, Worker};
+use crate::detect::{Alert, Detector, Worker};
+use crate::flow::community_id::community_id;
 use crate::flow::defrag::Defragmenter;
 use crate::flow::table::{Key, Table};
-use crate::flow::tcp::reassembly::Insertion;
-use crate::flow::tcp::{Budget, Piece, State, flag};
-use crate::flow::{Flow, FlowVerdict, Owner, Stream};
+use crate::flow::tcp::Budget;
+use crate::flow::{Flow, FlowVerdict, Owner};
 use crate::output::flow::Reason;
 use crate::output::json::Json;
 use application::Applications;
+use ends::{Ends, begins_anew, ends};
+use verdict::ThisPacket;
 
 /// One frame as it was seen on a link.
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +64,8 @@ pub enum PacketVerdict {
     Pass,
     /// It is dropped.
     Drop,
+    /// It is dropped, and its sender is told: RST, or ICMP unreachable.
+    Reject,
 }
 
 /// What the engine has counted.
@@ -76,14 +85,6 @@ pub struct Stats {
     pub gaps: u64,
 }
 
-/// What an exception policy said of one packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ThisPacket {
-    Inspect,
-    Pass,
-    Drop,
-}
-
 /// What came of a packet and those inside it.
 #[derive(Default)]
 struct Nested {
@@ -101,10 +102,6 @@ struct Whole {
 
 /// As deep as tunnels in tunnels are followed.
 const DEPTH_MAX: u8 = 8;
-/// How many stream bytes behind those already inspected are kept for matches across the border.
-const WINDOW_KEPT: usize = 8 * 1024;
-/// How many stream bytes are kept for a matcher that does not look at them.
-const WINDOW_MAX: u64 = 256 * 1024;
 /// Keeps flow numbers below 2^53.
 const FLOW_ID_MASK: u64 = (1 << 53) - 1;
 
@@ -121,10 +118,15 @@ pub struct Engine {
     json: Json,
     interface: Option<String>,
     swept: Nanos,
+    /// The time of the last frame.
+    now: Nanos,
     /// What an exception policy said of the packet that is worked on.
     this_packet: ThisPacket,
+    /// The number of the packet whose bytes are parsed.
+    parsed_number: u64,
     next_flow_id: u64,
     stats: Stats,
+    generation: u32,
 }
 
 impl Engine {
@@ -132,8 +134,9 @@ impl Engine {
     #[must_use]
     pub fn new(detector: Arc<Detector>, settings: Settings) -> Self {
         let table = Table::new(settings.flows_max, settings.timeouts);
-        let budget = Budget { used: 0, limit: settings.reassembly_bytes_max };
-        let applications = Applications::new(&settings);
+        let budget = Budget::new(settings.reassembly_bytes_max);
+        let mut applications = Applications::new(&settings);
+        applications.suit(&detector, &settings);
         Self {
             detector,
             worker: Worker::default(),
@@ -146,9 +149,12 @@ impl Engine {
             json: Json::default(),
             interface: None,
             swept: 0,
+            now: 0,
             this_packet: ThisPacket::Inspect,
+            parsed_number: 0,
             next_flow_id: 0,
             stats: Stats::default(),
+            generation: 0,
         }
     }
 
@@ -171,8 +177,8 @@ impl Engine {
             let mut inner = Inner::frame(fragments.link_type, &fragments.data);
             inner.source = decode::Source::Defragmented;
             whole = self.nested(frame, inner, fragments.depth, fragments.vlan, sink);
-            if whole.verdict == PacketVerdict::Drop {
-                verdict = PacketVerdict::Drop;
+            if verdict == PacketVerdict::Pass {
+                verdict = whole.verdict;
             }
         }
         self.tick(frame.time, sink);
@@ -198,9 +204,11 @@ impl Engine {
             packet.source = inner.source;
             packet.defragmented = inner.source == decode::Source::Defragmented;
             packet.depth = depth;
+            packet.bad_checksum =
+                self.settings.checksums && (packet.transport_checksum_is_wrong() || packet.header_checksum_is_wrong());
             packet.outer = outer.take();
             if packet.vlan.is_empty() {
-                packet.vlan = vlan;
+                packet.vlan.clone_from(&vlan);
             }
             if let Some(tag) = inner.vlan {
                 packet.vlan.push(tag);
@@ -208,6 +216,12 @@ impl Engine {
             if packet.fragment.is_some() {
                 let outcome = self.defragmenter.insert(&packet, frame.owner);
                 packet.events.extend(outcome.events);
+                let policy = self.settings.policy(self.settings.defrag_memory_policy);
+                let kept_back =
+                    matches!(policy, ExceptionPolicy::DropPacket | ExceptionPolicy::DropFlow | ExceptionPolicy::Reject);
+                if outcome.no_memory && kept_back {
+                    done.verdict = PacketVerdict::Drop;
+                }
                 done.fragments = outcome.whole.map(|data| Whole {
                     data,
                     link_type: packet.link_type,
@@ -219,9 +233,10 @@ impl Engine {
                 self.stats.invalid += 1;
             }
             outer = deeper.as_ref().and_then(|_| outer_of(&packet));
-            vlan = packet.vlan.clone();
-            if self.packet(&packet, frame.owner, sink) == PacketVerdict::Drop {
-                done.verdict = PacketVerdict::Drop;
+            vlan.clone_from(&packet.vlan);
+            let verdict = self.packet(&packet, frame.owner, sink);
+            if done.verdict == PacketVerdict::Pass {
+                done.verdict = verdict;
             }
             next = deeper;
         }
@@ -233,6 +248,14 @@ impl Engine {
             return self.inspect_alone(packet, owner, sink);
         };
         self.this_packet = ThisPacket::Inspect;
+        if let Some((from, to, protocol)) = related::ends(packet) {
+            let key = Key::new(from, to, protocol, &packet.vlan, &owner);
+            if let Some((slot, mut flow)) = self.table.take(&key) {
+                let verdict = self.in_flow(packet, &mut flow, from, sink);
+                self.table.put(slot, flow);
+                return verdict;
+            }
+        }
         let key = Key::new(from, to, protocol, &packet.vlan, &owner);
         let mut found = self.table.take(&key);
         if let Some((slot, flow)) = found.take_if(|(_, flow)| begins_anew(packet, flow)) {
@@ -273,6 +296,10 @@ impl Engine {
         if protocol == 6 {
             flow.stream = Some(Box::default());
         }
+        if self.settings.community_id {
+            let id = community_id(self.settings.community_id_seed, from, to, protocol);
+            flow.community_id = Some(id.into_boxed_str());
+        }
         flow.announced = self.applications.announced(from, to, owner);
         self.stats.flows += 1;
         (slot, flow)
@@ -296,244 +323,29 @@ impl Engine {
                 return PacketVerdict::Drop;
             }
         }
+        let over = flow.recognition_over;
         match &packet.transport {
+            // Nobody who receives it believes it.
+            _ if packet.bad_checksum => {}
             Transport::Tcp(tcp) => direction = self.tcp(packet, tcp, flow, direction, sink),
+            Transport::Icmp { .. } if !matches!(flow.protocol, 1 | 58) => {}
             _ => {
                 flow.established |= flow.packets.iter().all(|count| *count > 0);
                 if let Transport::Udp { .. } = packet.transport {
-                    self.datagram(packet, flow, direction, sink);
+                    direction = self.datagram(packet, flow, direction, sink);
                 }
             }
+        }
+        for ((now, before), after) in flow.recognised_now.iter_mut().zip(over).zip(flow.recognition_over) {
+            *now = after && !before;
         }
         self.inspect(Some(packet), flow, direction, sink)
-    }
-
-    fn tcp(
-        &mut self,
-        packet: &Packet<'_>,
-        tcp: &decode::Tcp<'_>,
-        flow: &mut Flow,
-        mut direction: Direction,
-        sink: &mut dyn Sink,
-    ) -> Direction {
-        let Some(mut stream) = flow.stream.take() else { return direction };
-        stream.events.clear();
-        let settings = self.settings.tcp;
-        let accepted =
-            stream.tracker.packet(tcp, packet.payload.len(), direction, packet.time, &settings, &mut stream.events);
-        if accepted.exchanged {
-            flow.exchange();
-            direction = direction.reversed();
-        }
-        flow.midstream |= accepted.midstream;
-        flow.established = stream.tracker.state >= State::Established;
-        let at_once = settings.inline || stream.tracker.one_sided;
-        if accepted.bytes {
-            self.take_bytes(packet, tcp, flow, &mut stream, direction, at_once, sink);
-        }
-        for way in [direction.reversed(), direction] {
-            self.hand_over(flow, &mut stream, way, at_once, false, sink);
-        }
-        flow.stream = Some(stream);
-        let first_of_all = flow.packets.iter().sum::<u64>() == 1;
-        if first_of_all && (accepted.no_session || accepted.midstream) {
-            let policy = self.settings.midstream_policy();
-            self.except(policy, flow, sink);
-        }
-        direction
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn take_bytes(
-        &mut self,
-        packet: &Packet<'_>,
-        tcp: &decode::Tcp<'_>,
-        flow: &mut Flow,
-        stream: &mut Stream,
-        direction: Direction,
-        at_once: bool,
-        sink: &mut dyn Sink,
-    ) {
-        let (side, _) = stream.tracker.pair(direction);
-        // A SYN takes a sequence number of its own, before the bytes that may travel with it.
-        let first = if tcp.flags & flag::SYN != 0 { tcp.sequence.wrapping_add(1) } else { tcp.sequence };
-        let offset = side.offset(first);
-        let mut data = packet.payload;
-        if offset < 0 {
-            let before = usize::try_from(-offset).unwrap_or(usize::MAX);
-            data = data.get(before..).unwrap_or_default();
-            if data.is_empty() {
-                stream.events.push("stream.reassembly_segment_before_base_seq");
-                return;
-            }
-        }
-        let offset = offset.max(0).cast_unsigned();
-        let depth = self.settings.tcp.depth;
-        if depth > 0 {
-            let left = usize::try_from(depth.saturating_sub(offset)).unwrap_or(usize::MAX);
-            data = data.get(..left).unwrap_or(data);
-        }
-        if data.is_empty() {
-            return;
-        }
-        let end = offset + data.len() as u64;
-        if side.bytes.is_next(offset) && (at_once || end <= side.acknowledged) {
-            side.bytes.passed(data.len());
-            self.deliver(flow, stream, direction, Piece::Data(data), sink);
-            return;
-        }
-        let full = self.settings.fail_reassembly_at.is_some_and(|number| packet.number >= number);
-        let policy = self.settings.tcp.policy;
-        let inserted = if full {
-            Insertion::NoMemory
-        } else {
-            side.bytes.insert(offset, data, policy, &mut self.budget, &mut stream.events)
-        };
-        if inserted == Insertion::NoMemory {
-            self.stats.reassembly_no_memory += 1;
-            stream.events.push("stream.reassembly_insert_memcap");
-            let policy = self.settings.policy(self.settings.reassembly_memory_policy);
-            self.except(policy, flow, sink);
-        }
-    }
-
-    /// Hands over what one direction has in order by now.
-    fn hand_over(
-        &mut self,
-        flow: &mut Flow,
-        stream: &mut Stream,
-        direction: Direction,
-        at_once: bool,
-        force: bool,
-        sink: &mut dyn Sink,
-    ) {
-        let (side, _) = stream.tracker.pair(direction);
-        let acknowledged = side.acknowledged_bytes();
-        let limit = if at_once || force { u64::MAX } else { acknowledged };
-        let mut bytes = std::mem::take(&mut side.bytes);
-        let mut budget = self.budget;
-        bytes.drain(limit, acknowledged, force, &mut budget, &mut |piece| {
-            self.deliver(flow, stream, direction, piece, sink);
-        });
-        self.budget = budget;
-        let (side, _) = stream.tracker.pair(direction);
-        let done = side.fin.is_some_and(|fin| bytes.handed() >= fin) || force;
-        side.bytes = bytes;
-        if done && !side.closed {
-            side.closed = true;
-            self.close_direction(flow, direction, sink);
-        }
-    }
-
-    /// Does what a policy wants where the engine could not do its work.
-    fn except(&mut self, policy: ExceptionPolicy, flow: &mut Flow, sink: &mut dyn Sink) {
-        let verdict = match policy {
-            ExceptionPolicy::Ignore => return,
-            ExceptionPolicy::PassPacket => {
-                self.this_packet = ThisPacket::Pass;
-                return;
-            }
-            ExceptionPolicy::DropPacket => {
-                self.this_packet = ThisPacket::Drop;
-                return;
-            }
-            ExceptionPolicy::PassFlow => {
-                flow.passed = true;
-                return;
-            }
-            ExceptionPolicy::Bypass => FlowVerdict::Bypass,
-            ExceptionPolicy::DropFlow => FlowVerdict::Drop,
-            ExceptionPolicy::Reject => FlowVerdict::Reject,
-        };
-        self.decide(flow, verdict, sink);
-    }
-
-    /// Gives a flow its verdict, once.
-    fn decide(&mut self, flow: &mut Flow, verdict: FlowVerdict, sink: &mut dyn Sink) {
-        if flow.verdict == FlowVerdict::Inspect {
-            flow.verdict = verdict;
-            sink.verdict(flow, verdict);
-        }
-    }
-
-    /// Lets the signatures look at a packet and its flow, says what they found, and tidies up.
-    fn inspect(
-        &mut self,
-        packet: Option<&Packet<'_>>,
-        flow: &mut Flow,
-        direction: Direction,
-        sink: &mut dyn Sink,
-    ) -> PacketVerdict {
-        let mut verdict = PacketVerdict::Pass;
-        if flow.verdict == FlowVerdict::Inspect && !flow.passed && self.this_packet == ThisPacket::Inspect {
-            self.alerts.clear();
-            self.detector.inspect(&mut self.worker, packet, Some(flow), direction, &mut self.alerts);
-            verdict = self.act(packet, flow, direction, sink);
-        } else {
-            skip_streams(flow, direction);
-        }
-        if self.this_packet == ThisPacket::Drop || matches!(flow.verdict, FlowVerdict::Drop | FlowVerdict::Reject) {
-            verdict = PacketVerdict::Drop;
-        }
-        if let Some(packet) = packet {
-            self.report_anomalies(packet, Some(flow), direction, sink, flow.owner);
-        }
-        self.report_application_anomalies(flow, direction, sink);
-        flow.app_events.retain(|(way, _)| *way != direction);
-        if let Some(stream) = &mut flow.stream {
-            trim(stream);
-        }
-        self.clean_transactions(flow, Some(direction), sink);
-        verdict
-    }
-
-    fn inspect_alone(&mut self, packet: &Packet<'_>, owner: Owner, sink: &mut dyn Sink) -> PacketVerdict {
-        self.alerts.clear();
-        self.detector.inspect(&mut self.worker, Some(packet), None, Direction::ToServer, &mut self.alerts);
-        let verdict = self.report_alone(packet, owner, sink);
-        self.report_anomalies(packet, None, Direction::ToServer, sink, owner);
-        verdict
-    }
-
-    /// Does what the alerts of one inspection ask for.
-    fn act(
-        &mut self,
-        packet: Option<&Packet<'_>>,
-        flow: &mut Flow,
-        direction: Direction,
-        sink: &mut dyn Sink,
-    ) -> PacketVerdict {
-        if self.alerts.is_empty() {
-            return PacketVerdict::Pass;
-        }
-        let mut verdict = PacketVerdict::Pass;
-        let mut for_flow = None;
-        for alert in &self.alerts {
-            match alert.action {
-                Action::Alert => {}
-                Action::Pass => flow.passed |= alert.whole_flow,
-                Action::Drop if !self.settings.inline => {}
-                Action::Drop | Action::Reject => {
-                    if self.settings.inline {
-                        verdict = PacketVerdict::Drop;
-                    }
-                    let whole = if alert.action == Action::Drop { FlowVerdict::Drop } else { FlowVerdict::Reject };
-                    if alert.whole_flow || whole == FlowVerdict::Reject {
-                        for_flow.get_or_insert(whole);
-                    }
-                }
-            }
-        }
-        self.report_alerts(packet, flow, direction, verdict, sink);
-        if let Some(verdict) = for_flow {
-            self.decide(flow, verdict, sink);
-        }
-        verdict
     }
 
     /// Ends flows of which nothing was heard. Called with every frame; with none for long, the caller does it.
     pub fn tick(&mut self, now: Nanos, sink: &mut dyn Sink) {
         const INTERVAL: Nanos = 250_000_000;
+        self.now = now;
         if now.saturating_sub(self.swept) < INTERVAL {
             return;
         }
@@ -550,6 +362,7 @@ impl Engine {
         while let Some(flow) = self.table.pop() {
             self.end_flow(flow, Reason::Shutdown, sink);
         }
+        self.report_stats(sink);
     }
 
     fn end_flow(&mut self, mut flow: Box<Flow>, reason: Reason, sink: &mut dyn Sink) {
@@ -585,56 +398,6 @@ impl Engine {
     }
 }
 
-/// A packet's ends and the protocol of its flow, if it belongs to one.
-fn ends(packet: &Packet<'_>) -> Option<((IpAddr, u16), (IpAddr, u16), u8)> {
-    let ip = packet.ip.as_ref()?;
-    if packet.fragment.is_some() {
-        return None;
-    }
-    let (from, to) = match &packet.transport {
-        Transport::Icmp { kind, code, .. } => {
-            let (request, reply) = icmp_pair(*kind, ip.source);
-            // Request and reply belong together; the client's "port" is the request's type.
-            if *kind == reply {
-                ((ip.source, u16::from(*code)), (ip.destination, u16::from(request)))
-            } else {
-                ((ip.source, u16::from(request)), (ip.destination, u16::from(*code)))
-            }
-        }
-        Transport::Other => ((ip.source, 0), (ip.destination, 0)),
-        _ => {
-            let ports = packet.ports();
-            ((ip.source, ports.0), (ip.destination, ports.1))
-        }
-    };
-    // Packets of TCP and UDP that could not be read have no flow.
-    if matches!(packet.transport, Transport::Other) && matches!(ip.protocol, 1 | 6 | 17 | 58 | 132) {
-        return None;
-    }
-    Some((from, to, ip.protocol))
-}
-
-/// The types of a request and its reply, for any of the two; a type that is neither stands for itself.
-fn icmp_pair(kind: u8, address: IpAddr) -> (u8, u8) {
-    match (kind, address) {
-        (8 | 0, IpAddr::V4(_)) => (8, 0),
-        (13 | 14, IpAddr::V4(_)) => (13, 14),
-        (15 | 16, IpAddr::V4(_)) => (15, 16),
-        (17 | 18, IpAddr::V4(_)) => (17, 18),
-        (128 | 129, IpAddr::V6(_)) => (128, 129),
-        (133 | 134, IpAddr::V6(_)) => (133, 134),
-        (135 | 136, IpAddr::V6(_)) => (135, 136),
-        _ => (kind, u8::MAX),
-    }
-}
-
-/// Whether a packet opens a new connection between ends whose last one is over.
-fn begins_anew(packet: &Packet<'_>, flow: &Flow) -> bool {
-    let Transport::Tcp(tcp) = &packet.transport else { return false };
-    let Some(stream) = &flow.stream else { return false };
-    tcp.flags & (flag::SYN | flag::ACK | flag::RST) == flag::SYN && stream.tracker.state >= State::TimeWait
-}
-
 fn count(flow: &mut Flow, packet: &Packet<'_>, direction: Direction) {
     let way = direction as usize;
     if let (Some(packets), Some(bytes), Some(number)) =
@@ -655,27 +418,4 @@ fn outer_of(packet: &Packet<'_>) -> Option<Box<Outer>> {
         protocol: ip.protocol,
         depth: packet.depth,
     }))
-}
-
-/// Counts stream bytes that no signature looks at as seen.
-fn skip_streams(flow: &mut Flow, direction: Direction) {
-    if let Some(side) = flow.stream.as_mut().and_then(|stream| stream.sides.get_mut(direction as usize)) {
-        side.inspected = side.in_order;
-    }
-}
-
-/// Lets go of stream bytes that nobody will look at again.
-fn trim(stream: &mut Stream) {
-    for side in &mut stream.sides {
-        let oldest = side.inspected.max(side.in_order.saturating_sub(WINDOW_MAX));
-        let useless = usize::try_from(oldest.saturating_sub(side.window_offset)).unwrap_or(usize::MAX);
-        // In steps, so that bytes are seldom moved.
-        if useless >= 3 * WINDOW_KEPT {
-            let cut = (useless - WINDOW_KEPT).min(side.window.len());
-            side.window.drain(..cut);
-            side.window_offset += cut as u64;
-            let border = side.window_offset;
-            side.gaps.retain(|(at, _)| *at >= border);
-        }
-    }
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::{Engine, PacketVerdict, Reason, Sink};
 use crate::app::{Stage, Transaction};
-use crate::decode::Packet;
+use crate::decode::{Nanos, Packet};
 use crate::detect::{Action, Alert};
 use crate::flow::{Flow, Owner};
 use crate::output::alert::Outcome;
@@ -16,8 +16,11 @@ impl Engine {
     /// Alerts of a packet that belongs to no flow.
     pub(super) fn report_alone(&mut self, packet: &Packet<'_>, owner: Owner, sink: &mut dyn Sink) -> PacketVerdict {
         let alerts = std::mem::take(&mut self.alerts);
-        let dropped = alerts.iter().any(|alert| self.outcome(alert.action) == Outcome::Blocked);
-        let verdict = if dropped && self.settings.inline { PacketVerdict::Drop } else { PacketVerdict::Pass };
+        let verdict = match alerts.iter().map(|alert| alert.action).find(|action| *action != Action::Alert) {
+            Some(Action::Drop) if self.settings.inline => PacketVerdict::Drop,
+            Some(Action::Reject) => PacketVerdict::Reject,
+            _ => PacketVerdict::Pass,
+        };
         for alert in self.told(&alerts) {
             self.write_alert(alert, Some(packet), None, None, Direction::ToServer, verdict_name(&alerts, verdict));
             sink.event(owner, self.json.finish());
@@ -91,6 +94,22 @@ impl Engine {
         }
     }
 
+    /// Says that a capture ends within a frame, the last of whose whole ones was this.
+    pub(crate) fn capture_cut_off(&mut self, time: Nanos, number: u64, sink: &mut dyn Sink) {
+        let heading = Heading {
+            time,
+            number,
+            event_type: "anomaly",
+            flow: None,
+            packet: None,
+            direction: Direction::ToServer,
+            interface: self.interface.as_deref(),
+        };
+        self.json.begin();
+        output::anomaly::write(&mut self.json, &heading, Kind::Decode, "capture.truncated");
+        sink.event(Owner::default(), self.json.finish());
+    }
+
     /// What was odd about an application protocol, before the signatures' events are let go.
     pub(super) fn report_application_anomalies(&mut self, flow: &Flow, direction: Direction, sink: &mut dyn Sink) {
         if !self.settings.events.application_anomalies {
@@ -144,8 +163,12 @@ impl Engine {
     ) {
         self.json.begin();
         let Some(signature) = self.detector.signature(alert.signature) else { return };
+        let way = direction as usize;
+        // What is told at a flow's end is told of the packet that brought it.
+        let brought = transaction.map(|transaction| transaction.moved[way].0).filter(|number| *number > 0);
         let number = match (packet, flow) {
             (Some(packet), _) => packet.number,
+            (None, Some(_)) if brought.is_some() => brought.unwrap_or_default(),
             (None, Some(flow)) => flow.numbers[direction as usize],
             (None, None) => 0,
         };
@@ -173,7 +196,10 @@ impl Engine {
             verdict: Some(verdict),
             payload: payload.filter(|_| self.settings.alert_payload),
             from_stream,
+            beside: alert.beside.as_deref(),
+            context: alert.context.as_deref(),
             with_packet: self.settings.alert_payload,
+            with_references: self.settings.alert_references,
         }
         .write(&mut self.json);
     }
@@ -248,6 +274,15 @@ impl Engine {
         }
     }
 
+    /// What was counted, at the end.
+    pub(super) fn report_stats(&mut self, sink: &mut dyn Sink) {
+        if self.settings.events.stats {
+            self.json.begin();
+            output::stats::write(&mut self.json, self.now, &self.stats);
+            sink.event(Owner::default(), self.json.finish());
+        }
+    }
+
     pub(super) fn report_flow(&mut self, flow: &Flow, reason: Reason, sink: &mut dyn Sink) {
         if !self.settings.events.flow {
             return;
@@ -270,7 +305,7 @@ impl Engine {
 /// What became of a packet, as EVE says it.
 fn verdict_name(alerts: &[Alert], verdict: PacketVerdict) -> &'static str {
     match verdict {
-        PacketVerdict::Drop => "drop",
+        PacketVerdict::Drop | PacketVerdict::Reject => "drop",
         PacketVerdict::Pass if alerts.iter().any(|alert| alert.action == Action::Pass) => "pass",
         PacketVerdict::Pass => "alert",
     }

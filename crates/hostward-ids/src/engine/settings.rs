@@ -3,7 +3,7 @@
 use crate::app::Limits;
 use crate::decode::TunnelPorts;
 use crate::flow::table::TimeOuts;
-use crate::flow::tcp::{OverlapPolicy, TcpSettings};
+use crate::flow::tcp::{Midstream, OverlapPolicy, TcpSettings};
 
 /// What happens where the detector cannot do its work on a packet or a flow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,6 +44,8 @@ pub struct Settings {
     pub tcp: TcpSettings,
     /// Whether packets wait for a verdict: signatures that drop do, and alerts say `blocked`.
     pub inline: bool,
+    /// Whether flows of which nothing more can be learnt are given up, and their packets need not come any more.
+    pub bypass: bool,
     /// Whether checksums are looked at. Off by default: a host sees its own packets before the card fills them in.
     pub checksums: bool,
     /// What happens with flows whose beginning was not seen.
@@ -80,6 +82,8 @@ pub struct Settings {
     pub community_id_seed: u16,
     /// Whether alerts show the payload and the packet.
     pub alert_payload: bool,
+    /// Whether alerts list what a signature refers to.
+    pub alert_references: bool,
     /// Which events are written beside alerts.
     pub events: EventSet,
     /// Protocols that are not looked for.
@@ -111,7 +115,7 @@ impl Default for EventSet {
             transactions: true,
             files: true,
             application_anomalies: true,
-            decode_anomalies: false,
+            decode_anomalies: true,
             stream_anomalies: false,
             stats: true,
         }
@@ -123,6 +127,7 @@ impl Default for Settings {
         Self {
             tcp: TcpSettings::default(),
             inline: false,
+            bypass: false,
             checksums: false,
             midstream_policy: None,
             app_error_policy: None,
@@ -130,7 +135,7 @@ impl Default for Settings {
             reassembly_memory_policy: None,
             defrag_memory_policy: None,
             exception_policy: None,
-            packet_alerts_max: 15,
+            packet_alerts_max: 64,
             guess_transaction: false,
             tunnel_ports: TunnelPorts::default(),
             limits: Limits::default(),
@@ -141,6 +146,7 @@ impl Default for Settings {
             community_id: false,
             community_id_seed: 0,
             alert_payload: true,
+            alert_references: false,
             events: EventSet::default(),
             disabled: Vec::new(),
             fail_parser_at: [None; 2],
@@ -162,8 +168,10 @@ impl Settings {
                 self.tcp.inline = self.inline;
             }
             "stream.inline" => self.tcp.inline = value == "auto" && self.inline || value != "auto" && read.truth()?,
-            "stream.midstream" => self.tcp.midstream = read.truth()?,
+            "stream.midstream" if value == "answered" => self.tcp.midstream = Midstream::Answered,
+            "stream.midstream" => self.tcp.midstream = if read.truth()? { Midstream::On } else { Midstream::Off },
             "stream.async-oneside" => self.tcp.async_oneside = read.truth()?,
+            "stream.bypass" => self.bypass = read.truth()?,
             "stream.checksum-validation" => self.checksums = read.truth()?,
             "k" => self.checksums = !matches!(value, "none"),
             "stream.midstream-policy" => self.midstream_policy = Some(read.policy()?),
@@ -174,7 +182,7 @@ impl Settings {
             "defrag.memcap-policy" => self.defrag_memory_policy = Some(read.policy()?),
             "app-layer.error-policy" => self.app_error_policy = Some(read.policy()?),
             "exception-policy" => {
-                self.exception_policy = Some(if value == "auto" { self.automatic() } else { read.policy()? })
+                self.exception_policy = Some(if value == "auto" { self.automatic() } else { read.policy()? });
             }
             "packet-alert-max" => self.packet_alerts_max = read.number()? as usize,
             "stream.reassembly.depth" => self.tcp.depth = read.size()?,
@@ -185,6 +193,7 @@ impl Settings {
             "detect.guess-applayer-tx" => self.guess_transaction = read.truth()?,
             "decoder.vxlan.enabled" => self.tunnel_ports.vxlan = if read.truth()? { 4789 } else { 0 },
             "decoder.vxlan.ports" => self.tunnel_ports.vxlan = read.number()? as u16,
+            "outputs.community-id-seed" => self.community_id_seed = read.number()? as u16,
             "outputs.community-id" => self.community_id = read.truth()?,
             "simulate-packet-tcp-reassembly-memcap" => self.fail_reassembly_at = Some(read.number()?),
             "simulate-applayer-error-at-offset-ts" => self.fail_parser_at[0] = Some(read.number()?),
@@ -194,6 +203,7 @@ impl Settings {
             "outputs.fileinfo" => self.events.files = read.truth()?,
             "outputs.stats" => self.events.stats = read.truth()?,
             "outputs.alert.payload" => self.alert_payload = read.truth()?,
+            "outputs.alert.references" => self.alert_references = read.truth()?,
             "outputs.anomaly.types.decode" => self.events.decode_anomalies = read.truth()?,
             "outputs.anomaly.types.stream" => self.events.stream_anomalies = read.truth()?,
             "outputs.anomaly.types.applayer" => self.events.application_anomalies = read.truth()?,
@@ -211,7 +221,7 @@ impl Settings {
         let rest = read.key.strip_prefix("app-layer.protocols.").ok_or_else(unknown)?;
         let (name, setting) = rest.split_once('.').ok_or_else(unknown)?;
         let protocol = match name {
-            "http" => P::Http1,
+            "http" | "http1" => P::Http1,
             "http2" => P::Http2,
             "dns" => P::Dns,
             "tls" => P::Tls,
@@ -233,6 +243,17 @@ impl Settings {
             // Protocols are recognised on every port, so that ports to look at add nothing.
             _ if setting.starts_with("detection-ports") => Ok(()),
             "http1-rules" | "encryption-handling" => Ok(()),
+            _ if protocol == P::Http1 && setting.starts_with("libhtp.default-config.") => {
+                match setting.trim_start_matches("libhtp.default-config.") {
+                    "response-body-decompress-layer-limit" => {
+                        self.limits.decompression_layers = read.number()? as u32;
+                        Ok(())
+                    }
+                    // One limit serves both directions; LZMA is always read, within its memory limit.
+                    "request-body-decompress-layer-limit" | "lzma-enabled" | "lzma-memlimit" => Ok(()),
+                    _ => Err(unknown()),
+                }
+            }
             _ => Err(unknown()),
         }
     }
@@ -251,7 +272,7 @@ impl Settings {
     /// The policy for flows whose beginning was not seen. The one for all counts only where they are not picked up.
     #[must_use]
     pub fn midstream_policy(&self) -> ExceptionPolicy {
-        let all = self.exception_policy.filter(|_| !self.tcp.midstream);
+        let all = self.exception_policy.filter(|_| self.tcp.midstream != Midstream::On);
         self.midstream_policy.or(all).unwrap_or_default()
     }
 }

@@ -100,7 +100,7 @@ impl Defragmenter {
             outcome.events.push(name("ipv4.frag_pkt_too_large", "ipv6.frag_pkt_too_large"));
             return outcome;
         }
-        if fragment.more && packet.payload.len() % 8 != 0 {
+        if fragment.more && !packet.payload.len().is_multiple_of(8) {
             if v6 {
                 outcome.events.push("ipv6.frag_invalid_length");
             }

@@ -1,5 +1,6 @@
 //! Flows: who talks with whom, what was reassembled, and what the other parts remember of it.
 
+pub mod community_id;
 pub mod defrag;
 pub mod table;
 pub mod tcp;
@@ -17,6 +18,7 @@ use crate::detect::FlowState;
 use crate::{Direction, EventName};
 
 /// One flow. The client is who opened it, or who was seen first.
+#[allow(clippy::struct_excessive_bools)]
 pub struct Flow {
     /// Unique within the engine, below 2^53 so that JSON readers keep it.
     pub id: u64,
@@ -42,6 +44,10 @@ pub struct Flow {
     pub stream: Option<Box<Stream>>,
     /// The protocol, once recognised, by direction: they can differ, which is an event.
     pub recognised: [Option<Protocol>; 2],
+    /// The protocol that it began with, if it went on with another (STARTTLS, an upgrade).
+    pub original: Option<Protocol>,
+    /// In which directions recognition came to its end by the last packet; for `app-layer-protocol` without anything else.
+    pub recognised_now: [bool; 2],
     /// Whether recognition is over in each direction, successful or not.
     pub recognition_over: [bool; 2],
     /// What parses it.
@@ -52,6 +58,8 @@ pub struct Flow {
     pub app_events: SmallVec<[(Direction, EventName); 2]>,
     /// What the matcher remembers of it: flowbits and the like.
     pub detect: FlowState,
+    /// By which of the engine's sets of signatures, one after the other.
+    pub matched_by: u32,
     /// What is done with its packets from now on.
     pub verdict: FlowVerdict,
     /// Whether signatures no longer look at it: a pass rule or an exception policy said so. It is still parsed and logged.
@@ -60,12 +68,16 @@ pub struct Flow {
     pub owner: Owner,
     /// What it is found by.
     pub key: Key,
+    /// Its community ID, where events are to have it.
+    pub community_id: Option<Box<str>>,
     /// VLAN numbers of its first packet.
     pub vlan: SmallVec<[u16; 3]>,
     /// The number in the capture of the last packet of each direction.
     pub numbers: [u64; 2],
     /// How many alerts it has had.
     pub alerts: u64,
+    /// Its bytes showed that who was seen first is the server: its ends are exchanged once the packet was followed.
+    pub reversed: bool,
     /// First bytes that are not recognised yet.
     pub probe: Option<Box<Probe>>,
     /// The protocol that another flow announced for it.
@@ -98,18 +110,23 @@ impl Flow {
             midstream: false,
             stream: None,
             recognised: [None; 2],
+            original: None,
+            recognised_now: [false; 2],
             recognition_over: [false; 2],
             app: None,
             app_failed: false,
             app_events: SmallVec::new(),
             detect: FlowState::default(),
+            matched_by: 0,
             verdict: FlowVerdict::default(),
             passed: false,
             owner: Owner::default(),
             key,
+            community_id: None,
             vlan: SmallVec::new(),
             numbers: [0; 2],
             alerts: 0,
+            reversed: false,
             probe: None,
             announced: None,
         }
@@ -121,8 +138,9 @@ impl Flow {
         self.packets.swap(0, 1);
         self.bytes.swap(0, 1);
         self.numbers.swap(0, 1);
-        self.recognised.swap(0, 1);
-        self.recognition_over.swap(0, 1);
+        if let Some(stream) = &mut self.stream {
+            stream.exchange();
+        }
     }
 
     /// The protocol that it speaks, if it was recognised.
@@ -165,6 +183,8 @@ pub struct Owner {
 pub struct Stream {
     /// In-order bytes of each direction that are kept for signatures that look at the stream.
     pub sides: [Reassembled; 2],
+    /// Whether the last packet's payload is the stream's: signatures then look for it there, not in the packet.
+    pub taken: bool,
     /// Events of the last packet, for `stream-event`.
     pub events: SmallVec<[EventName; 2]>,
     /// The connection's state.
@@ -189,6 +209,16 @@ pub struct Reassembled {
     pub initial_sequence: u32,
 }
 
+impl Stream {
+    /// Exchanges client and server.
+    pub fn exchange(&mut self) {
+        self.sides.swap(0, 1);
+        self.tracker.sides.swap(0, 1);
+        self.tracker.reset.swap(0, 1);
+        self.tracker.opener = self.tracker.opener.map(Direction::reversed);
+    }
+}
+
 impl Reassembled {
     /// The pieces between gaps that hold bytes not inspected yet, each with at most `back` bytes that were. Each comes with
     /// its offset in the stream.
@@ -208,10 +238,19 @@ impl Reassembled {
         usize::try_from(offset.saturating_sub(self.window_offset)).unwrap_or(usize::MAX)
     }
 
+    /// Notes that bytes are missing behind those that are in order.
+    pub fn gap(&mut self, len: u64) {
+        match self.gaps.last_mut() {
+            Some((at, missing)) if *at == self.in_order => *missing += len,
+            _ => self.gaps.push((self.in_order, len)),
+        }
+    }
+
     /// What is kept, with a note where bytes are missing.
     #[must_use]
     pub fn shown(&self) -> std::borrow::Cow<'_, [u8]> {
-        let within = || self.gaps.iter().filter(|(at, _)| *at >= self.window_offset);
+        // A gap with nothing behind it yet is not shown.
+        let within = || self.gaps.iter().filter(|(at, _)| *at >= self.window_offset && *at < self.in_order);
         if within().next().is_none() {
             return self.window.as_slice().into();
         }

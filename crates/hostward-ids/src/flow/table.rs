@@ -146,10 +146,9 @@ impl Table {
         let mut oldest: Option<(Nanos, usize)> = None;
         for step in 0..count {
             let slot = (self.cursor + step) % count;
-            if let Some(flow) = self.slots.get(slot).and_then(Option::as_ref) {
-                if oldest.is_none_or(|(last, _)| flow.last < last) {
-                    oldest = Some((flow.last, slot));
-                }
+            let flow = self.slots.get(slot).and_then(Option::as_ref);
+            if let Some(flow) = flow.filter(|flow| oldest.is_none_or(|(last, _)| flow.last < last)) {
+                oldest = Some((flow.last, slot));
             }
             if step >= LOOKED_AT && oldest.is_some() {
                 break;

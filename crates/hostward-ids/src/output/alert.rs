@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use serde_json::{Map, Value};
+
 use super::json::Json;
 use super::{Heading, application_name, protocol};
 use crate::Direction;
@@ -28,7 +30,10 @@ pub(crate) struct Alert<'a> {
     pub verdict: Option<&'a str>,
     pub payload: Option<Cow<'a, [u8]>>,
     pub from_stream: bool,
+    pub beside: Option<&'a Map<String, Value>>,
+    pub context: Option<&'a Map<String, Value>>,
     pub with_packet: bool,
+    pub with_references: bool,
 }
 
 /// The most of a payload that is shown.
@@ -45,6 +50,9 @@ impl Alert<'_> {
         }
         if let Some(transaction) = self.transaction {
             json.number("tx_id", transaction.id);
+        }
+        for (key, value) in self.beside.into_iter().flatten() {
+            json.value(key, value);
         }
         self.signature(json);
         if let Some(transaction) = self.transaction {
@@ -90,7 +98,7 @@ impl Alert<'_> {
         json.text("signature", &signature.message);
         json.text("category", &signature.category);
         json.number("severity", u64::from(signature.priority));
-        if !signature.references.is_empty() {
+        if self.with_references && !signature.references.is_empty() {
             json.open_array("references");
             for reference in &signature.references {
                 json.text_element(reference);
@@ -99,6 +107,9 @@ impl Alert<'_> {
         }
         if !signature.metadata.is_empty() {
             json.map("metadata", &signature.metadata);
+        }
+        if let Some(context) = self.context {
+            json.map("context", context);
         }
         json.close();
     }
@@ -139,8 +150,7 @@ fn ether(json: &mut Json, packet: &Packet<'_>) {
 }
 
 fn mac(bytes: [u8; 6]) -> String {
-    let [a, b, c, d, e, f] = bytes;
-    format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
+    bytes.map(|byte| format!("{byte:02x}")).join(":")
 }
 
 fn tunnel(json: &mut Json, packet: &Packet<'_>) {

@@ -152,18 +152,9 @@ impl Json {
 
     /// Bytes in base64 (RFC 4648, section 4).
     pub fn base64(&mut self, key: &str, value: &[u8]) {
-        const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
         self.key(key);
         self.out.push(b'"');
-        for chunk in value.chunks(3) {
-            let group =
-                chunk.iter().fold(0_u32, |group, byte| group << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
-            for place in 0..4 {
-                let sextet = (group >> (18 - 6 * place)) as usize & 0x3f;
-                let shown = ALPHABET.get(sextet).copied().unwrap_or(b'=');
-                self.out.push(if place <= chunk.len() { shown } else { b'=' });
-            }
-        }
+        base64(value, &mut |byte| self.out.push(byte));
         self.out.push(b'"');
     }
 
@@ -230,6 +221,19 @@ impl Json {
         }
         self.out.extend_from_slice(value.get(plain_from..).unwrap_or_default());
         self.out.push(b'"');
+    }
+}
+
+/// Bytes in base64, byte by byte.
+pub(crate) fn base64(value: &[u8], out: &mut dyn FnMut(u8)) {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    for chunk in value.chunks(3) {
+        let group = chunk.iter().fold(0_u32, |group, byte| group << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        for place in 0..4 {
+            let sextet = (group >> (18 - 6 * place)) as usize & 0x3f;
+            let shown = ALPHABET.get(sextet).copied().unwrap_or(b'=');
+            out(if place <= chunk.len() { shown } else { b'=' });
+        }
     }
 }
 

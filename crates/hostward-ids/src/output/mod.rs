@@ -6,6 +6,7 @@ pub mod alert;
 pub(crate) mod anomaly;
 pub mod flow;
 pub mod json;
+pub(crate) mod stats;
 pub mod transaction;
 
 use std::net::IpAddr;
@@ -34,6 +35,7 @@ pub fn application_name(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Http1 => "http",
         Protocol::Http2 => "http2",
+        Protocol::Doh2 => "doh2",
         Protocol::Dns => "dns",
         Protocol::Tls => "tls",
         Protocol::Smtp => "smtp",
@@ -122,6 +124,9 @@ impl Heading<'_> {
             json.close_array();
         }
         self.ends(json);
+        if let Some(id) = self.flow.and_then(|flow| flow.community_id.as_deref()) {
+            json.text("community_id", id);
+        }
         if let Some(packet) = self.packet {
             json.text("pkt_src", source_name(packet.source));
         } else if self.event_type == "alert" {

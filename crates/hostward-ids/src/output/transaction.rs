@@ -9,7 +9,7 @@ use crate::flow::Flow;
 pub(crate) fn object_name(protocol: Protocol) -> &'static str {
     match protocol {
         // HTTP/2 is told as HTTP, with an object http2 within.
-        Protocol::Http1 | Protocol::Http2 => "http",
+        Protocol::Http1 | Protocol::Http2 | Protocol::Doh2 => "http",
         Protocol::FtpData => "ftp_data",
         other => super::application_name(other),
     }
@@ -17,10 +17,8 @@ pub(crate) fn object_name(protocol: Protocol) -> &'static str {
 
 /// Writes the objects of a transaction.
 pub(crate) fn members(json: &mut Json, flow: Option<&Flow>, transaction: &Transaction) {
-    if let Some(protocol) = flow.and_then(Flow::application) {
-        if !transaction.log.is_empty() {
-            json.map(object_name(protocol), &transaction.log);
-        }
+    if let Some(protocol) = flow.and_then(Flow::application).filter(|_| !transaction.log.is_empty()) {
+        json.map(object_name(protocol), &transaction.log);
     }
     for (key, value) in &transaction.log_beside {
         json.value(key, value);

@@ -86,6 +86,11 @@ class Inspector:
         self.log_errors = 0
         self.pid: int | None = None
 
+    @property
+    def lost_outside(self) -> int:
+        """Alerts that syslog, a webhook or the OCSF file did not take."""
+        return sum(outlet.lost for outlet in self._outlets) + sum(self._webhooks.lost.values())
+
     async def ready(self) -> None:
         """Wait until signatures are in force."""
         await self._ready.wait()
@@ -181,7 +186,6 @@ class Inspector:
         settings.cache.mkdir(parents=True, exist_ok=True, mode=0o700)
         if os.geteuid() == 0:
             os.chown(settings.cache, who.pw_uid, who.pw_gid)
-        readable = sorted({str(path.parent) for path in settings.files()})
         return [
             str(settings.program),
             "serve",
@@ -194,8 +198,7 @@ class Inspector:
             f"--uid={who.pw_uid}",
             f"--gid={who.pw_gid}",
             f"--memory={settings.memory_bytes}",
-            f"--writable={settings.cache}",
-            *(f"--readable={path}" for path in readable),
+            f"--folder={settings.cache}",
             *(["--skip"] if self._skip else []),
         ]
 
@@ -219,7 +222,8 @@ class Inspector:
 
     async def _follow(self, writer: asyncio.StreamWriter) -> None:
         """Tell it names and signatures, now and whenever they change."""
-        names_told, rules_told, looked_s = b"", b"", 0.0
+        names_told, looked_s = b"", 0.0
+        sets_told: Mapping[int, tuple[str, ...]] | None = None
         files_told: Sequence[tuple[str, int, int]] = ()
         loop = asyncio.get_running_loop()
         while True:
@@ -227,14 +231,11 @@ class Inspector:
             if (message := encode_names(self._host, names)) != names_told:
                 names_told = message
                 writer.write(message)
-            due = loop.time() - looked_s >= RULES_PERIOD_S
-            message = encode_rules(self._settings, names.sets) if due or not rules_told else rules_told
-            files = _stamps(self._settings) if due else files_told
-            if due:
-                looked_s = loop.time()
-            if message != rules_told or files != files_told:
-                rules_told, files_told = message, files
-                writer.write(message)
+            if loop.time() - looked_s >= RULES_PERIOD_S or names.sets != sets_told:
+                looked_s, files = loop.time(), _stamps(self._settings)
+                if files != files_told or names.sets != sets_told:
+                    files_told, sets_told = files, names.sets
+                    writer.write(await asyncio.to_thread(encode_rules, self._settings, names.sets))
             await writer.drain()
             await asyncio.sleep(FOLLOW_PERIOD_S)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
@@ -11,6 +12,8 @@ import msgspec
 from hostward.agent.inspection.settings import InspectorSettings
 from hostward.datapath.inspection import InspectionNames
 
+# Files that datasets and lists of digests are loaded from: beside the signatures, by their bare name.
+_DATA = re.compile(r"(?:load|file(?:md5|sha1|sha256))[ :]+!?([A-Za-z0-9_.-]+)")
 # struct hw_flow_key, in hex.
 _Key = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{96}$")]
 _Word = Annotated[int, msgspec.Meta(ge=0, le=0xFFFF_FFFF)]
@@ -69,11 +72,20 @@ decode_report = msgspec.json.Decoder(Report).decode
 
 
 def encode_rules(settings: InspectorSettings, sets: Mapping[int, tuple[str, ...]]) -> bytes:
-    """The order to load what the settings name, for these sets of profiles."""
+    """The order to load what the settings name, for these sets of profiles. Raises OSError where a file cannot be read.
+
+    The inspector can open no file: it is sent what they hold.
+    """
+    files = [(path.name, path.read_text("utf-8", "replace")) for path in settings.files()]
+    data: dict[str, str] = {}
+    for path in settings.files():
+        for name in _DATA.findall(dict(files)[path.name]):
+            beside = path.parent / name
+            if name not in data and beside.parent == path.parent and beside.is_file():
+                data[name] = beside.read_text("utf-8", "replace")
     order = {
-        "say": "rules",
-        "files": [str(path) for path in settings.files()],
-        "cache": str(settings.cache),
+        "files": [{"name": name, "text": text} for name, text in files],
+        "data": dict(data),
         "variables": dict(settings.variables),
         "profiles": {
             name: {
@@ -86,7 +98,7 @@ def encode_rules(settings: InspectorSettings, sets: Mapping[int, tuple[str, ...]
         },
         "sets": {str(number): names for number, names in sets.items()},
     }
-    return msgspec.json.encode(order) + b"\n"
+    return msgspec.json.encode({"rules": order}) + b"\n"
 
 
 def encode_names(host: str, names: InspectionNames) -> bytes:
@@ -95,7 +107,6 @@ def encode_names(host: str, names: InspectionNames) -> bytes:
     for (slot, number), path in names.executables.items():
         processes.setdefault(str(slot), {})[str(number)] = path
     order = {
-        "say": "names",
         "host": host,
         "endpoints": {
             str(slot): {"name": endpoint.id, "tenant": endpoint.tenant, "tenant_id": tenant_number(endpoint.tenant)}
@@ -104,7 +115,7 @@ def encode_names(host: str, names: InspectionNames) -> bytes:
         "rules": {str(number): rule for number, rule in names.rules.items()},
         "processes": processes,
     }
-    return msgspec.json.encode(order) + b"\n"
+    return msgspec.json.encode({"names": order}) + b"\n"
 
 
 def tenant_number(tenant: str) -> int:

@@ -79,6 +79,12 @@ ENDPOINT_DENIED = Metric(
 ENDPOINT_EVENTS_LOST = Metric(
     "hostward_endpoint_events_lost_total", _C, f"Flow events lost, since the endpoint was attached. {_OTHER}", _ENDPOINT
 )
+INSPECTED = Metric(
+    "hostward_inspected_packets_total",
+    _C,
+    "Packets of rules with `inspect=`: seen by the inspector; missed, which passed unseen; denied because unseen.",
+    ("outcome",),
+)
 RECOGNISED = Metric(
     "hostward_guard_recognised_total",
     _C,
@@ -140,6 +146,38 @@ CEILINGS_REFUSED = Metric(
 )
 ARRIVALS_TOLD = Metric(
     "hostward_arrivals_told_total", _C, "Reports of what fills this host's downlink; they stand still while it is not."
+)
+INSPECTOR_UP = Metric("hostward_inspector_up", _G, "1 while this host's inspector runs.")
+INSPECTOR_STARTS = Metric("hostward_inspector_starts_total", _C, "How often it was started; once is as it should be.")
+INSPECTOR_SIGNATURES = Metric(
+    "hostward_inspector_signatures",
+    _G,
+    "Signatures in force, and those left out because they were not understood.",
+    ("state",),
+)
+INSPECTOR_FLOWS = Metric(
+    "hostward_inspector_flows_total",
+    _C,
+    "Flows that a signature stopped, and flows that the inspector was done with and the datapath bypasses.",
+    ("treatment",),
+)
+INSPECTOR_ALERTS = Metric("hostward_inspector_alerts_total", _C, "Alerts that the running inspector raised.")
+INSPECTOR_LOST = Metric(
+    "hostward_inspector_events_lost_total",
+    _C,
+    "Events that did not reach the log, alerts that did not reach the channel, or syslog, webhooks and OCSF (outside).",
+    ("to",),
+)
+FLOW_RECORDS = Metric("hostward_flow_records_total", _C, "Flow records made of flows and denials, for any collector.")
+FLOW_RECORDS_SENT = Metric("hostward_flow_records_sent_total", _C, "IPFIX data records that the socket took.")
+FLOW_MESSAGES_SENT = Metric("hostward_flow_messages_sent_total", _C, "IPFIX messages that the socket took.")
+FLOW_LINES = Metric("hostward_flow_lines_total", _C, "Flow records written as lines of JSON.")
+FLOW_RECORDS_OPEN = Metric("hostward_flow_records_open", _G, "Flows that the exporter knows, and that go on.")
+FLOW_EXPORT_LOST = Metric(
+    "hostward_flow_export_lost_total",
+    _C,
+    "What flow records cannot tell, or did not reach anybody, by where: docs/howto/export-flows.md says what each means.",
+    ("where",),
 )
 
 # -- a controller's
@@ -206,6 +244,7 @@ AGENT = (
     ENDPOINT_QUOTA,
     ENDPOINT_DENIED,
     ENDPOINT_EVENTS_LOST,
+    INSPECTED,
     RECOGNISED,
     QUOTA_USED_MAX,
     READ_AT,
@@ -224,6 +263,18 @@ AGENT = (
     UPLINK_CEILINGS,
     CEILINGS_REFUSED,
     ARRIVALS_TOLD,
+    INSPECTOR_UP,
+    INSPECTOR_STARTS,
+    INSPECTOR_SIGNATURES,
+    INSPECTOR_FLOWS,
+    INSPECTOR_ALERTS,
+    INSPECTOR_LOST,
+    FLOW_RECORDS,
+    FLOW_RECORDS_SENT,
+    FLOW_MESSAGES_SENT,
+    FLOW_LINES,
+    FLOW_RECORDS_OPEN,
+    FLOW_EXPORT_LOST,
 )
 CONTROLLER = (
     DESIRED_REVISION,

@@ -12,7 +12,14 @@ from pathlib import Path
 from rich.console import Console
 
 from hostward.errors import ConflictError, NotFoundError
-from hostward.lab.demo import attack_claims, change_claims, failure_claims, policy_claims, trust_claims
+from hostward.lab.demo import (
+    attack_claims,
+    change_claims,
+    failure_claims,
+    monitor_claims,
+    policy_claims,
+    trust_claims,
+)
 from hostward.lab.demo.claims import Claims
 from hostward.lab.demo.stage import Stage
 from hostward.lab.lab import Lab, prepare
@@ -50,9 +57,13 @@ def run_demo(console: Console, file: Path) -> bool:
         lab.start_hostward()
         lab.apply_policy()
         lab.attach_endpoints()
-        claims.figure("Hostward started, joined and enforcing", f"{time.monotonic() - started_s:.1f} s")
+        lab.await_network()
+        claims.figure(
+            "Hostward started, hosts attested, enforcing, gates open", f"{time.monotonic() - started_s:.1f} s"
+        )
         for chapter in (policy_claims, attack_claims, change_claims, failure_claims):
             chapter.claim_all(claims, stage)
+        monitor_claims.claim_all(claims, console, find_topology(monitor_claims.TOPOLOGY))
         trust_claims.claim_all(claims, console, find_topology(trust_claims.TOPOLOGY))
         return claims.conclude()
     finally:

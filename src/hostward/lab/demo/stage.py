@@ -8,6 +8,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +18,7 @@ from hostward.lab.demo.claims import require
 from hostward.lab.host import network_of
 from hostward.lab.inside import packet_socket
 from hostward.lab.lab import Lab
+from hostward.lab.network import BRIDGE, UPLINK
 from hostward.lab.sink import Sink, count
 from hostward.lab.topology import Kind, LabEndpoint
 from hostward.lab.traffic import DENIED_LIMIT_S, EchoServers, Probe, Stream, flow_needle
@@ -26,6 +28,8 @@ EVIL = ("mallory/evil-1", "mallory/evil-2", "mallory/evil-3")
 CLIENT = "client"
 TCP, UDP = socket.SOCK_STREAM, socket.SOCK_DGRAM
 EVIDENCE_LIMIT_S = 6.0
+# What a frame that was sent before gets to cross a host's bridge, if it does.
+_HOP_S = 0.1
 
 # Who may reach whom: how a sink's marker comes to it. The VM's marker ends at a listener that it runs itself.
 _MARKERS = {
@@ -44,6 +48,19 @@ _SERVICES = {
     "db": ((5432, TCP), (22, TCP)),
     "evil": ((9000, TCP), (80, TCP)),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """Where a marker is put on a wire instead of its sender's own, and from which MAC, so that no switch learns wrongly.
+
+    ``pause_s`` is waited before: for a way that is shorter than the attack's.
+    """
+
+    namespace: str
+    device: str
+    mac: str
+    pause_s: float = 0.0
 
 
 class Stage:
@@ -86,20 +103,30 @@ class Stage:
                 return Sink(network_of(self.lab.state.holders[endpoint.host]), endpoint.device, outgoing=True)
         return Sink(self.namespace(name), "eth0", outgoing=False)
 
-    def marker(self, name: str) -> Callable[[], bytes]:
+    def outside(self) -> Wire:
+        """The client's wire: for markers whose sender has no network."""
+        return Wire(self.namespace(CLIENT), "eth0", self.mac(CLIENT))
+
+    def within(self, host: str) -> Wire:
+        """A host's own bridge: for markers to a host that has no network."""
+        return Wire(network_of(self.lab.state.holders[host]), BRIDGE, self.mac(CLIENT), pause_s=_HOP_S)
+
+    def marker(self, name: str, wire: Wire | None = None) -> Callable[[], bytes]:
         """How to send a node the marker that must pass: an allowed peer's SYN, made by hand.
 
         It needs no ARP and no answer, both of which an undefended network would already have lost to the attacker.
         """
         sender, port = _MARKERS[name]
+        origin = wire or Wire(self.namespace(sender), "eth0", self.mac(sender))
         source, target = self.address(sender, 4), self.address(name, 4)
 
         def mark() -> bytes:
             source_port = 20_000 + secrets.randbelow(10_000)
             segment = frames.ip(source, target, frames.TCP, frames.tcp(source, target, (source_port, port)))
-            frame = frames.ethernet(self.mac(sender), self.mac(name), frames.ETHERTYPE_IPV4, segment)
-            with packet_socket(self.namespace(sender), "eth0") as wire:
-                wire.send(frame)
+            frame = frames.ethernet(origin.mac, self.mac(name), frames.ETHERTYPE_IPV4, segment)
+            time.sleep(origin.pause_s)
+            with packet_socket(origin.namespace, origin.device) as put:
+                put.send(frame)
             return flow_needle(source, source_port, target, port)
 
         return mark
@@ -127,12 +154,12 @@ class Stage:
             arrived = count(sink.collect(self.marker(destination)), probe.needle)
         require(not answered and not arrived, f"{arrived} packets from {source} arrived at {destination}")
 
-    def attack(self, attacker: str, victim: str, borrowed: str) -> dict[str, tuple[int, int]]:
+    def attack(self, attacker: str, victim: str, borrowed: str, wire: Wire | None = None) -> dict[str, tuple[int, int]]:
         """Everything but scans that one endpoint tries against another: by attack, (frames sent, frames at the victim)."""
         nonce = secrets.token_bytes(8)
         sender = self.lab.endpoint(attacker)
         attacks = attacks_on(sender, self.lab.endpoint(victim), self.lab.endpoint(borrowed), nonce)
-        return self._judge(sender, victim, attacks, nonce)
+        return self._judge(sender, victim, attacks, nonce, wire)
 
     def scan(self, attacker: str, victim: str) -> dict[str, tuple[int, int]]:
         """Port scans, told as ``attack`` tells."""
@@ -141,14 +168,32 @@ class Stage:
         return self._judge(sender, victim, scans_on(sender, self.lab.endpoint(victim), nonce), nonce)
 
     def _judge(
-        self, sender: LabEndpoint, victim: str, attacks: list[Attack], nonce: bytes
+        self, sender: LabEndpoint, victim: str, attacks: list[Attack], nonce: bytes, wire: Wire | None = None
     ) -> dict[str, tuple[int, int]]:
         result: dict[str, tuple[int, int]] = {}
         for attack in attacks:
             with self.sink(victim) as sink:
                 self.send(sender, attack)
-                result[attack.name] = len(attack.frames), count(sink.collect(self.marker(victim)), nonce)
+                result[attack.name] = len(attack.frames), count(sink.collect(self.marker(victim, wire)), nonce)
         return result
+
+    def leaves(self, source: str, destination: str, port: int) -> bool:
+        """Whether an allowed SYN of an endpoint gets as far as its host's uplink, which is before any gate."""
+        addresses = self.address(source, 4), self.address(destination, 4)
+        source_port, nonce = 20_000 + secrets.randbelow(10_000), secrets.token_bytes(16)
+        segment = frames.ip(*addresses, frames.TCP, frames.tcp(*addresses, (source_port, port)))
+        host = self.within(self.lab.endpoint(source).host)
+
+        def mark() -> bytes:
+            time.sleep(host.pause_s)
+            with packet_socket(host.namespace, host.device) as wire:
+                wire.send(frames.ethernet(host.mac, self.mac(destination), frames.ETHERTYPE_EXPERIMENTAL, nonce))
+            return nonce
+
+        with Sink(host.namespace, UPLINK, outgoing=True) as sink:
+            with packet_socket(self.namespace(source), "eth0") as wire:
+                wire.send(frames.ethernet(self.mac(source), self.mac(destination), frames.ETHERTYPE_IPV4, segment))
+            return count(sink.collect(mark), flow_needle(addresses[0], source_port, addresses[1], port)) > 0
 
     def send(self, attacker: LabEndpoint, attack: Attack) -> None:
         """Put an attack's frames on the attacker's wire."""

@@ -6,16 +6,20 @@ use super::pdu::{self, HEADER_LEN, Header, Interface, Kind};
 use crate::Direction::{self, ToClient, ToServer};
 use crate::app::buffer::{Buffer, Integer};
 use crate::app::queue::Queue;
-use crate::app::{Fatal, Limits, Stage, Transaction};
+use crate::app::{Fatal, Limits, Stage, Transaction, logged};
 
 /// How many interfaces are remembered, and how many calls can wait for their answer.
 const MAX_INTERFACES: usize = 64;
 const MAX_CALLS: usize = 64;
+/// How many calls' worth of stub data is kept at a time.
+const MAX_STUBS: usize = 4;
 
 /// What an association remembers.
 #[derive(Debug)]
 pub struct Association {
     stub_len: usize,
+    /// How much stub data of unfinished calls is kept.
+    held: usize,
     /// Where EVE's object lies in the transaction's: its own, or within the carrier's.
     within: Option<&'static str>,
     interfaces: Vec<Interface>,
@@ -49,6 +53,7 @@ impl Association {
     pub fn new(limits: &Limits, within: Option<&'static str>) -> Self {
         Self {
             stub_len: limits.body_inspect_len,
+            held: 0,
             within,
             interfaces: Vec::new(),
             calls: Vec::new(),
@@ -125,6 +130,7 @@ impl Association {
     ) -> (&mut Call, &'q mut Transaction) {
         if self.calls.len() >= MAX_CALLS {
             let lost = self.calls.remove(0);
+            self.held -= lost.held();
             if let Some(transaction) = queue.get(lost.transaction) {
                 transaction.finish();
             }
@@ -168,6 +174,7 @@ impl Association {
         }
         let Some(at) = self.calls.iter().position(|known| known.id == header.call) else { return };
         let call = self.calls.remove(at);
+        self.held -= call.held();
         if let Some(transaction) = queue.get(call.transaction) {
             let log = log(self.within, transaction);
             log.insert("response".into(), header.kind.name().into());
@@ -200,9 +207,12 @@ impl Association {
             self.calls.len() - 1
         });
         let Some(call) = self.calls.get_mut(at) else { return };
+        let before = call.held();
+        let keep_len = stub_len.min((MAX_STUBS * stub_len).saturating_sub(self.held));
         if let Some(transaction) = queue.get(call.transaction) {
-            call.fragment(ToServer, stub, header.last, stub_len, within, transaction);
+            call.fragment(ToServer, stub, header.last, keep_len, within, transaction);
         }
+        self.held = self.held - before + call.held();
     }
 
     fn response(&mut self, header: &Header, body: &[u8], queue: &mut Queue, prepare: Prepare<'_>) {
@@ -217,20 +227,28 @@ impl Association {
         });
         let Some(call) = self.calls.get_mut(at) else { return };
         call.answered = true;
+        let before = call.held();
+        let keep_len = stub_len.min((MAX_STUBS * stub_len).saturating_sub(self.held));
         if let Some(transaction) = queue.get(call.transaction) {
             log(within, transaction).insert("response".into(), header.kind.name().into());
-            call.fragment(ToClient, stub, header.last, stub_len, within, transaction);
+            call.fragment(ToClient, stub, header.last, keep_len, within, transaction);
             if header.last {
                 transaction.finish();
             }
         }
+        self.held = self.held - before + call.held();
         if header.last {
-            self.calls.remove(at);
+            let call = self.calls.remove(at);
+            self.held -= call.held();
         }
     }
 }
 
 impl Call {
+    fn held(&self) -> usize {
+        self.stubs.iter().map(|stub| stub.data.len()).sum()
+    }
+
     fn fragment(
         &mut self,
         direction: Direction,
@@ -271,14 +289,9 @@ fn whole(data: &[u8]) -> Option<Header> {
 }
 
 fn log<'t>(within: Option<&'static str>, transaction: &'t mut Transaction) -> &'t mut Map<String, Value> {
-    let Some(key) = within else { return &mut transaction.log };
-    let entry = transaction.log.entry(key).or_insert_with(|| Value::Object(Map::new()));
-    if !entry.is_object() {
-        *entry = Value::Object(Map::new());
-    }
-    match entry {
-        Value::Object(map) => map,
-        _ => unreachable!("it was just made an object"),
+    match within {
+        Some(key) => logged::object(&mut transaction.log, key),
+        None => &mut transaction.log,
     }
 }
 

@@ -123,6 +123,20 @@ impl Dns {
     }
 }
 
+/// A message that lies within a transaction of another protocol (RFC 8484): adds what signatures look at, and `dns`
+/// beside what that protocol logs.
+pub(super) fn carried(transaction: &mut Transaction, direction: Direction, bytes: &[u8]) {
+    let Some(message) = message::read(bytes) else {
+        transaction.raise(direction, "dns.malformed_data");
+        return;
+    };
+    fill(transaction, direction, &message);
+    let own = std::mem::take(&mut transaction.log);
+    log::write(transaction, &message);
+    let logged = std::mem::replace(&mut transaction.log, own);
+    transaction.log_beside.insert("dns".into(), logged.into());
+}
+
 /// Splits a whole message off, without its length; nothing of length zero is one.
 fn whole_message(data: &[u8]) -> Option<(&[u8], &[u8])> {
     let (len, rest) = data.split_first_chunk::<2>()?;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::Direction;
-use crate::app::buffer::Buffer;
+use crate::app::buffer::Integer;
 use crate::app::file_writer::FileWriter;
 use crate::app::queue::Queue;
 use crate::app::{Expected, Fatal, File, FileState, Limits, Parser, Protocol, Stage, Transaction};
@@ -40,7 +40,11 @@ impl FtpData {
         transaction.progress[direction as usize] = Stage::Body;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         if !self.command.is_empty() {
-            transaction.put(direction, Buffer::FtpDataCommand, self.command.to_ascii_lowercase());
+            match self.command.as_slice() {
+                b"RETR" => transaction.integers.push((Integer::FtpDataCommand, 1)),
+                b"STOR" | b"STOU" | b"APPE" => transaction.integers.push((Integer::FtpDataCommand, 2)),
+                _ => {}
+            }
             transaction.log.insert("command".into(), text(&self.command).into());
         }
         if let Some(name) = &self.file_name {

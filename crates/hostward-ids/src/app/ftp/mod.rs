@@ -16,7 +16,7 @@ use smallvec::SmallVec;
 use super::buffer::{Buffer, Integer};
 use super::lines::{Lines, Piece};
 use super::queue::Queue;
-use super::{Expected, Fatal, HandOver, Limits, Parser, Protocol, Stage, Transaction};
+use super::{Expected, Fatal, HandOver, Limits, Parser, Protocol, Stage, Transaction, logged};
 use crate::Direction::{self, ToClient, ToServer};
 use crate::EventName;
 
@@ -102,6 +102,15 @@ impl Parser for Ftp {
     }
 
     fn close(&mut self, direction: Direction) {
+        if direction == ToClient {
+            for unanswered in self.outstanding.drain(..) {
+                if let Some(transaction) = self.queue.get(unanswered.transaction)
+                    && !transaction.integers.contains(&(Integer::FtpReplyReceived, 1))
+                {
+                    transaction.integers.push((Integer::FtpReplyReceived, 0));
+                }
+            }
+        }
         self.queue.close(direction);
     }
 
@@ -257,33 +266,25 @@ fn text(bytes: &[u8]) -> Value {
 
 fn opened(transaction: &mut Transaction, port: u16, mode: &str) {
     transaction.integers.push((Integer::FtpDynamicPort, u64::from(port)));
-    transaction.put(ToServer, Buffer::FtpMode, mode.as_bytes());
+    transaction.integers.push((Integer::FtpMode, u64::from(mode == "passive")));
     transaction.log.insert("mode".into(), mode.into());
     transaction.log.insert("dynamic_port".into(), port.into());
 }
 
 fn put_reply(transaction: &mut Transaction, code: Option<[u8; 3]>, reply: &[u8]) {
+    if !transaction.integers.contains(&(Integer::FtpReplyReceived, 1)) {
+        transaction.integers.push((Integer::FtpReplyReceived, 1));
+    }
     transaction.log.insert("reply_received".into(), "yes".into());
     if let Some(code) = code {
-        list(transaction, "completion_code", text(&code));
+        logged::push(&mut transaction.log, "completion_code", text(&code), MAX_REPLY_LINES);
         let known = transaction.buffers.iter();
         let mut known = known.filter(|content| content.buffer == Buffer::FtpCompletionCode);
         if !known.any(|content| content.data == code) {
             transaction.put(ToClient, Buffer::FtpCompletionCode, code.as_slice());
         }
     }
-    if list(transaction, "reply", text(reply)) {
+    if logged::push(&mut transaction.log, "reply", text(reply), MAX_REPLY_LINES) {
         transaction.put(ToClient, Buffer::FtpReply, reply);
     }
-}
-
-/// Adds to a list of EVE's, unless it is long already.
-fn list(transaction: &mut Transaction, key: &str, value: Value) -> bool {
-    let entry = transaction.log.entry(key).or_insert_with(|| Value::Array(Vec::new()));
-    let Value::Array(list) = entry else { return false };
-    let room = list.len() < MAX_REPLY_LINES;
-    if room {
-        list.push(value);
-    }
-    room
 }

@@ -15,9 +15,9 @@ const NAME_LIMIT: usize = 4096;
 
 /// One body as it comes in.
 #[derive(Debug, Default)]
-pub(super) struct Body {
+pub(in crate::app) struct Body {
     /// Its length as sent, chunks' frames left out.
-    pub(super) wire_len: u64,
+    pub(in crate::app) wire_len: u64,
     decoder: Option<Box<Decoder>>,
     /// Nothing can be decoded any more: too much came out, or bytes are missing.
     undecodable: bool,
@@ -39,7 +39,7 @@ enum Files {
 
 impl Body {
     /// A response's.
-    pub(super) fn of_response(
+    pub(in crate::app) fn of_response(
         headers: &Headers,
         path: Option<&[u8]>,
         limits: &Limits,
@@ -54,7 +54,7 @@ impl Body {
     }
 
     /// A request's: a form's files, or all of what is posted or put.
-    pub(super) fn of_request(
+    pub(in crate::app) fn of_request(
         method: &[u8],
         headers: &Headers,
         path: Option<&[u8]>,
@@ -71,7 +71,13 @@ impl Body {
     }
 
     /// Takes more of it.
-    pub(super) fn write(&mut self, transaction: &mut Transaction, direction: Direction, limits: &Limits, data: &[u8]) {
+    pub(in crate::app) fn write(
+        &mut self,
+        transaction: &mut Transaction,
+        direction: Direction,
+        limits: &Limits,
+        data: &[u8],
+    ) {
         if data.is_empty() {
             return;
         }
@@ -129,7 +135,7 @@ impl Body {
     }
 
     /// Bytes are missing inside.
-    pub(super) fn gap(&mut self, transaction: &mut Transaction, len: usize) {
+    pub(in crate::app) fn gap(&mut self, transaction: &mut Transaction, len: usize) {
         self.wire_len += len as u64;
         if let Files::Open(at, _) = &self.files
             && let Some(file) = transaction.files.get_mut(*at)
@@ -141,7 +147,7 @@ impl Body {
     }
 
     /// Nothing more comes.
-    pub(super) fn finish(
+    pub(in crate::app) fn finish(
         &mut self,
         transaction: &mut Transaction,
         direction: Direction,

@@ -3,6 +3,7 @@
 //! A body that is not coded as its header says is tried with the other codings, and at last taken as it is. Output is
 //! bounded by a total and by its ratio to the input.
 
+use super::gzip::{Broken, Header as GzipHeader};
 use brotli::{BrotliDecompressStream, BrotliResult, BrotliState, HeapAlloc, HuffmanCode};
 use flate2::{Decompress, FlushDecompress, Status};
 use std::io::Write as _;
@@ -17,6 +18,10 @@ const LZMA_HEADER_LEN: usize = 18;
 const LZMA_MEMORY_LIMIT: usize = 1 << 20;
 /// How much input is kept to try another coding with, until there is output.
 const HELD_LIMIT: usize = 4096;
+/// How many bytes tell text from compressed data.
+const TEXT_LEN: usize = 24;
+/// How much output makes a coding believed that the header did not name.
+const TRIAL_LEN: usize = 16_384;
 /// Output beyond this must not exceed [`BOMB_RATIO`] times the input.
 const BOMB_LEN: u64 = 1 << 20;
 /// See [`BOMB_LEN`]: more than DEFLATE reaches on honest data.
@@ -122,6 +127,8 @@ struct Layer {
     held: Vec<u8>,
     /// Whether there was more than could be kept.
     not_held: bool,
+    /// How many bytes at the beginning are a header that is done with.
+    skip: usize,
     output_len: u64,
 }
 
@@ -130,6 +137,8 @@ enum Engine {
     Inflate(Decompress),
     Brotli(Box<BrotliState<HeapAlloc<u8>, HeapAlloc<u32>, HeapAlloc<HuffmanCode>>>),
     Lzma(Box<lzma_rs::decompress::Stream<Vec<u8>>>),
+    /// Not what its name says; more bytes tell what it is.
+    Undecided,
     /// As it is.
     Plain,
     /// The end was reached, or what follows is broken.
@@ -142,6 +151,12 @@ enum Stop {
     Bomb,
 }
 
+impl From<Broken> for Stop {
+    fn from(_: Broken) -> Self {
+        Self::Broken
+    }
+}
+
 impl From<Bomb> for Stop {
     fn from(_: Bomb) -> Self {
         Self::Bomb
@@ -150,12 +165,20 @@ impl From<Bomb> for Stop {
 
 impl Layer {
     fn new(coding: Coding) -> Self {
-        Self { engine: Engine::new(coding), coding, retries: 0, held: Vec::new(), not_held: false, output_len: 0 }
+        Self {
+            engine: Engine::new(coding),
+            coding,
+            retries: 0,
+            held: Vec::new(),
+            not_held: false,
+            skip: 0,
+            output_len: 0,
+        }
     }
 
     fn write(&mut self, data: &[u8], limit: u64, sink: &mut Sink<'_>) -> Result<(), Bomb> {
         let result = self.run(data, limit, sink);
-        self.retry(result, data, limit, sink)?;
+        self.retry(result, data, false, limit, sink)?;
         if self.output_len == 0 && !self.not_held && self.held.len() + data.len() <= HELD_LIMIT {
             self.held.extend_from_slice(data);
         } else {
@@ -167,6 +190,9 @@ impl Layer {
 
     /// LZMA keeps its window until it ends.
     fn finish(&mut self, limit: u64, sink: &mut Sink<'_>) -> Result<(), Bomb> {
+        if matches!(self.engine, Engine::Undecided) {
+            self.retry(Err(Stop::Broken), &[], true, limit, sink)?;
+        }
         if !matches!(self.engine, Engine::Over) && self.output_len == 0 && !self.held.is_empty() {
             self.finish_without_output(limit, sink)?;
         }
@@ -197,6 +223,7 @@ impl Layer {
         &mut self,
         mut result: Result<(), Stop>,
         data: &[u8],
+        last: bool,
         limit: u64,
         sink: &mut Sink<'_>,
     ) -> Result<(), Bomb> {
@@ -208,18 +235,55 @@ impl Layer {
                 self.engine = Engine::Over;
                 break;
             }
-            self.try_next();
+            if let Engine::Gzip(header, _) = &self.engine
+                && header.is_over()
+            {
+                // What follows gzip's header may still be another coding.
+                self.skip = header.len();
+            }
+            if !last && self.held.len() + data.len() < self.skip + TEXT_LEN {
+                self.engine = Engine::Undecided;
+                break;
+            }
             let held = std::mem::take(&mut self.held);
-            result = self.run(&held, limit, sink).and_then(|()| self.run(data, limit, sink));
+            let from_held = held.get(self.skip.min(held.len())..).unwrap_or_default();
+            let from_data = data.get(self.skip.saturating_sub(held.len()).min(data.len())..).unwrap_or_default();
+            self.try_next(from_held.iter().chain(from_data));
+            result = self.run_on_trial(&[from_held, from_data], limit, sink);
             self.held = held;
         }
         Ok(())
     }
 
-    /// Another coding; when all were tried, none.
-    fn try_next(&mut self) {
+    /// Like [`Self::run`], but what comes out before it breaks does not count, unless it is much: nearly any bytes are
+    /// the beginning of some DEFLATE stream.
+    fn run_on_trial(&mut self, pieces: &[&[u8]], limit: u64, sink: &mut Sink<'_>) -> Result<(), Stop> {
+        let mut output = Vec::new();
+        let mut believed = false;
+        let mut trial = |bytes: &[u8]| {
+            if !believed && output.len() + bytes.len() <= TRIAL_LEN {
+                output.extend_from_slice(bytes);
+                return Ok(());
+            }
+            believed = true;
+            sink(&std::mem::take(&mut output))?;
+            sink(bytes)
+        };
+        let result = pieces.iter().try_for_each(|piece| self.run(piece, limit, &mut trial));
+        match result {
+            Err(Stop::Broken) if !believed => self.output_len = 0,
+            _ if !output.is_empty() => sink(&output)?,
+            _ => {}
+        }
+        result
+    }
+
+    /// Another coding; when all were tried, or the bytes are text, none: text makes a DEFLATE stream too often.
+    fn try_next<'a>(&mut self, bytes: impl Iterator<Item = &'a u8>) {
         self.retries += 1;
-        if self.retries > 3 {
+        let mut first = bytes.take(TEXT_LEN).peekable();
+        let text = first.peek().is_some() && first.all(|byte| matches!(byte, b'\t' | b'\n' | b'\r' | 0x20..=0x7e));
+        if self.retries > 3 || text {
             self.engine = Engine::Plain;
             return;
         }
@@ -248,6 +312,7 @@ impl Layer {
                 lzma_all(stream, data, &mut counted)?;
                 false
             }
+            Engine::Undecided => return Err(Stop::Broken),
             Engine::Plain => {
                 counted(data)?;
                 false
@@ -343,83 +408,6 @@ fn lzma_all(stream: &mut lzma_rs::decompress::Stream<Vec<u8>>, data: &[u8], sink
     Ok(())
 }
 
-/// Gzip's header (RFC 1952 section 2.3), read byte by byte; checksums are not looked at, neither do browsers.
-#[derive(Debug, Default)]
-struct GzipHeader {
-    flags: u8,
-    state: GzipState,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum GzipState {
-    #[default]
-    Start,
-    /// So many bytes of the fixed part were read.
-    Fixed(u8),
-    ExtraLength(u16, u8),
-    Extra(u16),
-    Name,
-    Comment,
-    Checksum(u8),
-    Data,
-}
-
-impl GzipHeader {
-    /// What follows the header, once it was all there.
-    fn skip<'a>(&mut self, mut data: &'a [u8]) -> Result<Option<&'a [u8]>, Stop> {
-        loop {
-            self.settle();
-            if self.state == GzipState::Data {
-                return Ok(Some(data));
-            }
-            let Some((&byte, rest)) = data.split_first() else { return Ok(None) };
-            data = rest;
-            self.state = match self.state {
-                GzipState::Start if byte == 0x1f => GzipState::Fixed(1),
-                GzipState::Fixed(1) if byte == 0x8b => GzipState::Fixed(2),
-                GzipState::Fixed(2) if byte == 8 => GzipState::Fixed(3),
-                GzipState::Start | GzipState::Fixed(1 | 2) => return Err(Stop::Broken),
-                GzipState::Fixed(at) => {
-                    if at == 3 {
-                        self.flags = byte;
-                    }
-                    GzipState::Fixed(at + 1)
-                }
-                GzipState::ExtraLength(_, 0) => GzipState::ExtraLength(u16::from(byte), 1),
-                GzipState::ExtraLength(low, _) => GzipState::Extra(low | u16::from(byte) << 8),
-                GzipState::Extra(left) => GzipState::Extra(left.saturating_sub(1)),
-                GzipState::Name if byte == 0 => GzipState::Comment,
-                GzipState::Comment if byte == 0 => GzipState::Checksum(0),
-                GzipState::Checksum(at) => GzipState::Checksum(at + 1),
-                other => other,
-            };
-        }
-    }
-
-    /// Leaves out the parts that the flags say are not there.
-    fn settle(&mut self) {
-        const CHECKSUM: u8 = 1 << 1;
-        const EXTRA: u8 = 1 << 2;
-        const NAME: u8 = 1 << 3;
-        const COMMENT: u8 = 1 << 4;
-        if self.state == GzipState::Fixed(10) {
-            self.state = if self.flags & EXTRA == 0 { GzipState::Extra(0) } else { GzipState::ExtraLength(0, 0) };
-        }
-        if self.state == GzipState::Extra(0) {
-            self.state = GzipState::Name;
-            if self.flags & NAME == 0 {
-                self.state = GzipState::Comment;
-            }
-        }
-        if self.state == GzipState::Comment && self.flags & COMMENT == 0 {
-            self.state = GzipState::Checksum(0);
-        }
-        if matches!(self.state, GzipState::Checksum(at) if at >= 2 || self.flags & CHECKSUM == 0) {
-            self.state = GzipState::Data;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -494,10 +482,21 @@ mod tests {
             (Coding::Gzip, deflate(TEXT)),
             (Coding::Gzip, zlib(TEXT)),
             (Coding::Gzip, TEXT.to_vec()),
+            (Coding::Gzip, b"{\"sdk_version\":11026,\"app_package\":\"com.xcm\",\"app\":1}".to_vec()),
             (Coding::Brotli, gzip(TEXT)),
         ] {
-            assert_eq!(decode(&[coding], &[&coded]), TEXT, "{coding:?}");
-            assert_eq!(decode(&[coding], &[&coded[..1], &coded[1..2], &coded[2..]]), TEXT, "{coding:?}");
+            let expected = if coded.starts_with(b"{") { &coded } else { TEXT };
+            assert_eq!(decode(&[coding], &[&coded]), expected, "{coding:?}");
+            assert_eq!(decode(&[coding], &[&coded[..1], &coded[1..2], &coded[2..]]), expected, "{coding:?}");
+        }
+    }
+
+    #[test]
+    fn another_coding_behind_a_header_of_gzip() {
+        let coded = [b"\x1f\x8b\x08\0\0\0\0\0\x02\0".as_slice(), &zlib(TEXT)].concat();
+        assert_eq!(decode(&[Coding::Gzip], &[&coded]), TEXT);
+        for at in 0..coded.len() {
+            assert_eq!(decode(&[Coding::Gzip], &[&coded[..at], &coded[at..]]), TEXT, "split at {at}");
         }
     }
 

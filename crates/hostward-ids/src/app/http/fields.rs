@@ -26,7 +26,7 @@ const SINGLE: &[(&[u8], Direction, Buffer)] = &[
 ];
 
 /// Adds all buffers that come out of a header block. `raw` is the block with its empty line.
-pub(super) fn put(
+pub(in crate::app) fn put(
     transaction: &mut Transaction,
     direction: Direction,
     headers: &Headers,
@@ -37,8 +37,10 @@ pub(super) fn put(
         ToServer => (&b"cookie"[..], Buffer::HttpRequestHeader),
         ToClient => (&b"set-cookie"[..], Buffer::HttpResponseHeader),
     };
-    let mut normalised = Vec::with_capacity(raw.len());
-    let mut names = b"\r\n".to_vec();
+    transaction.buffers.reserve(headers.fields.len() + 12);
+    let mut normalised = Vec::with_capacity(raw.len() + 2 * headers.fields.len());
+    let mut names = Vec::with_capacity(16 * (headers.fields.len() + 1));
+    names.extend_from_slice(b"\r\n");
     for field in &headers.fields {
         let start = normalised.len();
         normalised.extend_from_slice(&field.name);

@@ -1,5 +1,10 @@
 //! Header fields (RFC 9112 section 5), with the line endings and foldings that browsers accept.
 
+use std::borrow::Cow;
+use std::collections::hash_map::Entry;
+
+use ahash::AHashMap;
+
 use super::text::{is_space, is_word, trim};
 use crate::Direction::{self, ToClient};
 
@@ -7,27 +12,31 @@ use crate::Direction::{self, ToClient};
 pub(super) const FIELD_LIMIT: usize = 18_432;
 /// How many lines a block may have.
 const LINE_LIMIT: usize = 2048;
+/// So many fields are compared one by one; with more, their names are looked up.
+const FEW: usize = 24;
+/// How long a block may be.
+const BLOCK_LIMIT: usize = 1 << 17;
 /// How many different fields are kept.
 const FIELD_COUNT_LIMIT: usize = 1024;
 
 /// One field, with the values of its repetitions joined by a comma.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Field {
-    pub(super) name: Vec<u8>,
-    pub(super) value: Vec<u8>,
+pub(in crate::app) struct Field {
+    pub(in crate::app) name: Vec<u8>,
+    pub(in crate::app) value: Vec<u8>,
 }
 
 /// Fields in the order of their first appearance.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Headers {
-    pub(super) fields: Vec<Field>,
-    pub(super) oddities: Oddities,
+pub(in crate::app) struct Headers {
+    pub(in crate::app) fields: Vec<Field>,
+    pub(in crate::app) oddities: Oddities,
 }
 
 /// What was odd about a block.
 #[allow(clippy::struct_excessive_bools)] // Any of them can be, independently.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Oddities {
+pub(in crate::app) struct Oddities {
     pub(super) missing_colon: bool,
     pub(super) invalid_name: bool,
     pub(super) invalid_folding: bool,
@@ -42,8 +51,26 @@ impl Headers {
         self.fields.iter().find(|field| is_word(&field.name, name)).map(|field| field.value.as_slice())
     }
 
-    fn add(&mut self, name: &[u8], value: Vec<u8>) {
-        if let Some(first) = self.fields.iter_mut().find(|field| field.name.eq_ignore_ascii_case(name)) {
+    /// Adds a field or a repetition; `places` holds where each name, in lower case, has its field, so that many different
+    /// names cost no more than each its own.
+    fn add(&mut self, places: &mut AHashMap<Vec<u8>, usize>, name: &[u8], value: Vec<u8>) {
+        let place = if self.fields.len() < FEW {
+            self.fields.iter().position(|field| field.name.eq_ignore_ascii_case(name))
+        } else {
+            if places.is_empty() {
+                let known = self.fields.iter().enumerate();
+                places.extend(known.map(|(at, field)| (field.name.to_ascii_lowercase(), at)));
+            }
+            match places.entry(name.to_ascii_lowercase()) {
+                Entry::Occupied(entry) => Some(*entry.get()),
+                Entry::Vacant(entry) => {
+                    entry.insert(self.fields.len());
+                    None
+                }
+            }
+        };
+        if let Some(place) = place {
+            let Some(first) = self.fields.get_mut(place) else { return };
             self.oddities.repeated = true;
             if name.eq_ignore_ascii_case(b"content-length") {
                 // Browsers take the first; that they differ is told.
@@ -70,8 +97,19 @@ pub(super) enum Progress {
     More,
     /// A line is longer than [`FIELD_LIMIT`].
     TooLong,
-    /// There are more lines than anybody sends.
+    /// There is more than anybody sends.
     TooMany,
+}
+
+/// How a line ended, where that decides what the next bytes are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Ending {
+    /// There was no line in this block yet.
+    #[default]
+    None,
+    CrLf,
+    LfCr,
+    Other,
 }
 
 /// Finds a block's end without reading any byte twice for long, however small the pieces that it comes in.
@@ -83,8 +121,8 @@ pub(super) struct Scanner {
     line_start: usize,
     /// Up to where it has no end.
     searched: usize,
-    /// Whether the end of the last line was CR LF.
-    after_crlf: bool,
+    /// How the last line ended.
+    ending: Ending,
 }
 
 impl Scanner {
@@ -101,7 +139,7 @@ impl Scanner {
                 LineStart::Skip(len) => {
                     self.line_start += len;
                     self.searched = self.line_start;
-                    self.after_crlf = false;
+                    self.ending = Ending::Other;
                     continue;
                 }
                 LineStart::Line => {}
@@ -125,14 +163,18 @@ impl Scanner {
                 self.searched = end;
                 return Progress::More;
             };
-            if self.lines.len() >= LINE_LIMIT {
+            if self.lines.len() >= LINE_LIMIT || end > BLOCK_LIMIT {
                 return Progress::TooMany;
             }
             let line = block.get(self.line_start..end).unwrap_or_default();
             let stripped =
                 if direction == ToClient { line.len() } else { line.strip_suffix(b"\r").unwrap_or(line).len() };
             self.lines.push((self.line_start, self.line_start + stripped));
-            self.after_crlf = ending.starts_with(b"\r\n");
+            self.ending = match ending {
+                [b'\r', b'\n', ..] => Ending::CrLf,
+                [b'\n', b'\r', ..] if ending_len == 2 => Ending::LfCr,
+                _ => Ending::Other,
+            };
             self.line_start = end + ending_len;
             self.searched = self.line_start;
         }
@@ -142,6 +184,9 @@ impl Scanner {
     fn empty_line(&self, direction: Direction, rest: &[u8], closed: bool) -> LineStart {
         match rest {
             [] => LineStart::More,
+            // Lines that end with LF CR are followed by an empty one that does, too.
+            [b'\n'] if self.ending == Ending::LfCr && !closed => LineStart::More,
+            [b'\n', b'\r', ..] if self.ending == Ending::LfCr => LineStart::Empty(2),
             [b'\n', ..] => LineStart::Empty(1),
             [b'\r', b'\n', ..] => LineStart::Empty(2),
             [b'\r'] if !closed => LineStart::More,
@@ -149,7 +194,11 @@ impl Scanner {
                 // CR LF CR with more CR and blanks is no empty line to browsers: what follows is read as a header,
                 // unless another line end follows.
                 let run = after.iter().take_while(|byte| matches!(byte, b'\r' | b' ' | b'\t')).count();
-                if !self.after_crlf || run == 0 {
+                if self.ending == Ending::None && run == 0 {
+                    // The other half of LF CR, which ended the status line.
+                    return LineStart::Skip(1);
+                }
+                if self.ending != Ending::CrLf || run == 0 {
                     return LineStart::Empty(1);
                 }
                 let tail = after.get(run..).unwrap_or_default();
@@ -167,6 +216,7 @@ impl Scanner {
     /// Reads the fields of the lines found.
     pub(super) fn fields(&self, direction: Direction, block: &[u8]) -> Headers {
         let mut headers = Headers::default();
+        let mut places = AHashMap::new();
         let lines: Vec<&[u8]> =
             self.lines.iter().map(|&(start, end)| block.get(start..end).unwrap_or_default()).collect();
         let mut rest = lines.as_slice();
@@ -175,7 +225,7 @@ impl Scanner {
             if line.is_empty() {
                 continue;
             }
-            rest = one_field(direction, line, rest, &mut headers);
+            rest = one_field(direction, line, rest, &mut headers, &mut places);
         }
         headers
     }
@@ -209,39 +259,44 @@ fn one_field<'a, 'b>(
     line: &'a [u8],
     mut rest: &'b [&'a [u8]],
     headers: &mut Headers,
+    places: &mut AHashMap<Vec<u8>, usize>,
 ) -> &'b [&'a [u8]] {
     let mut colon_line = line;
-    let mut name = Vec::new();
+    let mut name_before: &[u8] = &[];
     if !line.contains(&b':') {
         // The name may go on behind a line end and a blank, as in `Name CR LF SP : value`.
         match rest.split_first() {
             Some((next, after)) if next.first() == Some(&b' ') && trim(next).first() == Some(&b':') => {
-                name.extend_from_slice(line);
+                name_before = line;
                 colon_line = next;
                 rest = after;
             }
             _ => {}
         }
     }
-    let (mut value, oddity) = match colon_line.iter().position(|byte| *byte == b':') {
+    let (name_here, value, oddity) = match memchr::memchr(b':', colon_line) {
         Some(colon) => {
-            name.extend_from_slice(colon_line.get(..colon).unwrap_or_default());
-            (colon_line.get(colon + 1..).unwrap_or_default().to_vec(), false)
+            let (name, value) = colon_line.split_at(colon);
+            (name, value.get(1..).unwrap_or_default(), false)
         }
-        None => (line.to_vec(), true),
+        None => (&[][..], line, true),
     };
+    let name =
+        if name_before.is_empty() { Cow::Borrowed(name_here) } else { Cow::Owned([name_before, name_here].concat()) };
     headers.oddities.missing_colon |= oddity;
+    let mut value = Cow::Borrowed(value);
     while let Some((next, after)) = rest.split_first() {
         let Some((&fold, more)) = next.split_first() else { break };
         if !matches!(fold, b' ' | b'\t' | 0) || (direction == ToClient && looks_like_field(more)) {
             break;
         }
-        if trim(&value).is_empty() {
-            value.clear();
+        let folded = value.to_mut();
+        if trim(folded).is_empty() {
+            folded.clear();
         } else {
-            value.push(fold);
+            folded.push(fold);
         }
-        value.extend_from_slice(more);
+        folded.extend_from_slice(more);
         rest = after;
     }
     let trimmed = trim(&name);
@@ -251,7 +306,7 @@ fn one_field<'a, 'b>(
             || name.last().is_some_and(|&byte| is_space(byte))
             || !trimmed.iter().all(|&byte| is_token(byte));
     }
-    headers.add(trimmed, trim(&value).to_vec());
+    headers.add(places, trimmed, trim(&value).to_vec());
     rest
 }
 
@@ -295,7 +350,9 @@ mod tests {
 
     #[test]
     fn line_ends_of_responses() {
-        for ends in ["\r\n\r\n", "\n\n", "\r\r", "\r\n\n", "\n\r\n", "\n\r\r\n"] {
+        let (pairs, len, _) = read(ToClient, b"\rA: b\n\r\n\rbody");
+        assert_eq!((pairs, len), (vec![pair("A", "b")], 9));
+        for ends in ["\r\n\r\n", "\n\n", "\r\r", "\r\n\n", "\n\r\n", "\n\r\r\n", "\n\r\n\r"] {
             let bytes = format!("A: b{ends}body");
             let (pairs, len, _) = read(ToClient, bytes.as_bytes());
             assert_eq!((pairs, len), (vec![pair("A", "b")], 4 + ends.len()), "{ends:?}");
@@ -326,6 +383,8 @@ mod tests {
     fn limits() {
         let long = vec![b'a'; FIELD_LIMIT + 1];
         assert_eq!(Scanner::default().scan(ToServer, &long, false), Progress::TooLong);
+        let long = [&vec![b'a'; 10_000], b"\n".as_slice()].concat().repeat(20);
+        assert_eq!(Scanner::default().scan(ToServer, &long, false), Progress::TooMany);
         let many = b"a: b\n".repeat(LINE_LIMIT + 1);
         assert_eq!(Scanner::default().scan(ToServer, &many, false), Progress::TooMany);
     }

@@ -11,7 +11,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// The request line's part.
-pub(super) fn request_line(transaction: &mut Transaction, method: &[u8], target: &[u8], protocol: &[u8]) {
+pub(in crate::app) fn request_line(transaction: &mut Transaction, method: &[u8], target: &[u8], protocol: &[u8]) {
     let log = &mut transaction.log;
     if !target.is_empty() {
         log.insert("url".into(), json!(text(target)));
@@ -30,7 +30,7 @@ pub(super) fn request_not_seen(transaction: &mut Transaction) {
 }
 
 /// The request headers' part.
-pub(super) fn request_headers(
+pub(in crate::app) fn request_headers(
     transaction: &mut Transaction,
     headers: &Headers,
     host: Option<&[u8]>,
@@ -51,7 +51,7 @@ pub(super) fn request_headers(
 }
 
 /// The status line's part. A status that is no number is shown as it is.
-pub(super) fn status_line(transaction: &mut Transaction, status: &[u8], number: Option<u16>) {
+pub(in crate::app) fn status_line(transaction: &mut Transaction, status: &[u8], number: Option<u16>) {
     let log = &mut transaction.log;
     log.remove("status");
     log.remove("status_string");
@@ -63,7 +63,7 @@ pub(super) fn status_line(transaction: &mut Transaction, status: &[u8], number: 
 }
 
 /// The response headers' part.
-pub(super) fn response_headers(transaction: &mut Transaction, headers: &Headers, status: u16) {
+pub(in crate::app) fn response_headers(transaction: &mut Transaction, headers: &Headers, status: u16) {
     let log = &mut transaction.log;
     if let Some(value) = headers.get(b"content-type") {
         let kind = trim(split_where(value, |byte| *byte == b';').0);
@@ -80,6 +80,6 @@ pub(super) fn response_headers(transaction: &mut Transaction, headers: &Headers,
 }
 
 /// How long the response's body was on the wire, chunks' frames left out.
-pub(super) fn response_length(transaction: &mut Transaction, len: u64) {
+pub(in crate::app) fn response_length(transaction: &mut Transaction, len: u64) {
     transaction.log.insert("length".into(), json!(len));
 }

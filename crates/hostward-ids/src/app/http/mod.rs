@@ -3,11 +3,12 @@
 //!
 //! Where they differ among each other, libhtp's choices are followed, because rules are written against them.
 
-mod body;
+pub(super) mod body;
 mod coding;
-mod fields;
-mod headers;
-mod log;
+pub(super) mod fields;
+mod gzip;
+pub(super) mod headers;
+pub(super) mod log;
 mod multipart;
 mod request;
 mod response;
@@ -21,7 +22,8 @@ use std::collections::VecDeque;
 
 use smallvec::SmallVec;
 
-use super::{Fatal, FileState, HandOver, Limits, Parser, Protocol, Stage, Transaction};
+use super::buffer::Buffer;
+use super::{Content, Fatal, FileState, HandOver, Limits, Parser, Protocol, Stage, Transaction};
 use crate::Direction::{self, ToClient, ToServer};
 use crate::EventName;
 use body::Body;
@@ -37,6 +39,7 @@ pub fn new(limits: &Limits) -> Http {
         sides: [Side::default(), Side::default()],
         waiting: VecDeque::new(),
         hand_over: None,
+        rest: Vec::new(),
         events: SmallVec::new(),
     }
 }
@@ -51,6 +54,8 @@ pub struct Http {
     /// Requests whose response has not ended, oldest first.
     waiting: VecDeque<Exchange>,
     hand_over: Option<HandOver>,
+    /// What came behind the last bytes of HTTP/1, for whoever goes on.
+    rest: Vec<u8>,
     events: SmallVec<[(Direction, EventName); 2]>,
 }
 
@@ -95,6 +100,10 @@ struct Side {
     target: uri::Uri,
     /// The response's side: the status, 0 if it is no number.
     status: u16,
+    /// Bytes of the message as it was sent that its transaction has not got yet; only where frames are asked for.
+    frame: Vec<u8>,
+    /// Whether a message began.
+    frame_begun: bool,
 }
 
 /// Where a direction stands.
@@ -153,10 +162,12 @@ impl Http {
         self.next_id += 1;
         self.transactions.push_back(Transaction::new(id));
         self.waiting.push_back(Exchange { id, kind, path: None, answered: false });
-        if self.sides[1].state == State::Over || self.waiting.len() > self.limits.transactions.max(1) {
-            let oldest =
-                if self.sides[1].state == State::Over { self.waiting.pop_back() } else { self.waiting.pop_front() };
-            if let Some(transaction) = oldest.and_then(|exchange| self.transaction(exchange.id)) {
+        let over = self.sides[1].state == State::Over;
+        if over || self.waiting.len() > self.limits.transactions.max(1) {
+            // The one whose answer is being read stays.
+            let being_read = self.waiting.front().is_some_and(|exchange| exchange.answered);
+            let at = if over { self.waiting.len() - 1 } else { usize::from(being_read) };
+            if let Some(transaction) = self.waiting.remove(at).and_then(|exchange| self.transaction(exchange.id)) {
                 transaction.progress[1] = Stage::Complete;
             }
         }
@@ -165,8 +176,57 @@ impl Http {
 
     /// Reads as far as the bytes go.
     fn run(&mut self, direction: Direction, mut data: &[u8], closed: bool) {
-        while let Some(taken) = self.step(direction, data, closed) {
+        loop {
+            let state = self.side(direction).state;
+            let Some(taken) = self.step(direction, data, closed) else { break };
+            if self.limits.frames {
+                self.keep_frame(direction, data.get(..taken).unwrap_or_default());
+            }
             data = data.get(taken..).unwrap_or_default();
+            if taken == 0 && self.side(direction).state == state {
+                break;
+            }
+        }
+        if self.hand_over.is_some() {
+            self.rest = data.to_vec();
+        }
+        if let Some(id) = self.current(direction) {
+            self.show_frame(direction, id, false);
+        }
+    }
+
+    fn keep_frame(&mut self, direction: Direction, data: &[u8]) {
+        let side = self.side(direction);
+        // Empty lines before a message do not belong to it.
+        let data = if side.frame_begun { data } else { text::skip_while(data, text::is_space) };
+        side.frame_begun |= !data.is_empty();
+        side.frame.extend_from_slice(data);
+    }
+
+    /// Gives the transaction what there is of the frame.
+    fn show_frame(&mut self, direction: Direction, id: u64, complete: bool) {
+        let side = &mut self.sides[direction as usize];
+        if complete {
+            side.frame_begun = false;
+        }
+        if side.frame.is_empty() && !complete {
+            return;
+        }
+        let bytes = std::mem::take(&mut side.frame);
+        let buffer = match direction {
+            ToServer => Buffer::HttpRequestFrame,
+            ToClient => Buffer::HttpResponseFrame,
+        };
+        let Some(transaction) = find(&mut self.transactions, id) else { return };
+        let open = |content: &&mut Content| content.buffer == buffer && !content.complete;
+        match transaction.buffers.iter_mut().find(open) {
+            Some(content) => {
+                let room = self.limits.body_inspect_len.saturating_sub(content.data.len());
+                content.data.extend_from_slice(bytes.get(..room).unwrap_or(&bytes));
+                content.complete = complete;
+            }
+            None if bytes.is_empty() => {}
+            None => transaction.buffers.push(Content { buffer, direction, data: bytes, complete }),
         }
     }
 
@@ -233,7 +293,8 @@ impl Http {
         let (lines_len, len) = match progress {
             Progress::End { lines_len, len } => (lines_len, len),
             Progress::More if closed => {
-                (before.max(side.pending.len()).max(data.len()), before.max(side.pending.len()).max(data.len()))
+                let all = side.pending.len().max(data.len());
+                (all, all)
             }
             Progress::More => {
                 if before == 0 {
@@ -373,6 +434,7 @@ impl Http {
     fn finish_current(&mut self, direction: Direction, state: FileState) {
         let Some(id) = self.current(direction) else { return };
         let mut body = std::mem::take(&mut self.side(direction).body);
+        self.show_frame(direction, id, true);
         if direction == ToServer {
             self.sides[0].current = None;
         }
@@ -461,5 +523,9 @@ impl Parser for Http {
 
     fn hand_over(&mut self) -> Option<HandOver> {
         self.hand_over.take()
+    }
+
+    fn take_rest(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.rest)
     }
 }

@@ -123,7 +123,10 @@ impl Http {
 
     /// Makes use of a request's headers.
     pub(super) fn request_headers(&mut self, headers: &Headers, raw: &[u8]) {
-        let Some(id) = self.sides[0].current else { return };
+        let Some(id) = self.sides[0].current else {
+            self.sides[0].state = State::Over;
+            return;
+        };
         let side = &mut self.sides[0];
         let start_line = std::mem::take(&mut side.start_line);
         let target = std::mem::take(&mut side.target);
@@ -235,6 +238,7 @@ fn line_events(transaction: &mut Transaction, line: &[u8], parts: &RequestLine<'
     event(blanks.iter().any(|byte| *byte != b' '), "http.method_delim_non_compliant");
     event(parts.target.iter().any(|&byte| is_space(byte) && byte != b' '), "http.uri_delim_non_compliant");
     event(target.invalid_host, "http.request_uri_host_invalid");
+    event(target.twice_encoded, "http.double_encoded_uri");
     let protocol_is_known = parts.protocol.is_empty()
         || [&b"HTTP/1.0"[..], b"HTTP/1.1", b"HTTP/0.9"].iter().any(|name| name.eq_ignore_ascii_case(parts.protocol));
     event(!protocol_is_known && !looks_like_method(parts.method), "http.request_line_invalid");

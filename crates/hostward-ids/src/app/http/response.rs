@@ -6,7 +6,7 @@ use super::text::{contains_word, content_length, is_space, skip_while, split_whe
 use super::{Http, Kind, State, add_event, fields, find, log};
 use crate::Direction::ToClient;
 use crate::app::buffer::Buffer;
-use crate::app::{FileState, HandOver, Stage};
+use crate::app::{FileState, HandOver, Stage, Transaction, http2};
 
 /// Whether browsers take a line for a status line: they want no more than its first word.
 fn is_status_line(line: &[u8]) -> bool {
@@ -145,7 +145,10 @@ impl Http {
     /// Makes use of a response's headers: whether it has a body, and where that ends (RFC 9112 section 6.3, and what
     /// browsers do instead).
     pub(super) fn response_headers(&mut self, headers: &Headers, raw: &[u8]) {
-        let Some(exchange) = self.waiting.front() else { return };
+        let Some(exchange) = self.waiting.front() else {
+            self.sides[1].state = State::Over;
+            return;
+        };
         let (id, kind) = (exchange.id, exchange.kind);
         let status = self.sides[1].status;
         let coding = headers.get(b"transfer-encoding");
@@ -168,7 +171,7 @@ impl Http {
             (Kind::Connect, 200..=299) => Some(HandOver::Recognise),
             (_, 101) if coding.is_none() && length.is_none() => {
                 let to_http2 = headers.get(b"upgrade").is_some_and(|value| contains_word(value, b"h2c"));
-                Some(if to_http2 { HandOver::To(crate::app::Protocol::Http2) } else { HandOver::Recognise })
+                Some(if to_http2 { HandOver::Http2(Box::new(upgrade(transaction))) } else { HandOver::Recognise })
             }
             _ => None,
         };
@@ -233,5 +236,16 @@ impl Http {
         self.waiting.pop_front();
         self.sides[1].state = State::Line;
         0
+    }
+}
+
+/// The request that HTTP/2 goes on to answer.
+fn upgrade(transaction: &Transaction) -> http2::Upgrade {
+    let find = |buffer| transaction.buffers.iter().find(|content| content.buffer == buffer);
+    let get = |buffer| find(buffer).map(|content| content.data.clone());
+    http2::Upgrade {
+        method: get(Buffer::HttpMethod).unwrap_or_default(),
+        target: get(Buffer::HttpRawUri).unwrap_or_default(),
+        host: get(Buffer::HttpRawHost),
     }
 }

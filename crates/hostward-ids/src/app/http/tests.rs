@@ -3,8 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::app::buffer::Buffer;
-use crate::app::{Content, Limits};
+use crate::app::Limits;
 
 type Piece<'a> = (Direction, &'a [u8]);
 
@@ -152,6 +151,25 @@ fn requests_without_answer_and_answers_without_request() {
 }
 
 #[test]
+fn frames_are_messages_as_they_were_sent() {
+    let limits = Limits { frames: true, ..Limits::default() };
+    for step in [1, 1000] {
+        let mut http = new(&limits);
+        for bytes in [b"\r\n", REQUEST, REQUEST].concat().chunks(step) {
+            http.parse(ToServer, bytes).unwrap();
+        }
+        for bytes in [RESPONSE, RESPONSE].concat().chunks(step) {
+            http.parse(ToClient, bytes).unwrap();
+        }
+        for transaction in &http.transactions {
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            assert_eq!(values(transaction, ToServer, Buffer::HttpRequestFrame), [text(REQUEST)]);
+            assert_eq!(values(transaction, ToClient, Buffer::HttpResponseFrame), [text(RESPONSE)]);
+        }
+    }
+}
+
+#[test]
 fn many_requests_wait_within_the_limit() {
     let limits = Limits { transactions: 3, ..Limits::default() };
     let mut http = new(&limits);
@@ -176,6 +194,9 @@ fn tunnels_hand_over() {
     let mut http = parse(&[(ToServer, connect), (ToClient, b"HTTP/1.1 200 yes\r\n\r\n")]);
     assert!(matches!(http.hand_over(), Some(HandOver::Recognise)));
     assert!(http.transactions[0].complete());
+    let mut http = parse(&[(ToServer, connect), (ToClient, b"HTTP/1.1 200 yes\r\n\r\n220 hello")]);
+    assert!(http.hand_over().is_some());
+    assert_eq!(http.take_rest(), b"220 hello");
     let refused = [&connect[..], b"GET /next HTTP/1.1\r\nHost: b\r\n\r\n"].concat();
     let mut http = parse(&[(ToServer, &refused), (ToClient, b"HTTP/1.1 403 no\r\nContent-Length: 0\r\n\r\n")]);
     assert!(http.hand_over().is_none());
@@ -184,7 +205,7 @@ fn tunnels_hand_over() {
         (ToServer, b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\n\r\n"),
         (ToClient, b"HTTP/1.1 101 s\r\nUpgrade: h2c\r\n\r\n"),
     ]);
-    assert!(matches!(http.hand_over(), Some(HandOver::To(Protocol::Http2))));
+    assert!(matches!(http.hand_over(), Some(HandOver::Http2(_))));
 }
 
 #[test]

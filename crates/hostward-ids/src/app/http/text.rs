@@ -38,6 +38,9 @@ pub(super) fn contains_word(haystack: &[u8], needle: &[u8]) -> bool {
 
 /// Equality in any case, NULs left out.
 pub(super) fn is_word(bytes: &[u8], word: &[u8]) -> bool {
+    if bytes.len() <= word.len() {
+        return bytes.eq_ignore_ascii_case(word);
+    }
     let mut significant = bytes.iter().filter(|byte| **byte != 0);
     word.iter().all(|expected| significant.next().is_some_and(|byte| byte.eq_ignore_ascii_case(expected)))
         && significant.next().is_none()

@@ -15,6 +15,8 @@ pub(super) struct Uri {
     pub(super) port: Option<u16>,
     /// Whether the host makes no sense.
     pub(super) invalid_host: bool,
+    /// Whether the path, decoded, could be decoded once more.
+    pub(super) twice_encoded: bool,
 }
 
 /// Reads a target in any of its forms (RFC 9112 section 3.2).
@@ -48,7 +50,9 @@ pub(super) fn read(target: &[u8], connect: bool) -> Uri {
     }
     let (path, rest) = split_where(rest, |byte| matches!(byte, b'?' | b'#'));
     let (query, fragment) = split_where(rest, |byte| *byte == b'#');
-    uri.path = remove_dot_segments(&percent_decode(path, true));
+    let once = percent_decode(path, true);
+    uri.twice_encoded = once.contains(&b'%') && percent_decode(&once, true).len() < once.len();
+    uri.path = remove_dot_segments(&once);
     uri.normalised.clone_from(&uri.path);
     if let Some(query) = query.strip_prefix(b"?") {
         uri.normalised.push(b'?');
@@ -202,6 +206,12 @@ mod tests {
         ] {
             assert_eq!(normalised(target), expected, "{target}");
         }
+    }
+
+    #[test]
+    fn encoded_twice() {
+        assert!(read(b"/a%2527b", false).twice_encoded);
+        assert!(!read(b"/a%27b%zz?x=%2527", false).twice_encoded);
     }
 
     #[test]

@@ -12,7 +12,9 @@ use crate::app::{File, FileState, Limits, Stage, Transaction};
 
 /// How many handles are remembered.
 const MAX_HANDLES: usize = 256;
-/// How much of a file waits for what lies before it.
+/// How many pipes are followed at a time.
+const MAX_PIPES: usize = 16;
+/// How much of all files waits for what lies before it, and how many pieces of one.
 const MAX_WAITING_LEN: usize = 1 << 20;
 const MAX_WAITING: usize = 64;
 
@@ -24,6 +26,7 @@ pub type Key = [u8; 16];
 pub struct Handles {
     limits: Limits,
     open: Vec<Handle>,
+    waiting_len: usize,
 }
 
 #[derive(Debug)]
@@ -52,7 +55,7 @@ impl Handles {
     /// None yet.
     #[must_use]
     pub fn new(limits: &Limits) -> Self {
-        Self { limits: limits.clone(), open: Vec::new() }
+        Self { limits: limits.clone(), open: Vec::new(), waiting_len: 0 }
     }
 
     /// Something was opened.
@@ -63,7 +66,7 @@ impl Handles {
 
     fn insert(&mut self, key: Key, name: String, is_pipe: Option<bool>, queue: &mut Queue) -> &mut Handle {
         if self.open.len() >= MAX_HANDLES {
-            self.open.remove(0).close(FileState::Truncated, queue);
+            self.remove(0, FileState::Truncated, queue);
         }
         let at = self.open.len();
         self.open.push(Handle { key, name, pipe: None, is_pipe, transfers: [None, None] });
@@ -85,12 +88,19 @@ impl Handles {
     /// Something was closed.
     pub fn close(&mut self, key: Key, queue: &mut Queue) {
         if let Some(at) = self.open.iter().position(|handle| handle.key == key) {
-            self.open.remove(at).close(FileState::Closed, queue);
+            self.remove(at, FileState::Closed, queue);
         }
+    }
+
+    fn remove(&mut self, at: usize, state: FileState, queue: &mut Queue) {
+        let handle = self.open.remove(at);
+        self.waiting_len -= handle.transfers.iter().flatten().map(|transfer| transfer.waiting_len).sum::<usize>();
+        handle.close(state, queue);
     }
 
     /// The flow ended.
     pub fn close_all(&mut self, queue: &mut Queue) {
+        self.waiting_len = 0;
         for handle in self.open.drain(..) {
             handle.close(FileState::Truncated, queue);
         }
@@ -102,14 +112,20 @@ impl Handles {
         if handle.pipe.is_some() {
             return true;
         }
-        handle.is_pipe != Some(false)
-            && pdu::Header::read(data)
-                .is_some_and(|header| handle.is_pipe.is_some() || header.fragment_len == data.len())
+        // A pipe that carries something else shows it at once, and is none from then on.
+        handle
+            .is_pipe
+            .unwrap_or_else(|| pdu::Header::read(data).is_some_and(|header| header.fragment_len == data.len()))
     }
 
     /// Bytes through a pipe.
     pub fn rpc(&mut self, key: Key, direction: Direction, data: &[u8], queue: &mut Queue, prepare: Prepare<'_>) {
         let limits = self.limits.clone();
+        if self.open.iter().filter(|handle| handle.pipe.is_some() && handle.key != key).count() >= MAX_PIPES
+            && let Some(oldest) = self.open.iter_mut().find(|handle| handle.pipe.is_some() && handle.key != key)
+        {
+            oldest.pipe = None;
+        }
         let handle = self.get(key, queue);
         let pipe = handle.pipe.get_or_insert_with(|| Box::new(Association::new(&limits, Some("dcerpc"))));
         if pipe.feed(direction, data, queue, prepare).is_err() {
@@ -130,7 +146,10 @@ impl Handles {
         prepare: Prepare<'_>,
     ) {
         let limits = self.limits.clone();
-        let handle = self.get(key, queue);
+        self.get(key, queue);
+        let all_waiting = self.waiting_len;
+        let Some(handle) = self.open.last_mut() else { return };
+        let mut waiting = (0, 0);
         let slot = &mut handle.transfers[direction as usize];
         let known = slot.as_ref().is_some_and(|transfer| queue.get(transfer.transaction).is_some());
         if !known {
@@ -142,6 +161,7 @@ impl Handles {
             }
             let name = (!handle.name.is_empty()).then(|| handle.name.clone().into_bytes());
             let gaps = slot.is_some() || offset > 0;
+            waiting.0 = slot.as_ref().map_or(0, |lost| lost.waiting_len);
             transaction.files.push(File { name, direction: Some(direction), gaps, ..File::default() });
             *slot = Some(Transfer {
                 transaction: transaction.id,
@@ -155,8 +175,11 @@ impl Handles {
         if let Some(transfer) = slot
             && let Some(transaction) = queue.get(transfer.transaction)
         {
-            transfer.place(direction, offset, data, transaction);
+            let before = transfer.waiting_len;
+            transfer.place(direction, offset, data, MAX_WAITING_LEN.saturating_sub(all_waiting), transaction);
+            waiting = (waiting.0 + before, transfer.waiting_len);
         }
+        self.waiting_len = all_waiting - waiting.0 + waiting.1;
     }
 
     /// Bytes of a file are missing.
@@ -185,10 +208,11 @@ impl Handle {
 }
 
 impl Transfer {
-    fn place(&mut self, direction: Direction, offset: u64, data: &[u8], transaction: &mut Transaction) {
+    /// Takes bytes to where they belong; up to `room` of them can wait for those before.
+    fn place(&mut self, direction: Direction, offset: u64, data: &[u8], room: usize, transaction: &mut Transaction) {
         if offset <= self.position {
             self.place_here(direction, offset, data, transaction);
-        } else if self.waiting_len + data.len() <= MAX_WAITING_LEN && self.waiting.len() < MAX_WAITING {
+        } else if data.len() <= room && self.waiting.len() < MAX_WAITING {
             if let Some(old) = self.waiting.insert(offset, data.to_vec()) {
                 self.waiting_len -= old.len();
             }
@@ -251,5 +275,14 @@ impl Transfer {
             let skip = usize::try_from(self.position - offset).unwrap_or(usize::MAX);
             self.append(data.get(skip..).unwrap_or_default(), transaction);
         }
+    }
+}
+
+#[cfg(test)]
+impl Handles {
+    /// How much waits, as counted and as it is.
+    pub(super) fn waiting(&self) -> (usize, usize) {
+        let transfers = self.open.iter().flat_map(|handle| handle.transfers.iter().flatten());
+        (self.waiting_len, transfers.flat_map(|transfer| transfer.waiting.values()).map(Vec::len).sum())
     }
 }

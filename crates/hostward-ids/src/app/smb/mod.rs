@@ -14,8 +14,9 @@ mod v1;
 mod v2;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use smallvec::SmallVec;
 
 use super::buffer::{Buffer, Integer};
@@ -29,6 +30,8 @@ use frames::{Frames, Step};
 /// How many requests can wait for their response, and how many trees are remembered.
 const MAX_REQUESTS: usize = 256;
 const MAX_TREES: usize = 128;
+/// How many dialects of an offer are read.
+const MAX_DIALECTS: usize = 64;
 /// How many events outside of transactions wait to be taken.
 const MAX_FLOW_EVENTS: usize = 16;
 
@@ -61,7 +64,7 @@ pub struct Smb {
     bulk: [Option<Bulk>; 2],
     requests: VecDeque<Request>,
     trees: VecDeque<(u32, Tree)>,
-    dialect: Option<String>,
+    dialect: Option<Arc<str>>,
     /// The file that was opened last: what follows in the same compound can mean it without naming it.
     related: Option<Key>,
     events: SmallVec<[(Direction, EventName); 2]>,
@@ -96,7 +99,7 @@ enum About {
 }
 
 /// What every message says of itself.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Facts {
     version: u8,
     command: u16,
@@ -190,7 +193,7 @@ impl Smb {
         let Some(bulk) = &mut self.bulk[direction as usize] else { return };
         let data = data.get(..bulk.left).unwrap_or(data);
         bulk.left -= data.len();
-        let (key, offset, facts) = (bulk.key, bulk.offset, bulk.facts.clone());
+        let (key, offset, facts) = (bulk.key, bulk.offset, bulk.facts);
         bulk.offset = bulk.offset.saturating_add(data.len() as u64);
         self.file_bytes(direction, &facts, key, offset, data);
     }
@@ -204,7 +207,7 @@ impl Smb {
         self.file_bytes(direction, facts, key, offset, data);
         if missing > 0 {
             let offset = offset.saturating_add(data.len() as u64);
-            self.bulk[direction as usize] = Some(Bulk { key, offset, left: missing, facts: facts.clone() });
+            self.bulk[direction as usize] = Some(Bulk { key, offset, left: missing, facts: *facts });
         }
     }
 
@@ -219,18 +222,16 @@ impl Smb {
         if data.is_empty() || self.tree(facts.tree).is_some_and(|tree| tree.pipe) {
             return;
         }
-        let log = self.log(facts);
-        let version = facts.version;
+        let dialect = self.dialect.clone();
         self.handles.transfer(key, direction, offset, data, &mut self.queue, &|transaction| {
-            prepare(transaction, version, &log);
+            prepare(transaction, facts, dialect.as_deref());
             transaction.log.insert("fuid".into(), super::dcerpc::pdu::uuid_text(key).into());
         });
     }
 
     fn rpc(&mut self, direction: Direction, facts: &Facts, key: Key, data: &[u8]) {
-        let log = self.log(facts);
-        let version = facts.version;
-        let prepare = |transaction: &mut Transaction| prepare(transaction, version, &log);
+        let dialect = self.dialect.clone();
+        let prepare = |transaction: &mut Transaction| prepare(transaction, facts, dialect.as_deref());
         self.handles.rpc(key, direction, data, &mut self.queue, &prepare);
     }
 
@@ -246,24 +247,10 @@ impl Smb {
         self.trees.push_back((id, tree));
     }
 
-    /// What EVE shows of every message.
-    fn log(&self, facts: &Facts) -> Map<String, Value> {
-        let command =
-            if facts.version == 1 { names::command1(facts.command as u8) } else { names::command2(facts.command) };
-        let mut log = Map::new();
-        log.insert("id".into(), facts.id.into());
-        log.insert("dialect".into(), self.dialect.as_deref().unwrap_or("unknown").into());
-        log.insert("command".into(), command.into());
-        log.insert("session_id".into(), facts.session.into());
-        log.insert("tree_id".into(), facts.tree.into());
-        log
-    }
-
     /// Begins the transaction of a request.
     fn begin(&mut self, facts: &Facts) -> &mut Transaction {
-        let log = self.log(facts);
         let transaction = self.queue.begin();
-        prepare(transaction, facts.version, &log);
+        prepare(transaction, facts, self.dialect.as_deref());
         transaction.progress[ToServer as usize] = Stage::Complete;
         transaction
     }
@@ -301,7 +288,7 @@ impl Smb {
         let dialect = self.dialect.clone();
         let transaction = self.queue.get(id)?;
         if let Some(dialect) = dialect {
-            transaction.log.insert("dialect".into(), dialect.into());
+            transaction.log.insert("dialect".into(), (*dialect).into());
         }
         transaction.log.insert("status".into(), names::status(status).into());
         transaction.log.insert("status_code".into(), format!("{status:#x}").into());
@@ -362,7 +349,15 @@ impl Smb {
     }
 }
 
-fn prepare(transaction: &mut Transaction, version: u8, log: &Map<String, Value>) {
-    transaction.integers.push((Integer::SmbVersion, u64::from(version)));
-    transaction.log.clone_from(log);
+/// What every transaction begins with.
+fn prepare(transaction: &mut Transaction, facts: &Facts, dialect: Option<&str>) {
+    let command =
+        if facts.version == 1 { names::command1(facts.command as u8) } else { names::command2(facts.command) };
+    transaction.integers.push((Integer::SmbVersion, u64::from(facts.version)));
+    let log = &mut transaction.log;
+    log.insert("id".into(), facts.id.into());
+    log.insert("dialect".into(), dialect.unwrap_or("unknown").into());
+    log.insert("command".into(), command.into());
+    log.insert("session_id".into(), facts.session.into());
+    log.insert("tree_id".into(), facts.tree.into());
 }

@@ -225,3 +225,51 @@ fn what_is_no_session_ends_it() {
     assert!(parser.parse(ToServer, b"GET / HTTP/1.1\r\n").is_err());
     assert_eq!(parser.take_events().as_slice(), [(ToServer, "smb.malformed_data")]);
 }
+
+#[test]
+fn calls_through_a_pipe_of_the_old_protocol() {
+    let pdu = |kind: u8, stub: &[u8]| {
+        let mut pdu = vec![5, 0, kind, 3, 0x10, 0, 0, 0, 24 + stub.len() as u8, 0, 0, 0, 1, 0, 0, 0];
+        pdu.extend([4, 0, 0, 0, 0, 0, 10, 0]);
+        pdu.extend(stub);
+        pdu
+    };
+    let request = pdu(0, b"stub");
+    let mut words = vec![0; 22];
+    words.extend([request.len() as u8, 0, 32 + 1 + 32 + 2, 0, 2, 0, 0x26, 0, 0, 0x40]);
+    let response = pdu(2, b"answer");
+    let mut answer = vec![0; 12];
+    answer.extend([response.len() as u8, 0, 32 + 1 + 20 + 2, 0, 0, 0, 0, 0]);
+    let talk = vec![
+        (ToServer, v1(0x75, false, 1, &[0xff, 0, 0, 0, 0, 0, 1, 0], b"\0\\\\srv\\IPC$\0IPC\0")),
+        (ToClient, v1(0x75, true, 1, &[0xff, 0, 0, 0, 0, 0], b"IPC\0")),
+        (ToServer, v1(0x25, false, 2, &words, &request)),
+        (ToClient, v1(0x25, true, 2, &answer, &response)),
+    ];
+    let mut parser = run(&talk);
+    let call = parser.transactions().back().unwrap();
+    assert!(call.complete());
+    assert_eq!(call.log["dcerpc"]["opnum"], 10);
+    let stubs: Vec<_> = call.buffers.iter().filter(|content| content.buffer == Buffer::DcerpcStubData).collect();
+    assert_eq!((&*stubs[0].data, &*stubs[1].data), (&b"stub"[..], &b"answer"[..]));
+    check(&talk);
+}
+
+#[test]
+fn what_waits_is_bounded_over_all_files() {
+    let mut handles = Handles::new(&Limits::default());
+    let mut queue = Queue::new(64);
+    for number in 0..4000_u32 {
+        let mut key = Key::default();
+        key[..4].copy_from_slice(&(number % 300).to_be_bytes());
+        // Nothing begins where the last piece ended.
+        let offset = u64::from(number) * 20_000;
+        handles.transfer(key, ToServer, offset, &[1; 9_000], &mut queue, &|_| {});
+        let (counted, real) = handles.waiting();
+        assert_eq!(counted, real);
+        assert!(real <= 1 << 20);
+        if number % 7 == 0 {
+            handles.close(key, &mut queue);
+        }
+    }
+}

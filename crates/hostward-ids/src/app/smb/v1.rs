@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::files::Key;
-use super::{About, Facts, Smb, Tree, text};
+use super::{About, Facts, MAX_DIALECTS, Smb, Tree, text};
 use crate::Direction::{self, ToClient, ToServer};
 use crate::app::cursor::Cursor;
 
@@ -75,7 +75,7 @@ pub(super) fn message(smb: &mut Smb, direction: Direction, message: &[u8], total
     }
     let mut offset = HEADER_LEN;
     for _ in 0..MAX_CHAIN {
-        let facts = Facts { command: u16::from(code), ..facts.clone() };
+        let facts = Facts { command: u16::from(code), ..facts };
         let Some(command) = command(code, facts, status, unicode, message, missing, offset) else {
             smb.raise(direction, "smb.malformed_data");
             return;
@@ -146,7 +146,7 @@ fn key(file: u16) -> Key {
 
 fn request(smb: &mut Smb, command: Command<'_>) -> Option<()> {
     let mut words = command.words();
-    let facts = command.facts.clone();
+    let facts = command.facts;
     match command.code {
         NEGOTIATE => {
             let dialects: Vec<String> = command
@@ -154,6 +154,7 @@ fn request(smb: &mut Smb, command: Command<'_>) -> Option<()> {
                 .split(|&byte| byte == 0)
                 .filter_map(|dialect| dialect.strip_prefix(b"\x02"))
                 .map(|dialect| String::from_utf8_lossy(dialect).into_owned())
+                .take(MAX_DIALECTS)
                 .collect();
             let transaction = smb.begin(&facts);
             transaction.log.insert("client_dialects".into(), dialects.clone().into());
@@ -208,7 +209,7 @@ fn request(smb: &mut Smb, command: Command<'_>) -> Option<()> {
             let offset = u64::from(high) << 32 | u64::from(low);
             let len = usize::from(len_high) << 16 | usize::from(len);
             let (data, missing) = command.at(usize::from(start), len)?;
-            smb.remember(facts.clone(), None, About::Other);
+            smb.remember(facts, None, About::Other);
             smb.bytes(ToServer, &facts, key(file), offset, data, missing);
         }
         WRITE | WRITE_AND_CLOSE => {
@@ -216,7 +217,7 @@ fn request(smb: &mut Smb, command: Command<'_>) -> Option<()> {
             // A format byte and a second length come first, or three bytes of padding.
             let data = command.bytes.get(3..)?;
             let data = data.get(..usize::from(len)).unwrap_or(data);
-            smb.remember(facts.clone(), None, About::Other);
+            smb.remember(facts, None, About::Other);
             smb.bytes(ToServer, &facts, key(file), u64::from(offset), data, 0);
             if command.code == WRITE_AND_CLOSE {
                 smb.handles.close(key(file), &mut smb.queue);
@@ -239,7 +240,7 @@ fn request(smb: &mut Smb, command: Command<'_>) -> Option<()> {
 
 /// A transaction; those that go through pipes are calls.
 fn trans(smb: &mut Smb, command: &Command<'_>) -> Option<()> {
-    let facts = command.facts.clone();
+    let facts = command.facts;
     let mut words = command.words();
     words.take(22)?;
     let (len, offset, setup_len) = (words.u16()?, words.u16()?, words.u16()?);
@@ -247,7 +248,7 @@ fn trans(smb: &mut Smb, command: &Command<'_>) -> Option<()> {
     if setup_len & 0xff >= 2 && function == TRANSACT_PIPE {
         let (data, missing) = command.at(usize::from(offset), usize::from(len))?;
         if missing == 0 && smb.handles.speaks_rpc(key(file), data, &mut smb.queue) {
-            smb.remember(facts.clone(), None, About::Pipe { key: key(file) });
+            smb.remember(facts, None, About::Pipe { key: key(file) });
             smb.rpc(ToServer, &facts, key(file), data);
             return Some(());
         }
@@ -259,7 +260,7 @@ fn trans(smb: &mut Smb, command: &Command<'_>) -> Option<()> {
 
 fn response(smb: &mut Smb, command: Command<'_>) -> Option<()> {
     let mut words = command.words();
-    let facts = command.facts.clone();
+    let facts = command.facts;
     let request = smb.answered(&facts);
     let about = request.as_ref().map_or(About::Other, |request| request.about.clone());
     let succeeded = command.status == 0 || command.status == BUFFER_OVERFLOW;
@@ -269,7 +270,7 @@ fn response(smb: &mut Smb, command: Command<'_>) -> Option<()> {
                 && let Some(index) = words.u16()
                 && let Some(dialect) = asked.get(usize::from(index))
             {
-                smb.dialect = Some(dialect.clone());
+                smb.dialect = Some(dialect.as_str().into());
             }
             smb.finish(request.as_ref(), &facts, command.status);
         }

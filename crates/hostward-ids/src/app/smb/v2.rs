@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::files::Key;
-use super::{About, Facts, Smb, Tree, names, text};
+use super::{About, Facts, MAX_DIALECTS, Smb, Tree, names, text};
 use crate::Direction::{self, ToClient, ToServer};
 use crate::app::cursor::Cursor;
 
@@ -110,7 +110,7 @@ fn read(data: &[u8], total: usize) -> Option<(usize, bool, Record<'_>)> {
 }
 
 fn request(smb: &mut Smb, record: Record<'_>) -> Option<()> {
-    let facts = record.facts.clone();
+    let facts = record.facts;
     let mut body = record.body;
     match facts.command {
         NEGOTIATE => negotiate(smb, facts, body)?,
@@ -156,7 +156,7 @@ fn request(smb: &mut Smb, record: Record<'_>) -> Option<()> {
             body.take(2)?;
             let (start, len, offset, key) = (body.u16()?, body.u32()?, body.u64()?, body.array()?);
             let (data, missing) = record.at(usize::from(start), usize::try_from(len).ok()?)?;
-            smb.remember(facts.clone(), None, About::Other);
+            smb.remember(facts, None, About::Other);
             smb.bytes(ToServer, &facts, key, offset, data, missing);
         }
         IOCTL => {
@@ -165,7 +165,7 @@ fn request(smb: &mut Smb, record: Record<'_>) -> Option<()> {
             let (offset, len) = (body.u32()?, body.u32()?);
             let (data, missing) = record.at(usize::try_from(offset).ok()?, usize::try_from(len).ok()?)?;
             if function == PIPE_TRANSCEIVE && missing == 0 && smb.handles.speaks_rpc(key, data, &mut smb.queue) {
-                smb.remember(facts.clone(), None, About::Pipe { key });
+                smb.remember(facts, None, About::Pipe { key });
                 smb.rpc(ToServer, &facts, key, data);
                 return Some(());
             }
@@ -189,7 +189,7 @@ fn negotiate(smb: &mut Smb, facts: Facts, mut body: Cursor<'_>) -> Option<()> {
     let client = body.array()?;
     body.take(8)?;
     let mut dialects = Vec::new();
-    for _ in 0..count {
+    for _ in 0..usize::from(count).min(MAX_DIALECTS) {
         dialects.push(names::dialect2(body.u16()?).to_owned());
     }
     if let Some(transaction) = smb.queue.get(id) {
@@ -209,7 +209,7 @@ fn response(smb: &mut Smb, record: Record<'_>) -> Option<()> {
     let request = smb.answered(facts);
     let about = request.as_ref().map_or(About::Other, |request| request.about.clone());
     // The tree of an answer that came late is known from its request only.
-    let mut facts = facts.clone();
+    let mut facts = *facts;
     if let Some(request) = request.as_ref().filter(|_| facts.tree == 0) {
         facts.tree = request.facts.tree;
     }
@@ -220,7 +220,7 @@ fn response(smb: &mut Smb, record: Record<'_>) -> Option<()> {
             let dialect = body.u16()?;
             body.take(2)?;
             let server = body.array()?;
-            smb.dialect = Some(names::dialect2(dialect).to_owned());
+            smb.dialect = Some(names::dialect2(dialect).into());
             let unasked = match &about {
                 About::Negotiate(asked) if request.as_ref().is_some_and(|request| request.facts.version == 2) => {
                     !asked.iter().any(|known| known == names::dialect2(dialect))

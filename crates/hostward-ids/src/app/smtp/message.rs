@@ -13,7 +13,7 @@ use crate::Direction::ToServer;
 use crate::app::buffer::Buffer;
 use crate::app::file_writer::{FileWriter, hex};
 use crate::app::lines::Piece;
-use crate::app::{File, FileState, Limits, Transaction};
+use crate::app::{File, FileState, Limits, Transaction, logged};
 
 /// How deep multiparts can lie in each other.
 const MAX_DEPTH: usize = 20;
@@ -23,6 +23,8 @@ const MAX_NAME_LEN: usize = 75;
 const MAX_LINE_LEN: usize = 998;
 const MAX_CODED_LINE_LEN: usize = 76;
 const MAX_BOUNDARY_LEN: usize = 254;
+/// Shorter files are looked at once they are whole, so that a signature sees them at once and not line by line.
+const MIN_FILE_LEN: usize = 32_768;
 /// How many files and header fields of a message are looked at.
 const MAX_FILES: usize = 32;
 const MAX_FIELDS: usize = 256;
@@ -69,6 +71,8 @@ struct Body {
     /// The end of the last line, which belongs to the boundary if one follows.
     ending: &'static [u8],
     decoded: Vec<u8>,
+    /// The first bytes of a file, until there are enough to look at.
+    held: Option<Vec<u8>>,
 }
 
 impl Message {
@@ -88,8 +92,14 @@ impl Message {
         }
     }
 
-    /// The next line, dots undone.
-    pub fn line(&mut self, piece: Piece<'_>, transaction: &mut Transaction) {
+    /// The next line, without the dot that was put before it if it was `stuffed`.
+    pub fn line(&mut self, piece: Piece<'_>, stuffed: bool, transaction: &mut Transaction) {
+        if let Some(md5) = &mut self.body_md5 {
+            // As it was sent, boundaries and all.
+            md5.update(if stuffed { &b"."[..] } else { b"" });
+            md5.update(piece.text);
+            md5.update(piece.ending);
+        }
         if piece.text.len() > MAX_LINE_LEN {
             transaction.raise(ToServer, "smtp.mime_long_line");
         }
@@ -99,13 +109,7 @@ impl Message {
         match &mut self.place {
             Place::Fields => self.field_line(piece, transaction),
             Place::Between => {}
-            Place::Body(body) => {
-                if let Some(md5) = &mut self.body_md5 {
-                    md5.update(piece.text);
-                    md5.update(piece.ending);
-                }
-                body.line(piece, transaction);
-            }
+            Place::Body(body) => body.line(piece, transaction),
         }
     }
 
@@ -236,6 +240,7 @@ impl Message {
             urls: (text && !part.attachment).then(Urls::default),
             ending: b"",
             decoded: Vec::new(),
+            held: Some(Vec::new()),
         };
         if part.name.is_some() || part.attachment {
             body.open(part.name, &self.limits, transaction);
@@ -324,10 +329,28 @@ impl Body {
         if let Some(urls) = &mut self.urls {
             urls.feed(&self.decoded, transaction);
         }
-        if let Some((at, writer)) = &mut self.file
+        if self.file.is_none() {
+            return;
+        }
+        match &mut self.held {
+            Some(held) if held.len() + self.decoded.len() < MIN_FILE_LEN => held.extend_from_slice(&self.decoded),
+            _ => {
+                self.release(transaction);
+                if let Some((at, writer)) = &mut self.file
+                    && let Some(file) = transaction.files.get_mut(*at)
+                {
+                    writer.append(file, &self.decoded);
+                }
+            }
+        }
+    }
+
+    /// Shows what was held back.
+    fn release(&mut self, transaction: &mut Transaction) {
+        if let (Some(held), Some((at, writer))) = (self.held.take(), &mut self.file)
             && let Some(file) = transaction.files.get_mut(*at)
         {
-            writer.append(file, &self.decoded);
+            writer.append(file, &held);
         }
     }
 
@@ -338,6 +361,7 @@ impl Body {
         if let Some(urls) = &mut self.urls {
             urls.finish(transaction);
         }
+        self.release(transaction);
         if let Some((at, writer)) = self.file
             && let Some(file) = transaction.files.get_mut(at)
         {
@@ -386,14 +410,7 @@ fn outer_field(name: &[u8], value: &[u8], transaction: &mut Transaction) {
 }
 
 fn log(transaction: &mut Transaction) -> &mut Map<String, Value> {
-    let entry = transaction.log_beside.entry("email").or_insert_with(|| Value::Object(Map::new()));
-    if !entry.is_object() {
-        *entry = Value::Object(Map::new());
-    }
-    match entry {
-        Value::Object(map) => map,
-        _ => unreachable!("it was just made an object"),
-    }
+    logged::object(&mut transaction.log_beside, "email")
 }
 
 fn set_status(transaction: &mut Transaction, status: &str) {
@@ -405,10 +422,5 @@ const MAX_LOGGED: usize = 128;
 
 /// Adds to a list of EVE's `email` object.
 pub(super) fn log_push(transaction: &mut Transaction, key: &str, value: Value) {
-    let list = log(transaction).entry(key).or_insert_with(|| Value::Array(Vec::new()));
-    if let Value::Array(list) = list
-        && list.len() < MAX_LOGGED
-    {
-        list.push(value);
-    }
+    logged::push(log(transaction), key, value, MAX_LOGGED);
 }

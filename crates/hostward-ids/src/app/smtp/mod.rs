@@ -3,7 +3,7 @@
 //! One transaction is one message with its envelope. It begins with the first command, and after a message with the
 //! next one.
 
-mod decode;
+pub(super) mod decode;
 mod fields;
 mod message;
 #[cfg(test)]
@@ -12,13 +12,12 @@ mod urls;
 
 use std::collections::VecDeque;
 
-use serde_json::Value;
 use smallvec::SmallVec;
 
 use super::buffer::Buffer;
 use super::lines::{Lines, Piece};
 use super::queue::Queue;
-use super::{Fatal, HandOver, Limits, Parser, Protocol, Stage, Transaction};
+use super::{Fatal, HandOver, Limits, Parser, Protocol, Stage, Transaction, logged};
 use crate::Direction::{self, ToClient, ToServer};
 use crate::EventName;
 use message::Message;
@@ -151,7 +150,7 @@ impl Parser for Smtp {
             };
             let rest = lines.take_rest();
             if !rest.is_empty() && self.reading != Reading::Commands {
-                self.message_line(Piece { text: &rest, starts: true, ending: b"" });
+                self.message_line(Piece { text: &rest, starts: true, ending: b"" }, false);
             }
             self.end_message(false);
             self.finish();
@@ -288,11 +287,8 @@ impl Smtp {
             transaction.raise(ToServer, "smtp.unparsable_content");
             return;
         };
-        let list = transaction.log.entry("rcpt_to").or_insert_with(|| Value::Array(Vec::new()));
-        if let Value::Array(list) = list
-            && list.len() < MAX_RECIPIENTS
-        {
-            list.push(String::from_utf8_lossy(address).into_owned().into());
+        let text = String::from_utf8_lossy(address).into_owned();
+        if logged::push(&mut transaction.log, "rcpt_to", text.into(), MAX_RECIPIENTS) {
             transaction.put(ToServer, Buffer::SmtpRcptTo, address);
         }
     }
@@ -326,10 +322,10 @@ impl Smtp {
         }
     }
 
-    fn message_line(&mut self, piece: Piece<'_>) {
+    fn message_line(&mut self, piece: Piece<'_>, stuffed: bool) {
         let transaction = self.current.and_then(|id| self.queue.get(id));
         if let (Some(message), Some(transaction)) = (&mut self.message, transaction) {
-            message.line(piece, transaction);
+            message.line(piece, stuffed, transaction);
         }
     }
 
@@ -353,7 +349,7 @@ impl Smtp {
             self.raise(ToServer, "smtp.truncated_line");
         }
         let undotted = if piece.starts { piece.text.strip_prefix(b".") } else { None };
-        self.message_line(Piece { text: undotted.unwrap_or(piece.text), ..piece });
+        self.message_line(Piece { text: undotted.unwrap_or(piece.text), ..piece }, undotted.is_some());
     }
 
     /// Bytes of a BDAT, counted instead of looked at for a dot.
@@ -364,7 +360,7 @@ impl Smtp {
         *data = after;
         while !here.is_empty() {
             if let Some(piece) = lines.next_piece(&mut here) {
-                self.message_line(piece);
+                self.message_line(piece, false);
             }
         }
         let left = left - len as u64;
@@ -373,7 +369,7 @@ impl Smtp {
             if last {
                 let rest = lines.take_rest();
                 if !rest.is_empty() {
-                    self.message_line(Piece { text: &rest, starts: true, ending: b"" });
+                    self.message_line(Piece { text: &rest, starts: true, ending: b"" }, false);
                 }
                 self.end_message(true);
                 self.finish();

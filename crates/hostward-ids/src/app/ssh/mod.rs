@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use super::buffer::Buffer;
 use super::lines::{Lines, Piece};
 use super::queue::Queue;
-use super::{Fatal, Limits, Parser, Protocol, Stage, Transaction};
+use super::{Fatal, Limits, Parser, Protocol, Stage, Transaction, logged};
 use crate::Direction::{self, ToClient, ToServer};
 use crate::EventName;
 
@@ -194,7 +194,7 @@ impl Ssh {
         }
         let total = len + 4;
         match message {
-            NEWKEYS => return self.over(direction, side),
+            NEWKEYS => self.over(direction, side),
             KEXINIT if total <= MAX_OFFER_LEN => {
                 fill(&mut side.packet, total, data);
                 if side.packet.len() < total {
@@ -215,7 +215,7 @@ impl Ssh {
     }
 
     fn offer(&mut self, direction: Direction, offer: &[u8]) {
-        let Some(hassh) = kex::hassh(direction, offer) else {
+        let Some(fingerprint) = kex::hassh(direction, offer) else {
             self.raise(direction, "ssh.invalid_record");
             return;
         };
@@ -227,10 +227,10 @@ impl Ssh {
         if transaction.buffers.iter().any(|content| content.buffer == hash) {
             return;
         }
-        let logged = json!({"hash": hassh.hash, "string": String::from_utf8_lossy(&hassh.string)});
+        let logged = json!({"hash": fingerprint.hash, "string": String::from_utf8_lossy(&fingerprint.string)});
         log(transaction, direction).insert("hassh".into(), logged);
-        transaction.put(direction, hash, hassh.hash);
-        transaction.put(direction, string, hassh.string);
+        transaction.put(direction, hash, fingerprint.hash);
+        transaction.put(direction, string, fingerprint.string);
     }
 }
 
@@ -241,13 +241,5 @@ fn fill(packet: &mut Vec<u8>, len: usize, data: &mut &[u8]) {
 }
 
 fn log(transaction: &mut Transaction, direction: Direction) -> &mut Map<String, Value> {
-    let key = if direction == ToServer { "client" } else { "server" };
-    let entry = transaction.log.entry(key).or_insert_with(|| Value::Object(Map::new()));
-    if !entry.is_object() {
-        *entry = Value::Object(Map::new());
-    }
-    match entry {
-        Value::Object(map) => map,
-        _ => unreachable!("it was just made an object"),
-    }
+    logged::object(&mut transaction.log, if direction == ToServer { "client" } else { "server" })
 }

@@ -24,12 +24,23 @@ pub mod flag {
     pub const URG: u8 = 0x20;
 }
 
+/// Whether flows are picked up without their handshake. One that began before the detector did has no other chance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Midstream {
+    /// Never: such packets are looked at one by one.
+    #[default]
+    Off,
+    /// They count as established once the other end has answered with anything but RST.
+    Answered,
+    /// They count as established at once.
+    On,
+}
+
 /// What settings say of TCP.
-#[derive(Clone, Copy, Debug)]
-#[allow(clippy::struct_excessive_bools)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct TcpSettings {
     /// Whether flows are picked up without their handshake.
-    pub midstream: bool,
+    pub midstream: Midstream,
     /// Whether flows of which only one direction is seen are followed.
     pub async_oneside: bool,
     /// Whether bytes are handed over at once rather than when they are acknowledged.
@@ -40,14 +51,9 @@ pub struct TcpSettings {
     pub depth: u64,
 }
 
-impl Default for TcpSettings {
-    fn default() -> Self {
-        Self { midstream: false, async_oneside: false, inline: false, policy: OverlapPolicy::default(), depth: 0 }
-    }
-}
-
 /// One direction: what its sender said.
 #[derive(Debug, Default)]
+#[allow(clippy::struct_excessive_bools)]
 pub struct Side {
     /// The initial sequence number; offset 0 is the one after it.
     pub initial: u32,
@@ -114,6 +120,10 @@ pub struct Tracker {
     pub one_sided: bool,
     /// A RST was seen from that direction.
     pub reset: [bool; 2],
+    /// Picked up midway, and not answered yet.
+    pub unanswered: bool,
+    /// Which way the packet went that it was picked up with.
+    pub opener: Option<Direction>,
     /// Fast open (RFC 7413): bytes may travel with the SYN.
     pub fast_open: bool,
 }

@@ -21,10 +21,10 @@ impl Options {
     pub fn of(tcp: &Tcp<'_>) -> Self {
         let raw = tcp.header.get(20..).unwrap_or_default();
         // What nearly every packet has: two fillers and a time stamp.
-        if let [1, 1, 8, 10, rest @ ..] = raw {
-            if rest.len() == 8 {
-                return Self { timestamp: word(rest, 0).zip(word(rest, 4)), ..Self::default() };
-            }
+        if let [1, 1, 8, 10, rest @ ..] = raw
+            && rest.len() == 8
+        {
+            return Self { timestamp: word(rest, 0).zip(word(rest, 4)), ..Self::default() };
         }
         let mut found = Self::default();
         for (kind, option) in TcpOptions(raw) {

@@ -14,25 +14,55 @@ const WAITING_SEGMENTS_MAX: usize = 16_384;
 /// In-order bytes, or a hole where bytes will never be seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Piece<'a> {
-    /// The next bytes.
-    Data(&'a [u8]),
+    /// The next bytes, and the number of the packet that brought them.
+    Data(&'a [u8], u64),
     /// As many bytes are missing.
     Gap(u64),
 }
 
 /// Memory that all reassembly of an engine shares.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug, Default)]
 pub struct Budget {
     /// Bytes in use.
     pub used: usize,
     /// At most so many.
     pub limit: usize,
+    /// Buffers of segments that were handed over, for the next ones: their size is one that allocators are slow with.
+    spare: Vec<Vec<u8>>,
+}
+
+/// How many buffers are kept for later, and how long one may be.
+const SPARE_MAX: usize = 4096;
+const SPARE_LEN_MAX: usize = 4096;
+
+impl Budget {
+    /// One of which nothing is used.
+    #[must_use]
+    pub fn new(limit: usize) -> Self {
+        Self { limit, ..Self::default() }
+    }
+
+    fn keep(&mut self, data: &[u8]) -> Vec<u8> {
+        let mut buffer = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(data.len().max(1536)));
+        buffer.clear();
+        buffer.extend_from_slice(data);
+        buffer
+    }
+
+    fn release(&mut self, buffer: Vec<u8>) {
+        self.used = self.used.saturating_sub(buffer.len());
+        if self.spare.len() < SPARE_MAX && buffer.capacity() <= SPARE_LEN_MAX {
+            self.spare.push(buffer);
+        }
+    }
 }
 
 #[derive(Debug)]
 struct Segment {
     start: u64,
     data: Vec<u8>,
+    /// The number of the packet that brought it.
+    number: u64,
 }
 
 impl Segment {
@@ -94,6 +124,7 @@ impl Reassembly {
         &mut self,
         offset: u64,
         data: &[u8],
+        number: u64,
         policy: OverlapPolicy,
         budget: &mut Budget,
         events: &mut SmallVec<[EventName; 2]>,
@@ -117,9 +148,9 @@ impl Reassembly {
         // The usual case: it goes behind everything.
         if self.segments.back().is_none_or(|last| last.end() <= at) {
             self.waiting += rest.len();
-            self.segments.push_back(Segment { start: at, data: rest.to_vec() });
+            self.segments.push_back(Segment { start: at, data: budget.keep(rest), number });
         } else {
-            self.insert_among(offset, at, rest, policy, events);
+            self.insert_among(offset, (at, number), rest, policy, events);
         }
         budget.used += self.waiting - before;
         Insertion::Taken
@@ -128,7 +159,7 @@ impl Reassembly {
     fn insert_among(
         &mut self,
         offset: u64,
-        mut at: u64,
+        (mut at, number): (u64, u64),
         mut rest: &[u8],
         policy: OverlapPolicy,
         events: &mut SmallVec<[EventName; 2]>,
@@ -140,7 +171,7 @@ impl Reassembly {
         while !rest.is_empty() {
             let Some(old) = self.segments.get_mut(index) else {
                 self.waiting += rest.len();
-                self.segments.push_back(Segment { start: at, data: rest.to_vec() });
+                self.segments.push_back(Segment { start: at, data: rest.to_vec(), number });
                 break;
             };
             if at < old.start {
@@ -148,7 +179,7 @@ impl Reassembly {
                 let hole = usize::try_from(old.start - at).unwrap_or(usize::MAX).min(rest.len());
                 let (fill, after) = rest.split_at(hole);
                 self.waiting += fill.len();
-                self.segments.insert(index, Segment { start: at, data: fill.to_vec() });
+                self.segments.insert(index, Segment { start: at, data: fill.to_vec(), number });
                 at += hole as u64;
                 rest = after;
                 index += 1;
@@ -159,12 +190,10 @@ impl Reassembly {
             let Some(kept) = old.data.get_mut(within..) else { break };
             let common = kept.len().min(rest.len());
             let (overlapping, after) = rest.split_at(common);
-            if let Some(kept) = kept.get_mut(..common) {
-                if kept != overlapping {
-                    different = true;
-                    if replace {
-                        kept.copy_from_slice(overlapping);
-                    }
+            if let Some(kept) = kept.get_mut(..common).filter(|kept| *kept != overlapping) {
+                different = true;
+                if replace {
+                    kept.copy_from_slice(overlapping);
                 }
             }
             at += common as u64;
@@ -215,7 +244,7 @@ impl Reassembly {
             let from = usize::try_from(self.handed - front.start).unwrap_or(usize::MAX);
             let to = usize::try_from(until - front.start).unwrap_or(usize::MAX);
             if let Some(piece) = front.data.get(from..to) {
-                sink(Piece::Data(piece));
+                sink(Piece::Data(piece, front.number));
             }
             self.handed = until;
         }
@@ -224,7 +253,7 @@ impl Reassembly {
         }
         if let Some(front) = self.segments.pop_front() {
             self.waiting -= front.data.len();
-            budget.used = budget.used.saturating_sub(front.data.len());
+            budget.release(front.data);
         }
         true
     }

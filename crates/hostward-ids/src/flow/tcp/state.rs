@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::{Options, Side, TcpSettings, Tracker, flag};
+use super::{Midstream, Options, Side, TcpSettings, Tracker, flag};
 use crate::decode::{Nanos, Tcp};
 use crate::{Direction, EventName};
 
@@ -100,6 +100,12 @@ impl Tracker {
             _ => self.synchronised(&seen, events),
         };
         let direction = if accepted.exchanged { direction.reversed() } else { direction };
+        if accepted.midstream {
+            self.unanswered = settings.midstream == Midstream::Answered && !self.one_sided;
+            self.opener = Some(direction);
+        } else if self.opener != Some(direction) && seen.has(flag::ACK) && !seen.has(flag::RST) {
+            self.unanswered = false;
+        }
         self.pair(direction).0.flags |= tcp.flags;
         accepted
     }
@@ -111,7 +117,7 @@ impl Tracker {
             return nothing;
         }
         if seen.has(flag::SYN | flag::ACK) {
-            if !seen.settings.midstream && !seen.settings.async_oneside {
+            if seen.settings.midstream == Midstream::Off && !seen.settings.async_oneside {
                 return nothing;
             }
             // The sender is the server.
@@ -135,11 +141,11 @@ impl Tracker {
             self.state = State::SynSent;
             return Accepted { bytes: seen.len > 0, ..Accepted::default() };
         }
-        if seen.has(flag::FIN) && !seen.settings.midstream {
+        if seen.has(flag::FIN) && seen.settings.midstream == Midstream::Off {
             events.push("stream.fin_but_no_session");
             return nothing;
         }
-        if !seen.settings.midstream || !seen.has(flag::ACK) {
+        if seen.settings.midstream == Midstream::Off || !seen.has(flag::ACK) {
             return nothing;
         }
         let (sender, receiver) = self.pair(seen.direction);
@@ -157,12 +163,18 @@ impl Tracker {
 
     fn syn_sent(&mut self, seen: &Seen<'_>, events: &mut Events) -> Accepted {
         let (sender, receiver) = self.pair(seen.direction);
+        if seen.direction == Direction::ToClient && echoes_nothing(receiver, seen) {
+            events.push("stream.pkt_invalid_timestamp");
+            return Accepted::default();
+        }
         if seen.has(flag::RST) {
-            if seen.direction == Direction::ToClient && seen.has(flag::ACK) {
-                let answered = receiver.offset(seen.tcp.acknowledgement);
-                if answered < 0 || answered > receiver.next.cast_signed() {
-                    return Accepted::default();
-                }
+            // The client's own may answer a forged packet, which did not hinder the handshake.
+            if seen.direction == Direction::ToServer {
+                return Accepted::default();
+            }
+            let answered = receiver.offset(seen.tcp.acknowledgement);
+            if seen.has(flag::ACK) && (answered < 0 || answered > receiver.next.cast_signed()) {
+                return Accepted::default();
             }
             return self.end(seen);
         }
@@ -210,7 +222,7 @@ impl Tracker {
                 self.state = State::Established;
                 return self.synchronised(seen, events);
             }
-            if seen.settings.async_oneside || seen.settings.midstream {
+            if seen.settings.async_oneside || seen.settings.midstream == Midstream::On {
                 receiver.begin(seen.tcp.acknowledgement.wrapping_sub(1));
                 receiver.window = u32::from(u16::MAX) << UNKNOWN_SCALE;
                 receiver.scale = UNKNOWN_SCALE;
@@ -317,11 +329,10 @@ impl Tracker {
         }
         let allowed = sender.acknowledged.max(sender.next) + u64::from(receiver.window.max(1));
         let strict = sender.acknowledged + u64::from(receiver.window.max(1));
-        if !one_sided && seen.len > 0 && end > strict.cast_signed() && offset > sender.next.cast_signed() {
-            if end > allowed.cast_signed() {
-                events.push("stream.est_packet_out_of_window");
-                return Accepted::default();
-            }
+        let ahead = seen.len > 0 && end > strict.cast_signed() && offset > sender.next.cast_signed();
+        if !one_sided && ahead && end > allowed.cast_signed() {
+            events.push("stream.est_packet_out_of_window");
+            return Accepted::default();
         }
         if seen.len > 0 && end <= sender.acknowledged.cast_signed() {
             events.push("stream.pkt_retransmission");
@@ -453,13 +464,21 @@ fn greet(side: &mut Side, seen: &Seen<'_>) {
     side.next = side.next.max(seen.len);
 }
 
+/// Whether an answer to a SYN echoes a time stamp that the SYN did not have: the client will not believe it.
+fn echoes_nothing(client: &Side, seen: &Seen<'_>) -> bool {
+    let sent = client.timestamp.map(|(value, _)| value);
+    // Some answer with zero, and a SYN sent again may have a later stamp than the one that is answered.
+    let near = |echo: u32| sent.is_some_and(|sent| sent.wrapping_sub(echo) < 1 << 20);
+    seen.options.timestamp.is_some_and(|(_, echo)| echo != 0 && !near(echo))
+}
+
 /// Whether a time stamp is older than the last one (RFC 7323, section 5: protection against wrapped sequence numbers).
 fn stale(sender: &Side, seen: &Seen<'_>) -> bool {
+    /// After so long the clock of the time stamps may have wrapped.
+    const OUTDATED: Nanos = 24 * 24 * 3600 * 1_000_000_000;
     let (Some((last, when)), Some((value, _))) = (sender.timestamp, seen.options.timestamp) else {
         return false;
     };
-    /// After so long the clock of the time stamps may have wrapped.
-    const OUTDATED: Nanos = 24 * 24 * 3600 * 1_000_000_000;
     let older = value.wrapping_sub(last).cast_signed() < 0;
     older && last != 0 && seen.time.saturating_sub(when) < OUTDATED
 }
