@@ -658,6 +658,8 @@ enum hw_sample_size {
 };
 struct hw_sample {
 	__u64 time_ns; /* CLOCK_MONOTONIC */
+	__u64 pool;    /* of its CPU, the packet included */
+	__u64 lost;    /* of its CPU */
 	__u32 slot;
 	__u32 rate;   /* one in so many, when it was taken */
 	__u32 number; /* of the rule; 0: none decided */
@@ -669,7 +671,7 @@ struct hw_sample {
 	__u8 verdict;
 	__u8 reason;
 	__u8 process; /* number of the executable at this end */
-	__u8 padding[4];
+	__u32 cpu;
 	__u8 header[HW_SAMPLE_HEADER]; /* from the Ethernet header on, as the packet came */
 };
 

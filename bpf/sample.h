@@ -71,6 +71,9 @@ __noinline int take_sample(struct __sk_buff *skb, __u64 sampling)
 	__builtin_memset(sample, 0, sizeof(*sample));
 	sample->time_ns = bpf_ktime_get_ns();
 	sample->slot = slot;
+	sample->cpu = bpf_get_smp_processor_id();
+	sample->pool = sampler->pool;
+	sample->lost = sampler->lost;
 	sample->rate = sampling >> HW_SAMPLING_RATE_SHIFT;
 	sample->frame_len_bytes = skb->len;
 	sample->segments = skb->gso_segs;

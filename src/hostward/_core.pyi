@@ -94,6 +94,11 @@ class Sample:
     @property
     def time_ns(self) -> int: ...
     @property
+    def pool(self) -> int:
+        """Packets of its endpoint that could have been taken up to then: of each CPU, up to its last sample."""
+    @property
+    def lost(self) -> int: ...
+    @property
     def slot(self) -> int: ...
     @property
     def rate(self) -> int: ...
@@ -143,21 +148,21 @@ class SflowExporter:
     def oversized(self) -> int:
         """Samples that did not fit into any datagram."""
     def push_sample(
-        self, sample: Sample, ifindex: int, totals: tuple[int, int], users: tuple[str, str], uptime_ms: int
-    ) -> bytes | None:
-        """``totals`` are the pool of its endpoint and what was lost of it; ``users`` its endpoint and its peer."""
-    def push_port(
         self,
+        sample: Sample,
         ifindex: int,
         number: int,
-        name: str,
-        speed: int,
-        up: bool,
-        received: _Way,
-        sent: _Way,
+        users: tuple[str, str],
         uptime_ms: int,
-    ) -> list[bytes]:
-        """A port's counters as its host sees them, and its endpoint's, which has ``number`` among logical hosts."""
+    ) -> bytes | None:
+        """``users`` are its endpoint and its peer.
+
+        ``number``: its source is the logical host of that number, and not the interface; 0: it is.
+        """
+    def push_port(self, ifindex: int, speed: int, up: bool, received: _Way, sent: _Way, uptime_ms: int) -> bytes | None:
+        """A port's counters, as its host sees them."""
+    def push_endpoint(self, number: int, name: str, received: _Way, sent: _Way, uptime_ms: int) -> bytes | None:
+        """The same of its endpoint, which has this number among logical hosts; ``received`` is the port's."""
     def push_host(
         self,
         host: tuple[str, str, str],

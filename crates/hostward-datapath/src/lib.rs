@@ -66,6 +66,7 @@ pub use port::Order;
 pub use port::Port;
 pub use sampling::SPARSEST;
 pub use sampling::SampleCounts;
+pub use sampling::TakenSample;
 pub use tables::Datapath;
 pub use tables::EndpointConfig;
 pub use tables::PolicyBlock;

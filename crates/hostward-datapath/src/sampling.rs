@@ -1,5 +1,9 @@
 //! Samples of endpoints' packets: rates into the datapath, samples and exact counts out of it (`bpf/sample.h`).
 
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
 use hostward_abi as abi;
 use hostward_abi::sampling_bits;
 use libbpf_rs::MapCore as _;
@@ -26,6 +30,20 @@ pub struct SampleCounts {
     /// Of those, the ones for which the ring had no space.
     pub lost: u64,
 }
+
+/// One packet that was taken.
+#[derive(Clone, Copy, Debug)]
+pub struct TakenSample {
+    /// As the datapath gave it.
+    pub sample: abi::Sample,
+    /// Packets of its endpoint that could have been taken up to then: of each CPU, up to its last sample.
+    pub pool: u64,
+    /// Samples of its endpoint that were lost up to then.
+    pub lost: u64,
+}
+
+/// By slot, and for each CPU: pool and losses as its last sample told them.
+pub(crate) type Pools = Mutex<HashMap<u32, HashMap<u32, (u64, u64)>>>;
 
 /// The word of `hw_endpoint.sampling` for one packet in `rate`; 0 for none.
 #[must_use]
@@ -63,8 +81,35 @@ impl Datapath {
     ///
     /// # Errors
     /// The ring cannot be read.
-    pub fn drain_samples(&self, limit: usize) -> Result<Vec<abi::Sample>> {
-        self.samples.drain(limit)
+    pub fn drain_samples(&self, limit: usize) -> Result<Vec<TakenSample>> {
+        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = Vec::new();
+        for sample in self.samples.drain(limit)? {
+            let known = pools.entry(sample.slot).or_default();
+            let cpu = known.entry(sample.cpu).or_default();
+            // Of a sample that was waiting when the datapath was opened, what was read then is from later.
+            *cpu = (sample.pool.max(cpu.0), sample.lost.max(cpu.1));
+            let (pool, lost) = known.values().fold((0, 0), |sum, cpu| (sum.0 + cpu.0, sum.1 + cpu.1));
+            taken.push(TakenSample { sample, pool, lost });
+        }
+        Ok(taken)
+    }
+
+    /// Reads what was counted before the datapath was opened, so that the pools of samples go on from there.
+    pub(crate) fn read_pools(&self) -> Result<()> {
+        for slot in 1..self.capacity().endpoints {
+            let cpus = (0..).zip(self.samplers(slot)?).filter(|(_, cpu)| cpu.pool > 0);
+            let known: HashMap<u32, (u64, u64)> = cpus.map(|(number, cpu)| (number, (cpu.pool, cpu.lost))).collect();
+            if !known.is_empty() {
+                self.pools.lock().unwrap_or_else(PoisonError::into_inner).insert(slot, known);
+            }
+        }
+        Ok(())
+    }
+
+    /// What was known of a slot's endpoint is not of the next one.
+    pub(crate) fn forget_pool(&self, slot: u32) {
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner).remove(&slot);
     }
 
     fn samplers(&self, slot: u32) -> Result<Vec<abi::Sampler>> {
@@ -77,6 +122,7 @@ impl Datapath {
 
     /// Adds what was sampled of a slot to what was of all that are gone, and starts it anew.
     pub(crate) fn retire_samplers(&self, slot: u32, gone: u32) -> Result<()> {
+        self.forget_pool(slot);
         let leaving = self.samplers(slot)?;
         let mut sums = self.samplers(gone)?;
         for (sum, cpu) in sums.iter_mut().zip(&leaving) {

@@ -37,6 +37,7 @@ use crate::maps::memory_of;
 use crate::migrate::Predecessor;
 use crate::port::Port;
 use crate::ring::Ring;
+use crate::sampling::Pools;
 use crate::sampling::sampling_word;
 
 /// What the kernel has to know of an endpoint besides its policy.
@@ -111,6 +112,7 @@ pub struct Datapath {
     epochs: SharedWords,
     pub(crate) events: Arc<Events>,
     pub(crate) samples: Ring<abi::Sample>,
+    pub(crate) pools: Pools,
     classes: ClassSets,
     grace: MapHandle,
 }
@@ -130,7 +132,7 @@ impl Datapath {
         let events = Arc::new(Events::open(maps.get("hw_events"))?);
         let samples = Ring::open(maps.get("hw_samples"), "hw_samples")?;
         let grace = Maps::create_inner("hw_grace", size_of::<abi::RingPlace>(), 1, libbpf_sys::BPF_F_INNER_MAP)?;
-        Ok(Self {
+        let opened = Self {
             object: object.to_owned(),
             pins: pins.to_owned(),
             capacity,
@@ -139,9 +141,14 @@ impl Datapath {
             epochs,
             events,
             samples,
+            pools: Pools::default(),
             classes: ClassSets::default(),
             grace,
-        })
+        };
+        if opened.maps.reused {
+            opened.read_pools()?;
+        }
+        Ok(opened)
     }
 
     /// Whether the maps were there before: what they hold is then in force.

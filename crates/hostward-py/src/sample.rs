@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use hostward_datapath::TakenSample;
 use hostward_datapath::abi;
 use hostward_export::Ends;
 use pyo3::prelude::*;
@@ -10,6 +11,8 @@ use pyo3::prelude::*;
 #[pyclass(frozen, get_all)]
 pub struct Sample {
     time_ns: u64,
+    pub pool: u64,
+    pub lost: u64,
     slot: u32,
     pub rate: u32,
     number: u32,
@@ -40,8 +43,9 @@ impl Sample {
     }
 }
 
-impl From<abi::Sample> for Sample {
-    fn from(sample: abi::Sample) -> Self {
+impl From<TakenSample> for Sample {
+    fn from(taken: TakenSample) -> Self {
+        let sample = taken.sample;
         let header = sample.header.get(..usize::from(sample.header_len_bytes)).unwrap_or(&sample.header);
         let ends = Ends::of(header);
         let direction = if u32::from(sample.direction) == abi::direction::EGRESS { "egress" } else { "ingress" };
@@ -52,6 +56,8 @@ impl From<abi::Sample> for Sample {
         };
         Self {
             time_ns: sample.time_ns,
+            pool: taken.pool,
+            lost: taken.lost,
             slot: sample.slot,
             rate: sample.rate,
             number: sample.number,

@@ -57,12 +57,13 @@ impl SflowExporter {
         self.inner.oversized()
     }
 
-    /// `users` are the names of the endpoint and of its peer.
+    /// `number`: the source is the logical host of that number, and not the interface; 0: it is. `users` are the names of the
+    /// endpoint and of its peer.
     fn push_sample(
         &mut self,
         sample: &Sample,
         ifindex: u32,
-        totals: (u64, u64),
+        number: u32,
         users: (&str, &str),
         uptime_ms: u32,
     ) -> Option<Vec<u8>> {
@@ -94,36 +95,48 @@ impl SflowExporter {
             let socket = sflow::Socket { protocol: sample.protocol, local, remote, local_port, remote_port };
             records.push(FlowRecord::Socket(socket));
         }
-        let (pool, drops) = totals;
-        let sample = FlowSample { rate: sample.rate, pool, drops, input: source, output, records: &records };
-        self.inner.push_flow(Source::Interface(ifindex), &sample, uptime_ms)
+        let sample = FlowSample {
+            rate: sample.rate,
+            pool: sample.pool,
+            drops: sample.lost,
+            input: source,
+            output,
+            records: &records,
+        };
+        let from = if number == 0 { Source::Interface(ifindex) } else { Source::Logical(number) };
+        self.inner.push_flow(from, &sample, uptime_ms)
     }
 
-    /// A port's counters, as the host sees them, and what its endpoint is called.
-    #[allow(clippy::too_many_arguments, reason = "a Python method's arguments")]
+    /// A port's counters, as the host sees them.
     fn push_port(
         &mut self,
         ifindex: u32,
-        number: u32,
-        name: &str,
         speed: u64,
         up: bool,
         received: WayTuple,
         sent: WayTuple,
         uptime_ms: u32,
-    ) -> Vec<Vec<u8>> {
-        let (received, sent) = (way(received), way(sent));
-        let port = IfCounters { index: ifindex, speed, up, received, sent };
+    ) -> Option<Vec<u8>> {
+        let port = IfCounters { index: ifindex, speed, up, received: way(received), sent: way(sent) };
+        self.inner.push_counters(Source::Interface(ifindex), &[CounterRecord::Interface(port)], uptime_ms)
+    }
+
+    /// The same port's, as its endpoint sees them: what the port receives its endpoint has sent.
+    fn push_endpoint(
+        &mut self,
+        number: u32,
+        name: &str,
+        received: WayTuple,
+        sent: WayTuple,
+        uptime_ms: u32,
+    ) -> Option<Vec<u8>> {
         let host = HostDescription { name, uuid: [0; 16], machine: "", release: "" };
-        // What the port receives its endpoint has sent.
-        let logical = [
+        let records = [
             CounterRecord::Host(host),
             CounterRecord::Parent(1),
-            CounterRecord::NetIo { received: sent, sent: received },
+            CounterRecord::NetIo { received: way(sent), sent: way(received) },
         ];
-        let first = self.inner.push_counters(Source::Interface(ifindex), &[CounterRecord::Interface(port)], uptime_ms);
-        let second = self.inner.push_counters(Source::Logical(number), &logical, uptime_ms);
-        first.into_iter().chain(second).collect()
+        self.inner.push_counters(Source::Logical(number), &records, uptime_ms)
     }
 
     /// The host itself: its name, machine and release, its processors, memory and free memory, and its endpoints.

@@ -25,8 +25,6 @@ log = logging.getLogger(__name__)
 RESOLVE_PERIOD_S = 30.0
 # Counters are sent this often (sflow_version_5.txt leaves it to the agent; 20 to 30 s is usual).
 COUNTERS_PERIOD_S = 20.0
-# Fewer samples at once have a datagram each: Wireshark 4.0 reads no further than the first record that it does not know.
-FEW_SAMPLES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +59,16 @@ class SflowSender:
         if exporter is None:
             self.samples_failed += len(taken)
             return
-        few = len(taken) <= FEW_SAMPLES
         waiting = 0
         for one in taken:
-            counts = (one.counts.pool, one.counts.lost)
-            datagram = exporter.push_sample(one.raw, one.ifindex, counts, self._users(one, endpoints), self._uptime_ms)
+            users = self._users(one, endpoints)
+            # A number that stands for one port alone.
+            number = one.raw.slot if one.elsewhere or not one.ifindex else 0
+            datagram = exporter.push_sample(one.raw, one.ifindex, number, users, self._uptime_ms)
             if datagram is not None:
                 self._send(datagram, waiting)
                 waiting = 0
             waiting += 1
-            if few:
-                waiting = self._flush(exporter, waiting)
         self._flush(exporter, waiting)
 
     def send_counters(
@@ -81,25 +78,21 @@ class SflowSender:
         exporter = self._find()
         if exporter is None:
             return
-        datagrams: list[bytes] = []
-        for name, counted in ports.items():
-            if name in endpoints and name in places:
-                datagrams += exporter.push_port(
-                    counted.ifindex,
-                    places[name],
-                    name,
-                    counted.bits_per_s,
-                    counted.up,
-                    counted.received,
-                    counted.sent,
-                    self._uptime_ms,
-                )
+        known = [name for name in ports if name in endpoints and name in places]
+        for name in known:
+            one = ports[name]
+            self._send_if(
+                exporter.push_port(one.ifindex, one.bits_per_s, one.up, one.received, one.sent, self._uptime_ms)
+            )
+        # Apart from the others: Wireshark 4.0 loses its place at the host's structures.
+        self._flush(exporter, 0)
+        for name in known:
+            one = ports[name]
+            self._send_if(exporter.push_endpoint(places[name], name, one.received, one.sent, self._uptime_ms))
         machine = (self._host, platform.machine(), platform.release())
         memory = (_pages("SC_PHYS_PAGES"), _pages("SC_AVPHYS_PAGES"))
-        last = exporter.push_host(machine, os.cpu_count() or 1, memory, len(endpoints), self._uptime_ms)
-        for datagram in (*datagrams, last, exporter.flush(self._uptime_ms)):
-            if datagram is not None:
-                self._send(datagram, 0)
+        self._send_if(exporter.push_host(machine, os.cpu_count() or 1, memory, len(endpoints), self._uptime_ms))
+        self._flush(exporter, 0)
 
     def close(self) -> None:
         """Let go of the socket."""
@@ -111,11 +104,12 @@ class SflowSender:
     def _uptime_ms(self) -> int:
         return int((time.monotonic() - self._began_s) * 1_000) & 0xFFFF_FFFF
 
-    def _flush(self, exporter: _core.SflowExporter, waiting: int) -> int:
-        datagram = exporter.flush(self._uptime_ms)
+    def _flush(self, exporter: _core.SflowExporter, waiting: int) -> None:
+        self._send_if(exporter.flush(self._uptime_ms), waiting)
+
+    def _send_if(self, datagram: bytes | None, samples: int = 0) -> None:
         if datagram is not None:
-            self._send(datagram, waiting)
-        return 0
+            self._send(datagram, samples)
 
     def _send(self, datagram: bytes, samples: int) -> None:
         assert self._socket is not None
@@ -143,12 +137,13 @@ class SflowSender:
         if self._exporter is None and now_s - self._sought_at_s >= RESOLVE_PERIOD_S:
             self._sought_at_s = now_s
             try:
-                self._connect()
+                self.connect()
             except OSError as error:
                 log.warning("no sFlow is sent to %s:%d: %s", self._settings.host, self._settings.port, error)
         return self._exporter
 
-    def _connect(self) -> None:
+    def connect(self) -> None:
+        """Find the collector, from the network namespace of the caller. Raises OSError."""
         found = socket.getaddrinfo(self._settings.host, self._settings.port, type=socket.SOCK_DGRAM)
         family, kind, protocol, _, address = found[0]
         made = socket.socket(family, kind, protocol)

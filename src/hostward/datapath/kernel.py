@@ -480,14 +480,14 @@ class KernelEnforcer:
             self._rules,
             self._executables,
         )
-        # Read behind the samples, so that no sample is of a packet that is not counted yet.
-        counts = {slot: read_counts(self._core, slot) for slot in {sample.slot for sample in drained}}
         taken: list[Taken] = []
         for sample in drained:
             told = naming.tell(sample, self._programmer.identity_of(sample.peer) if sample.peer else 0)
             if told is not None:
                 attached = self._attached.get(told.endpoint)
-                taken.append(Taken(told, sample, (attached and attached.ifindex) or 0, counts[sample.slot]))
+                ifindex = (attached and attached.ifindex) or 0
+                elsewhere = bool(self._names[sample.slot].port.netns)
+                taken.append(Taken(told, sample, ifindex, elsewhere))
         return taken
 
     def sample_counts(self) -> Mapping[str, tuple[str, int, SampleCounts]]:

@@ -14,13 +14,14 @@ from hostward.model.slice import LocalEndpoint
 class Taken:
     """One sample, as it is told, and with its first bytes as the kernel gave it.
 
-    ``ifindex`` is the port's, 0 if it is away; ``counts`` are its endpoint's when the sample was read.
+    ``ifindex`` is the port's, 0 if it is away, and ``elsewhere`` whether it is in a namespace of its own, where numbers
+    are others'.
     """
 
     told: PacketSample
     raw: _core.Sample
     ifindex: int
-    counts: SampleCounts
+    elsewhere: bool
 
 
 @dataclass(frozen=True, slots=True)

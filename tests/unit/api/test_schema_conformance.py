@@ -81,6 +81,7 @@ GOOD: list[tuple[str, dict[str, Any]]] = [
     ("GET /v1/learn", {"query": {"tenant": "acme", "include_denied": "true"}}),
     ("GET /v1/learn/unused", {}),
     ("GET /v1/flows", {}),
+    ("GET /v1/samples", {}),
     ("GET /v1/alerts", {}),
     ("GET /v1/attestation", {}),
     ("POST /v1/attestation/reload", {}),

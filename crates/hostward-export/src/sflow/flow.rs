@@ -167,7 +167,7 @@ pub struct FlowSample<'a> {
     pub input: Interface,
     /// Where it went.
     pub output: Interface,
-    /// What is known of it. Wireshark 4.0 cannot step over a record that is younger than 2004: those belong at the end.
+    /// What is known of it. Wireshark 4.0 cannot step over records that are younger than 2004: those belong at the end.
     pub records: &'a [FlowRecord<'a>],
 }
 
