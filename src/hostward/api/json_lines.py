@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from types import UnionType
 from typing import Any
 
 from fastapi.responses import StreamingResponse
-
-from hostward.api.answers.base import Answer
+from pydantic import BaseModel
 
 
 class JsonLines(StreamingResponse):
@@ -16,6 +14,6 @@ class JsonLines(StreamingResponse):
     media_type = "application/x-ndjson"
 
 
-def lines_of(model: type[Answer] | UnionType) -> dict[str, Any]:
-    """How such an answer is documented; of a union each line is one of its members."""
+def lines_of(model: type[BaseModel]) -> dict[str, Any]:
+    """How such an answer is documented."""
     return {"model": model, "description": "Lines, each one object of this schema; with `follow` without end."}

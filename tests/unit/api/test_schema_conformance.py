@@ -38,10 +38,12 @@ from tests.unit.api.joined import Site as Joined
 from tests.unit.api.joined import site as joined_site
 from tests.unit.controller.lone import report
 
+from hostward.agent.messages import Samples
 from hostward.api.serving import BearerGate
 from hostward.controller.access import Authentication, Principal, Role
 from hostward.controller.ledger import utc_now
 from hostward.model.guard import GuardEvent, GuardKind, Response
+from hostward.model.sample import SampleCounts, SampleTotal
 
 ANSWERS = [
     not_a_server_error,
@@ -69,6 +71,8 @@ SCAN = GuardEvent(
     "10.0.1.1",
     22,
 )
+
+SAMPLED = SampleTotal("acme", 100, SampleCounts(200, 2, 0), 0, ())
 
 # One good request for each operation, in an order in which all of them succeed: (operation, what it is asked).
 GOOD: list[tuple[str, dict[str, Any]]] = [
@@ -158,6 +162,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
             ):
                 report(fleet, utc_now(), source, destination, port, verdict=verdict)
             here.server.controller.alerts.add("h1", [SCAN])
+            fleet.on_samples("h1", Samples([], {"acme/web-1": SAMPLED}))
             runner = here.server.controller.attestation
             assert runner is not None
             async with asyncio.timeout(20):
@@ -204,7 +209,7 @@ def test_every_operation_answers_as_its_document_says(site: Site, mode: schemath
         )
         @given(case=operation.as_strategy(generation_mode=mode))
         def ask(case: schemathesis.Case) -> None:
-            if case.path in ("/v1/flows", "/v1/alerts"):
+            if case.path in ("/v1/flows", "/v1/alerts", "/v1/samples"):
                 case.query = {**(case.query or {}), "follow": "false"}  # what is followed has no end
             site.ask(case, CHECKS)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, RootModel
 
 from hostward.api.answers.base import Answer, Moment
 from hostward.api.answers.flows import FlowSide
@@ -69,3 +69,7 @@ class SampleTotalLine(Estimated):
         description="Samples that are in the sums and had no line of their own, for there were too many."
     )
     classes: list[SampleClassRow]
+
+
+class SampleStreamLine(RootModel[SampleLine | SampleTotalLine]):
+    """A line of `/v1/samples`: a sample, or the sum of an endpoint's."""

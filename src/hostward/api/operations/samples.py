@@ -9,7 +9,7 @@ from fastapi import Depends, FastAPI, Query
 from fastapi.responses import StreamingResponse
 
 from hostward.api.answers.refusals import refusals
-from hostward.api.answers.samples import SampleLine, SampleTotalLine
+from hostward.api.answers.samples import SampleLine, SampleStreamLine, SampleTotalLine
 from hostward.api.asking import Asks
 from hostward.api.json_lines import JsonLines, lines_of
 from hostward.api.requests import Since
@@ -26,7 +26,7 @@ def add_samples(app: FastAPI, controller: Controller) -> None:
         summary="Samples of packets and what they estimate, one JSON object a line",
         tags=["flows"],
         response_class=JsonLines,
-        responses={200: lines_of(SampleLine | SampleTotalLine), **refusals()},
+        responses={200: lines_of(SampleStreamLine), **refusals()},
     )
     async def samples(
         scope: Annotated[Scope, Depends(Asks(Action.READ_FLOWS))],
