@@ -152,7 +152,7 @@ mod tests {
     /// `bpf/skip.h: negative_log2`, line by line.
     fn negative_log2(random: u32) -> u64 {
         let x = u64::from(random) + 1;
-        let place = 63 - x.leading_zeros();
+        let place = x.ilog2();
         let mantissa = x << (32 - place) & 0xffff_ffff;
         let f = (mantissa >> (32 - LOG_BITS)).cast_signed();
         let terms = [131_955_457, -302_046_434, 494_641_002, -772_260_434, 1_549_038_015];

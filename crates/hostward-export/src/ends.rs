@@ -156,13 +156,13 @@ mod tests {
         let whole = [frame(IPV4, &[&ipv4(TCP, 0), &[1; 20]]), frame(IPV6, &[&ipv6(60), &[60; 64]])];
         for bytes in &whole {
             for end in 0..=bytes.len() {
-                Ends::of(&bytes[..end]);
+                let _ = Ends::of(&bytes[..end]);
                 for value in [0, 0x7f, 0xff] {
                     let mut mutated = bytes.clone();
                     if let Some(byte) = mutated.get_mut(end) {
                         *byte = value;
                     }
-                    Ends::of(&mutated);
+                    let _ = Ends::of(&mutated);
                 }
             }
         }
