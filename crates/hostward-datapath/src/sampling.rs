@@ -156,15 +156,15 @@ mod tests {
         let mantissa = x << (32 - place) & 0xffff_ffff;
         let f = (mantissa >> (32 - LOG_BITS)).cast_signed();
         let terms = [131_955_457, -302_046_434, 494_641_002, -772_260_434, 1_549_038_015];
-        let sum = terms.iter().fold(-27_585_783i64, |sum, term| (sum * f >> LOG_BITS) + term);
-        (u64::from(32 - place) << LOG_BITS) - (sum * f >> LOG_BITS).cast_unsigned()
+        let sum = terms.iter().fold(-27_585_783i64, |sum, term| ((sum * f) >> LOG_BITS) + term);
+        (u64::from(32 - place) << LOG_BITS) - ((sum * f) >> LOG_BITS).cast_unsigned()
     }
 
     /// `bpf/skip.h: draw_skip`.
     fn draw_skip(sampling: u64, random: u32) -> u64 {
         let scale = sampling & ((1 << SHIFT) - 1);
         let log = negative_log2(random);
-        1 + ((log * (scale >> FRACTION) + (log * (scale & ((1 << FRACTION) - 1)) >> FRACTION)) >> LOG_BITS)
+        1 + ((log * (scale >> FRACTION) + ((log * (scale & ((1 << FRACTION) - 1))) >> FRACTION)) >> LOG_BITS)
     }
 
     #[test]
