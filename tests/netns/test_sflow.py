@@ -121,15 +121,16 @@ def test_every_packet_and_every_loss_is_told_where_each_is_taken(pair: Pair, pin
     samples = [sample for datagram in burst.decoded() for sample in datagram.samples]
     web = [s for s in samples if 2100 in s.records and s.records[2100]["remote"][1] == 80]
     # Whatever else `a` says meanwhile (ARP, ND) is in the pool as well, and told as well.
-    assert burst.counts.pool == burst.counts.taken == len(samples) + burst.counts.lost
-    assert len(web) + burst.counts.lost >= burst.sent >= len(web)
+    counts = sampling.counts()
+    assert counts.pool == counts.taken == len(samples) + counts.lost
+    assert len(web) + counts.lost >= burst.sent >= len(web)
     assert [d.sequence for d in burst.decoded()] == list(range(1, len(burst.datagrams) + 1))
     assert [s.sequence for s in samples] == list(range(1, len(samples) + 1))
     assert max(map(len, burst.datagrams)) <= 1_400
     last = samples[-1].fields
     # Up to the last one that was told every packet was, or is counted as lost.
     assert (last["rate"], last["pool"]) == (1, len(samples) + last["drops"])
-    assert last["drops"] <= burst.counts.lost
+    assert last["drops"] <= counts.lost
     ifindex = int(Path(f"/sys/class/net/{pair.device('a')}/ifindex").read_text())
     assert {s.source for s in samples} == {(0, ifindex)}
     one = web[0]
@@ -144,7 +145,7 @@ def test_dropped_packets_say_why(pair: Pair, pins: Path, room: Room) -> None:
     burst = sampling.burst(200, port=81)
     assert burst.arrived == 0
     samples = [sample for datagram in burst.decoded() for sample in datagram.samples]
-    dropped = [sample for sample in samples if 1042 in sample.records and sample.records[2100]["remote"][1] == 81]
+    dropped = [sample for sample in samples if 1042 in sample.records and 2100 in sample.records]
     assert len(dropped) == 200
     assert {sample.fields["output"] for sample in dropped} == {DROPPED_BY_ACL}
     assert {sample.records[1042]["reason"] for sample in dropped} == {"hostward/policy"}
