@@ -89,7 +89,7 @@ fn confine_files() -> io::Result<bool> {
 
 /// System calls that remain; any other kills the process, which its parent sees and starts anew.
 fn filter() -> io::Result<BpfProgram> {
-    let allowed = [
+    let mut allowed = vec![
         libc::SYS_read,
         libc::SYS_readv,
         libc::SYS_pread64,
@@ -139,27 +139,16 @@ fn filter() -> io::Result<BpfProgram> {
         libc::SYS_clock_gettime,
         libc::SYS_clock_nanosleep,
         libc::SYS_nanosleep,
-        libc::SYS_epoll_wait,
         libc::SYS_epoll_pwait,
         libc::SYS_epoll_ctl,
         libc::SYS_epoll_create1,
-        libc::SYS_poll,
         libc::SYS_ppoll,
         libc::SYS_getrandom,
         libc::SYS_restart_syscall,
         libc::SYS_getrusage,
         libc::SYS_membarrier,
-        libc::SYS_renameat,
         libc::SYS_renameat2,
-        libc::SYS_rename,
-        libc::SYS_unlink,
-        libc::SYS_mkdir,
-        libc::SYS_open,
-        libc::SYS_stat,
-        libc::SYS_lstat,
-        libc::SYS_access,
         libc::SYS_faccessat2,
-        libc::SYS_readlink,
         libc::SYS_getuid,
         libc::SYS_geteuid,
         libc::SYS_sysinfo,
@@ -167,10 +156,94 @@ fn filter() -> io::Result<BpfProgram> {
         libc::SYS_prlimit64,
         libc::SYS_fdatasync,
     ];
+    // Calls that only older architectures have; others have but their successors.
+    #[cfg(target_arch = "x86_64")]
+    allowed.extend([
+        libc::SYS_epoll_wait,
+        libc::SYS_poll,
+        libc::SYS_rename,
+        libc::SYS_unlink,
+        libc::SYS_mkdir,
+        libc::SYS_open,
+        libc::SYS_stat,
+        libc::SYS_lstat,
+        libc::SYS_access,
+        libc::SYS_readlink,
+    ]);
     let rules: BTreeMap<i64, Vec<seccompiler::SeccompRule>> =
         allowed.into_iter().map(|call| (call, Vec::new())).collect();
     let architecture = std::env::consts::ARCH.try_into().map_err(io::Error::other)?;
     SeccompFilter::new(rules, SeccompAction::KillProcess, SeccompAction::Allow, architecture)
         .and_then(TryInto::try_into)
         .map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::env;
+    use std::fs;
+    use std::net::UdpSocket;
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::process::Command;
+
+    const ASKED: &str = "HOSTWARD_SANDBOX_PROBE";
+    const CONFINED: &str = "HOSTWARD_SANDBOX_CONFINED";
+    /// SIGSYS, by which a system call that is not allowed ends the process.
+    const REFUSED_CALL: i32 = 31;
+
+    /// Run by the tests below in a process of its own: does what is asked, confined or not.
+    #[test]
+    fn probe() {
+        let Ok(asked) = env::var(ASKED) else { return };
+        if env::var_os(CONFINED).is_some() {
+            let folder = env::temp_dir().join(format!("hostward-sandbox-{}", std::process::id()));
+            fs::create_dir_all(&folder).expect("a folder");
+            std::os::unix::fs::chown(&folder, Some(65_534), Some(65_534)).ok();
+            let sandbox = Sandbox { uid: 65_534, gid: 65_534, folder, memory_len: 4 << 30 };
+            sandbox.enter().expect("confined");
+        }
+        let done = match asked.as_str() {
+            "read" => fs::read("/etc/passwd").is_ok(),
+            "write" => fs::write("/tmp/hostward-sandbox-written", b"x").is_ok(),
+            "own" => fs::write("kept", b"x").and_then(|()| fs::read("kept")).is_ok(),
+            "socket" => UdpSocket::bind("127.0.0.1:0").is_ok(),
+            "run" => Command::new("/bin/true").status().is_ok_and(|status| status.success()),
+            "root" => rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).is_ok(),
+            _ => false,
+        };
+        std::process::exit(if done { 0 } else { 3 });
+    }
+
+    /// How it ended: 0 if it could, 3 if the kernel refused, or the signal that ended it.
+    fn outcome(asked: &str, confined: bool) -> (Option<i32>, Option<i32>) {
+        let mut command = Command::new(env::current_exe().expect("this program"));
+        command.args(["--exact", "sandbox::tests::probe", "--test-threads=1"]).env(ASKED, asked);
+        if confined {
+            command.env(CONFINED, "1");
+        }
+        let status = command.output().expect("it starts").status;
+        (status.code(), status.signal())
+    }
+
+    #[test]
+    fn what_an_attacker_would_want_is_refused_and_was_possible_before() {
+        if !rustix::process::geteuid().is_root() {
+            return; // it is nobody already
+        }
+        for asked in ["read", "write", "socket", "run", "root"] {
+            assert_eq!(outcome(asked, false), (Some(0), None), "{asked}, unconfined");
+        }
+        for asked in ["read", "write"] {
+            assert_eq!(outcome(asked, true), (Some(3), None), "{asked}");
+        }
+        for asked in ["socket", "run", "root"] {
+            assert_eq!(outcome(asked, true), (None, Some(REFUSED_CALL)), "{asked}");
+        }
+    }
+
+    #[test]
+    fn its_own_folder_stays() {
+        assert_eq!(outcome("own", true), (Some(0), None));
+    }
 }
