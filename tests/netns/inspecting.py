@@ -40,14 +40,24 @@ class Inspecting:
     """Within ``with`` an inspector runs and has signatures; ``alerts`` is what it raised so far."""
 
     def __init__(
-        self, enforcer: KernelEnforcer, folder: Path, rules: str, profiles: Mapping[str, Profile] | None = None
+        self,
+        enforcer: KernelEnforcer,
+        folder: Path,
+        rules: str,
+        profiles: Mapping[str, Profile] | None = None,
+        mirror: str = "",
     ) -> None:
         self.rules = folder / "test.rules"
         self.rules.write_text(rules)
         self.log = folder / "eve.json"
         self._datapath = _Datapath(enforcer)
         self._settings = InspectorSettings(
-            (str(folder / "*.rules"),), folder / "cache", inspector_program(), profiles or {}, log=self.log
+            (str(folder / "*.rules"),),
+            folder / "cache",
+            inspector_program(),
+            profiles or {},
+            log=self.log,
+            mirror=mirror,
         )
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)

@@ -21,7 +21,7 @@ from hostward.model.inspection import UNINSPECTED, Inspection
 from hostward.model.slice import Decision, HostSlice, Row
 from tests.netns.hooks import on_every_hook
 from tests.netns.inspecting import Inspecting
-from tests.netns.pair import DENY, PING, Pair
+from tests.netns.pair import DENY, PING, Pair, run
 
 CAPACITY = Capacity(endpoints=8, flows=40_000, cells=4_096, refs=16_384, prefixes=1_024, decisions=256, class_sets=8)
 WEB = 7
@@ -241,6 +241,31 @@ def test_a_stream_that_nobody_knows_is_bypassed_and_goes_on(pair: Pair, held: Ke
         at_work.alert_of(101)
         assert held.readings().inspected.sent_packets > seen
     server.close()
+
+
+def test_another_detector_can_listen_on_a_mirror(pair: Pair, held: KernelEnforcer, tmp_path: Path) -> None:
+    held.enforce(slice_of(pair, 1, SEEN))
+    server, mirror, far_end = Server(pair), f"hwm{pair.tag}", f"hwn{pair.tag}"
+    run("ip", "link", "add", mirror, "type", "veth", "peer", "name", far_end)
+    try:
+        for device in (mirror, far_end):
+            run("ip", "link", "set", device, "mtu", "65535", "up")
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0003)) as listening:
+            listening.bind((far_end, 0))
+            listening.settimeout(5.0)
+            with Inspecting(held, tmp_path, RULES, PROFILES, mirror) as at_work, client(pair) as connection:
+                connection.sendall(ATTACK)
+                assert connection.recv(100).endswith(b"ok")
+                frame = b""
+                while ATTACK not in frame:
+                    frame = listening.recv(70_000)
+                assert frame[:6] == bytes.fromhex(pair.mac("b").replace(":", ""))
+                while b"200 OK" not in frame:
+                    frame = listening.recv(70_000)
+                at_work.alert_of(101)
+    finally:
+        run("ip", "link", "del", mirror)
+        server.close()
 
 
 def test_it_holds_no_privilege(pair: Pair, held: KernelEnforcer, tmp_path: Path) -> None:

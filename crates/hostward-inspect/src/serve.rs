@@ -26,6 +26,8 @@ use rustix::event::PollFd;
 use rustix::event::PollFlags;
 use rustix::event::Timespec;
 use rustix::event::poll;
+use rustix::net::SendFlags;
+use rustix::net::send;
 use rustix::time::ClockId;
 use rustix::time::clock_gettime;
 
@@ -60,6 +62,7 @@ struct Arguments {
     slots: usize,
     control: UnixStream,
     log: File,
+    mirror: Option<OwnedFd>,
     skip: bool,
     sandbox: Sandbox,
 }
@@ -78,7 +81,7 @@ pub fn run(words: &[String]) -> Result<(), Failure> {
     if arguments.skip {
         ring.skip();
     }
-    let mut server = Server::new(ring, arguments.control, Log::new(arguments.log));
+    let mut server = Server::new(ring, arguments.control, Log::new(arguments.log), arguments.mirror);
     server.tell(&Report::Confined { files: confined.files });
     server.run(&arguments.ring)
 }
@@ -109,6 +112,7 @@ fn parse(words: &[String]) -> Result<Arguments, Failure> {
         slots: number("--slots")? as usize,
         control: descriptor("--control")?.into(),
         log: descriptor("--log")?.into(),
+        mirror: if values.contains_key("--mirror") { Some(descriptor("--mirror")?) } else { None },
         skip: values.contains_key("--skip"),
         sandbox,
     })
@@ -118,6 +122,10 @@ struct Server {
     ring: Ring,
     control: UnixStream,
     log: Log<File>,
+    /// A packet socket of an interface that another detector listens on.
+    mirror: Option<OwnedFd>,
+    mirrored: u64,
+    mirror_lost: u64,
     owners: Owners,
     engine: Option<Engine>,
     incoming: Vec<u8>,
@@ -134,11 +142,14 @@ struct Server {
 }
 
 impl Server {
-    fn new(ring: Ring, control: UnixStream, log: Log<File>) -> Self {
+    fn new(ring: Ring, control: UnixStream, log: Log<File>, mirror: Option<OwnedFd>) -> Self {
         Self {
             ring,
             control,
             log,
+            mirror,
+            mirrored: 0,
+            mirror_lost: 0,
             owners: Owners::default(),
             engine: None,
             incoming: Vec::new(),
@@ -191,7 +202,14 @@ impl Server {
             let (owners, log, epoch_ns) = (&mut self.owners, &mut self.log, self.epoch_ns);
             let (reports, last_signature) = (&mut self.reports, &mut self.last_signature);
             let (budget, untold, line) = (&mut self.budget, &mut self.untold, &mut self.line);
+            let (mirror, mirrored, mirror_lost) = (&self.mirror, &mut self.mirrored, &mut self.mirror_lost);
             let step = self.ring.step(|inspected, data| {
+                if let Some(mirror) = mirror {
+                    match send(mirror, data, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                        Ok(_) => *mirrored += 1,
+                        Err(_) => *mirror_lost += 1,
+                    }
+                }
                 let time = inspected.time_ns.wrapping_add(epoch_ns);
                 let owner = owners.of(inspected, time);
                 let frame = Frame { time, number: 0, link_type: ETHERNET, data, owner };
@@ -236,6 +254,8 @@ impl Server {
         counters.insert("events_written", self.log.written);
         counters.insert("events_lost", self.log.lost);
         counters.insert("alerts_untold", self.untold);
+        counters.insert("mirrored", self.mirrored);
+        counters.insert("mirror_lost", self.mirror_lost);
         counters.insert("owners_forgotten", self.owners.forgotten);
         report(&mut self.reports, &Report::Counted { counters: &counters });
     }

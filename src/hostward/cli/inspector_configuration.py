@@ -33,7 +33,7 @@ class ProfileConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class InspectorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """See ``InspectorSettings``; without ``cache`` and ``log`` they lie in the agent's state."""
 
-    rules: Annotated[list[str], msgspec.Meta(min_length=1)]
+    rules: list[str] = []
     profiles: dict[str, ProfileConfig] = {}
     variables: dict[str, str] = {}
     user: str = "nobody"
@@ -45,9 +45,12 @@ class InspectorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     syslog: Annotated[str, msgspec.Meta(pattern=r"^$|^/|^.+:\d{1,5}$")] = ""
     webhooks: list[Annotated[str, msgspec.Meta(pattern="^https?://[!-~]+$")]] = []
     ocsf: Path | None = None
+    mirror: Annotated[str, msgspec.Meta(max_length=15)] = ""
 
     def settings(self, state: Path) -> InspectorSettings:
-        """The same for the agent. Raises UsageError if the inspector is not installed."""
+        """The same for the agent. Raises UsageError if the inspector is not installed, or would have nothing to do."""
+        if not self.rules and not self.mirror:
+            raise UsageError("an inspector needs signatures or a mirror", subject="inspector.rules")
         return InspectorSettings(
             tuple(self.rules),
             self.cache or state / "inspector" / "cache",
@@ -62,6 +65,7 @@ class InspectorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             self.syslog,
             tuple(self.webhooks),
             self.ocsf,
+            self.mirror,
         )
 
 

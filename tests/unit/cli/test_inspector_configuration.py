@@ -43,7 +43,6 @@ def test_the_examples_file_is_taken() -> None:
 @pytest.mark.parametrize(
     ("table", "said"),
     [
-        ("rules = []", "length >= 1"),
         ('rules = ["a"]\nsyslog = "nowhere"', "syslog"),
         ('rules = ["a"]\nrool = 1', "rool"),
         ('rules = ["a"]\nprofiles.x.signatures = [0]', ">= 1"),
@@ -54,3 +53,9 @@ def test_mistakes_are_refused_by_name(tmp_path: Path, table: str, said: str) -> 
     path.write_text(f'controller = "192.0.2.1:7443"\n[inspector]\n{table}\n')
     with pytest.raises(UsageError, match=said):
         read_config(path, AgentConfig)
+
+
+def test_nothing_to_do_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="signatures or a mirror"):
+        InspectorConfig().settings(tmp_path)
+    assert InspectorConfig(mirror="hwmirror").settings(tmp_path).mirror == "hwmirror"

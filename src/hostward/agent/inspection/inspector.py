@@ -144,10 +144,15 @@ class Inspector:
             raise AssertionError
         ours, theirs = socket.socketpair()
         log_reader, log_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        handed = (maps.ring, maps.done, theirs.fileno(), log_writer)
+        handed = [maps.ring, maps.done, theirs.fileno(), log_writer]
+        mirror = None
         try:
+            if self._settings.mirror:
+                mirror = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+                mirror.bind((self._settings.mirror, 0))
+                handed.append(mirror.fileno())
             process = await asyncio.create_subprocess_exec(
-                *self._command(maps, theirs.fileno(), log_writer),
+                *self._command(maps, theirs.fileno(), log_writer, mirror),
                 pass_fds=handed,
                 env={},
                 stdin=asyncio.subprocess.DEVNULL,
@@ -158,6 +163,8 @@ class Inspector:
             raise
         finally:
             theirs.close()
+            if mirror is not None:
+                mirror.close()
             for handle in (maps.ring, maps.done, log_writer):
                 os.close(handle)
         self.starts += 1
@@ -180,7 +187,7 @@ class Inspector:
         assert process.returncode is not None
         return process.returncode
 
-    def _command(self, maps: InspectorMaps, control: int, log_writer: int) -> list[str]:
+    def _command(self, maps: InspectorMaps, control: int, log_writer: int, mirror: socket.socket | None) -> list[str]:
         settings = self._settings
         who = pwd.getpwnam(settings.user)
         settings.cache.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -199,6 +206,7 @@ class Inspector:
             f"--gid={who.pw_gid}",
             f"--memory={settings.memory_bytes}",
             f"--folder={settings.cache}",
+            *([f"--mirror={mirror.fileno()}"] if mirror is not None else []),
             *(["--skip"] if self._skip else []),
         ]
 

@@ -26,7 +26,8 @@ class InspectorSettings:
 
     ``memory_bytes`` bounds the inspector's address space. Events go to ``log``, which is begun anew at ``log_bytes``,
     ``log_keep`` older ones being kept; alerts besides to ``syslog`` (``HOST:PORT`` over UDP, or a socket's path), to
-    ``webhooks`` and, in OCSF's form, to ``ocsf``.
+    ``webhooks`` and, in OCSF's form, to ``ocsf``. Every frame that is inspected also leaves by the device ``mirror``, where
+    another detector may listen.
     """
 
     rules: tuple[str, ...]
@@ -42,6 +43,7 @@ class InspectorSettings:
     syslog: str = ""
     webhooks: tuple[str, ...] = ()
     ocsf: Path | None = None
+    mirror: str = ""
 
     def files(self) -> tuple[Path, ...]:
         """The files of signatures that are there now, in order."""
