@@ -15,14 +15,13 @@ pub(crate) fn write(json: &mut Json, time: Nanos, stats: &Stats) {
     json.close();
     json.open("flow");
     json.number("total", stats.flows);
-    json.number("evicted", stats.flows_evicted);
+    json.open("wrk");
+    json.number("flows_evicted", stats.flows_evicted);
+    json.close();
     json.close();
     json.open("tcp");
     json.number("reassembly_gap", stats.gaps);
     json.number("insert_data_normal_fail", stats.reassembly_no_memory);
-    json.close();
-    json.open("app_layer");
-    json.number("transactions", stats.transactions);
     json.close();
     json.open("detect");
     json.number("alert", stats.alerts);
