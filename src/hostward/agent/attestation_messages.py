@@ -12,6 +12,7 @@ from typing import Annotated
 import msgspec
 
 from hostward.agent.messages import Message, Renew, Renewed
+from hostward.wire import Reader
 
 # Grows when a message changes its meaning; both sides refuse another number.
 ATTESTATION_VERSION = 1
@@ -99,17 +100,15 @@ class Verdict(Message, frozen=True, tag="verdict"):
 AttestFromHost = Present | Activated | Changed | Tell | Renew
 AttestFromController = Activate | Ask | Verdict | Renewed
 
-_from_host = msgspec.msgpack.Decoder(AttestFromHost)
-_from_controller = msgspec.msgpack.Decoder(AttestFromController)
+_from_host: Reader[AttestFromHost] = Reader(AttestFromHost)
+_from_controller: Reader[AttestFromController] = Reader(AttestFromController)
 
 
 def decode_from_host(frame: bytes) -> AttestFromHost:
     """Decode and check every type. Raises msgspec.MsgspecError."""
-    message: AttestFromHost = _from_host.decode(frame)
-    return message
+    return _from_host.decode(frame)
 
 
 def decode_from_verifier(frame: bytes) -> AttestFromController:
     """Decode and check every type. Raises msgspec.MsgspecError."""
-    message: AttestFromController = _from_controller.decode(frame)
-    return message
+    return _from_controller.decode(frame)

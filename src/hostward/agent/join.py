@@ -16,10 +16,11 @@ from hostward.agent.identity import SERVER_NAME, HostIdentity, key_pem, make_key
 from hostward.agent.join_token import JoinToken, check_host_name, pin_of
 from hostward.errors import ChannelError, EnrolmentError
 from hostward.private_files import make_private_directory
+from hostward.wire import Reader
 
 ANSWER_LIMIT_S = 20.0
 
-_decoder = msgspec.msgpack.Decoder(FromDesk)
+_decoder: Reader[FromDesk] = Reader(FromDesk)
 
 
 async def join(controller: str, token: JoinToken, host: str, directory: Path) -> HostIdentity:

@@ -20,6 +20,7 @@ from hostward.model.flow import FlowEvent
 from hostward.model.guard import GuardEvent
 from hostward.model.sample import PacketSample, SampleTotal
 from hostward.policy import SliceDelta
+from hostward.wire import Reader
 
 # Grows when a message changes its meaning; both sides refuse another number.
 CHANNEL_VERSION = 5
@@ -190,8 +191,8 @@ FromAgent = Hello | Ack | Nack | Status | Events | Samples | Talkers | Arrivals 
 FromController = Snapshot | Delta | Ceilings | Inspect | Renewed
 
 _encoder = msgspec.msgpack.Encoder()
-_from_agent = msgspec.msgpack.Decoder(FromAgent)
-_from_controller = msgspec.msgpack.Decoder(FromController)
+_from_agent: Reader[FromAgent] = Reader(FromAgent)
+_from_controller: Reader[FromController] = Reader(FromController)
 
 
 def encode(message: Message) -> bytes:
@@ -201,11 +202,9 @@ def encode(message: Message) -> bytes:
 
 def decode_from_agent(frame: bytes) -> FromAgent:
     """Decode and check every type. Raises msgspec.MsgspecError."""
-    message: FromAgent = _from_agent.decode(frame)
-    return message
+    return _from_agent.decode(frame)
 
 
 def decode_from_controller(frame: bytes) -> FromController:
     """Decode and check every type. Raises msgspec.MsgspecError."""
-    message: FromController = _from_controller.decode(frame)
-    return message
+    return _from_controller.decode(frame)

@@ -22,12 +22,13 @@ from hostward.agent.enrolment_messages import (
 from hostward.controller.membership import Membership
 from hostward.errors import EnrolmentError, HostwardError
 from hostward.listener import peer_text
+from hostward.wire import Reader
 
 log = logging.getLogger(__name__)
 
 ENROLMENT_MESSAGE_LIMIT_BYTES = 16 * 1024
 
-_decoder = msgspec.msgpack.Decoder(FromHost)
+_decoder: Reader[FromHost] = Reader(FromHost)
 
 
 class EnrolmentDesk:

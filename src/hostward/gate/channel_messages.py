@@ -16,6 +16,7 @@ from hostward.errors import LeaseError
 from hostward.gate.cbor import BYTES_MAX
 from hostward.gate.port import PortState
 from hostward.gate.sign1 import sign, verify
+from hostward.wire import Reader
 
 # Grows when a message changes its meaning; the controller refuses another number.
 CHANNEL_VERSION = 1
@@ -128,10 +129,12 @@ Request = AskChallenge | Apply | AskStates | Release
 Answer = Challenge | State | States | Refused
 
 encode = msgspec.msgpack.Encoder().encode
-decode_greeting = msgspec.msgpack.Decoder(Greeting).decode
-decode_proof = msgspec.msgpack.Decoder(Proof).decode
-decode_request: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
-decode_from_gate: msgspec.msgpack.Decoder[Answer | Event] = msgspec.msgpack.Decoder(Answer | Event)
+_greetings: Reader[Greeting] = Reader(Greeting)
+_proofs: Reader[Proof] = Reader(Proof)
+decode_greeting = _greetings.decode
+decode_proof = _proofs.decode
+decode_request: Reader[Request] = Reader(Request)
+decode_from_gate: Reader[Answer | Event] = Reader(Answer | Event)
 
 
 def prove(key: Ed25519PrivateKey, gate: str, nonce: bytes) -> Proof:

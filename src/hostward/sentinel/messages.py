@@ -13,6 +13,7 @@ import msgspec
 
 from hostward.datapath.attached import Attached
 from hostward.errors import ChannelError
+from hostward.wire import Reader
 
 # Digests and names of 4,096 endpoints are some 700 KB.
 MESSAGE_LIMIT_BYTES = 2 * 1024 * 1024
@@ -81,8 +82,8 @@ Request = AskKey | Attested | Changing | Pending | Alive
 Answer = Key | Standing
 
 encode = msgspec.msgpack.Encoder().encode
-decode_request: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
-decode_answer: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
+decode_request: Reader[Request] = Reader(Request)
+decode_answer: Reader[Answer] = Reader(Answer)
 
 
 async def read_frame(reader: asyncio.StreamReader) -> bytes:

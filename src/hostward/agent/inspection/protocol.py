@@ -11,6 +11,7 @@ import msgspec
 
 from hostward.agent.inspection.settings import InspectorSettings
 from hostward.datapath.inspection import InspectionNames
+from hostward.wire import Reader
 
 # Files that datasets and lists of digests are loaded from: beside the signatures, by their bare name.
 _DATA = re.compile(r"(?:load|file(?:md5|sha1|sha256))[ :]+!?([A-Za-z0-9_.-]+)")
@@ -68,7 +69,8 @@ class Counted(_Report, frozen=True, tag="counted"):
 
 Report = Confined | Loaded | NotLoaded | Alert | Judged | Counted
 
-decode_report = msgspec.json.Decoder(Report).decode
+_reports: Reader[Report] = Reader(Report, json=True)
+decode_report = _reports.decode
 
 
 def encode_rules(settings: InspectorSettings, sets: Mapping[int, tuple[str, ...]]) -> bytes:
