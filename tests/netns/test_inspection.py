@@ -82,6 +82,7 @@ class Server:
                 while b"\r\n\r\n" in own:
                     del own[: own.index(b"\r\n\r\n") + 4]
                     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+                del own[:-4]
 
     def close(self) -> None:
         self._socket.shutdown(socket.SHUT_RDWR)
@@ -91,7 +92,7 @@ class Server:
 def client(pair: Pair, family: int = 4) -> socket.socket:
     made = pair.socket("a", socket.SOCK_STREAM, family)
     made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    made.settimeout(3.0)
+    made.settimeout(10.0)
     made.connect((pair.address("b", family), 80))
     return made
 
