@@ -206,7 +206,7 @@ def test_a_killed_hostward_keeps_deciding_and_comes_back(machine: Machine, pair:
         ("tenant: acme\nrules:\n  - allow wep to own\n", "3:11: there is no group 'wep'"),
         ("tenant: acme\ngroups: {w: role=w}\nrules:\n  - allow w to own on tcp/70000\n", "port 70000 is out of range"),
         (
-            "tenant: acme\ngroups: {w: role=w}\nrules:\n  - allow w to own on tcp/80 by process bin/x\n",
+            'tenant: acme\ngroups: {w: role=w}\nrules:\n  - allow w to own on tcp/80 by process "bin/x"\n',
             "no process can be told by the executable",
         ),
         (

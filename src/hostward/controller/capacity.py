@@ -19,21 +19,27 @@ from hostward.policy.rows import RowSize
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """At most so much does a host's slice take. Each of its ``tables`` has a row more for one more peer."""
+    """At most so much does a host's slice take.
+
+    For one more peer each of its ``tables`` has a row more, and each of its ``tenants``, if it meets the peer's for the
+    first time, a class set: ports are cut for every pair of tenants that may talk.
+    """
 
     limits: Limits
     tables: int
+    tenants: int
 
     @staticmethod
     def of(slice_: HostSlice) -> Need:
         """Exactly what a slice takes."""
-        return Need(needed(slice_), len(slice_.tables))
+        tenants = {endpoint.tenant for endpoint in slice_.endpoints.values()}
+        return Need(needed(slice_), len(slice_.tables), len(tenants))
 
     @staticmethod
     def most(extent: Extent) -> Need:
         """No less than a slice of this extent takes."""
         limits = Limits(**{field.name: getattr(extent, field.name) for field in fields(Limits)})
-        return Need(limits, extent.tables)
+        return Need(limits, extent.tables, extent.tenants)
 
     def with_peers(self, addresses: int, largest: RowSize) -> Need:
         """After so many addresses of other hosts' endpoints came, each with an identity and rows of its own at worst.
@@ -45,7 +51,7 @@ class Need:
         limits = replace(
             self.limits,
             prefixes=self.limits.prefixes + addresses,
-            class_sets=self.limits.class_sets + addresses,
+            class_sets=self.limits.class_sets + addresses * self.tenants,
             table_entries=self.limits.table_entries + rows,
             cells=self.limits.cells + rows * largest.cells,
             decisions=self.limits.decisions + rows * largest.decisions,

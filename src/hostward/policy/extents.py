@@ -33,6 +33,7 @@ class Extent:
     cells: int
     decisions: int
     executables: int  # that decisions about any one endpoint name at its end
+    tenants: int  # whose endpoints the host has
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,7 @@ class Extents:
             cells=sum(row.cells for row in rows),
             decisions=sum(row.decisions for row in rows),
             executables=executables,
+            tenants=len({endpoint.tenant for endpoint in vicinity.endpoints}),
         )
 
     def _table(self, subject: Subject, direction: Direction, peers: int) -> _Table:

@@ -119,3 +119,21 @@ def test_executables_at_the_other_end_do_not_count() -> None:
         lambda _host: Limits(),
         made,
     )
+
+
+def test_one_new_peer_can_bring_a_class_set_for_every_tenant_of_the_host() -> None:
+    """Ports are cut for each pair of tenants: the first endpoint of a third tenant meets both of those here anew."""
+    tenants = [
+        f"tenant: {name}\ngroups: {{g: role=g}}\nexports: [g]\nrules: [allow own to own on tcp/1, "
+        f"allow tenant c/g to own on tcp/{port}]\n"
+        for name, port in (("a", 2), ("b", 3))
+    ]
+    third = "tenant: c\ngroups: {g: role=g}\nexports: [g]\nrules: [allow g to tenant a/g, allow g to tenant b/g]\n"
+    here = [endpoint("a/x", "10.0.0.1", "h1", role="g"), endpoint("b/x", "10.0.0.2", "h1", role="g")]
+    compiled = compile_policy(policies(*tenants, third), here, Numbers.empty(), NOW)
+    before = Need.most(Extents(compiled).of("h1"))
+    coming = endpoint("c/x", "10.0.0.3", "h2", role="g")
+    after = Need.of(compiled.with_endpoints({coming.id: coming}).slice_for("h1", 2)).limits
+    bound = before.with_peers(1, compiled.rows.largest).limits
+    assert after.class_sets - before.limits.class_sets == 2
+    assert after.class_sets <= bound.class_sets
