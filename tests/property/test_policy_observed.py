@@ -11,6 +11,7 @@ from hostward.policy import Numbers, compile_policy, parse_sources
 from hostward.policy.learning import learn
 from hostward.policy.replay import replay
 from hostward.policy.sightings import Lack, flows_of, sighted
+from hostward.policy.subjects import every_rule
 from tests.property.oracle import Oracle, Party, party
 from tests.property.strategies import NOW, PACKETS, World, worlds
 from tests.property.test_policy_verdicts import packets
@@ -41,6 +42,10 @@ def flows(world: World) -> list[tuple[ObservedFlow, Party, Party]]:
 @EXAMPLES
 def test_a_replay_answers_as_the_oracle(world: World) -> None:
     oracle = Oracle(world.policies, NOW)
+    policies = (world.policies.effective_platform, *world.policies.tenants.values())
+    about_both = any(
+        rule.options.by_process and rule.options.at_process for policy in policies for rule in every_rule(policy)
+    )
     asked = flows(world)
     answers = replay(
         compile_policy(world.policies, world.endpoints, Numbers.empty(), NOW), [seen for seen, _, _ in asked]
@@ -49,7 +54,8 @@ def test_a_replay_answers_as_the_oracle(world: World) -> None:
         assert answer is not None
         expected = oracle.decide(source, destination, seen.protocol, seen.port)
         assert answer.verdict == expected.verdict, seen
-        if expected.spoken:
+        # Of a rule about both processes each host leaves one to the other: what denies anyhow may then be named instead.
+        if expected.spoken and not about_both:
             assert answer.rules == expected.rules, seen
 
 
