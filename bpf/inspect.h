@@ -97,7 +97,8 @@ static __always_inline bool take_room(struct hw_inspect_usage *usage, __u32 slot
 	__u64 *done = bpf_map_lookup_elem(&hw_inspect_done, &slot);
 	__u64 share = bpf_ringbuf_query(&hw_inspect, BPF_RB_RING_SIZE) / HW_INSPECT_SHARE;
 
-	if (!done || usage->room_bytes + room - *(volatile __u64 *)done > share)
+	/* Signed: a reader that died between a record's two steps has given its room back twice. */
+	if (!done || (__s64)(usage->room_bytes + room - *(volatile __u64 *)done) > (__s64)share)
 		return false;
 	__sync_fetch_and_add(&usage->room_bytes, room);
 	return true;

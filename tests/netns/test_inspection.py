@@ -304,6 +304,31 @@ def test_one_that_dies_is_started_again_and_goes_on(pair: Pair, held: KernelEnfo
     server.close()
 
 
+def test_what_waited_for_one_that_died_is_counted_once(pair: Pair, held: KernelEnforcer, tmp_path: Path) -> None:
+    """Else the endpoint's share of the ring is taken for used up for ever, and nothing of it is seen again."""
+    held.enforce(slice_of(pair, 1, SEEN))
+    server = Server(pair)
+    with Inspecting(held, tmp_path, RULES, PROFILES) as at_work:
+        first = at_work.inspector.pid
+        assert first is not None
+        os.kill(first, signal.SIGSTOP)
+        with client(pair) as connection:
+            for _ in range(40):
+                connection.sendall(FINE)
+                assert connection.recv(100).endswith(b"ok")
+        os.kill(first, signal.SIGKILL)
+        assert at_work.until(lambda: at_work.inspector.pid not in (None, first))
+        missed = held.readings().inspected.missed_packets
+        # The first is seen behind what waited; the second when nothing waits any more.
+        for seen in (1, 2):
+            with client(pair) as connection:
+                connection.sendall(ATTACK)
+                assert connection.recv(100).endswith(b"ok")
+            assert at_work.until(lambda seen=seen: len(at_work.alerts) == seen)  # type: ignore[misc]
+        assert held.readings().inspected.missed_packets == missed
+    server.close()
+
+
 def test_signatures_change_while_it_works(pair: Pair, held: KernelEnforcer, tmp_path: Path) -> None:
     held.enforce(slice_of(pair, 1, Inspection(("all",))))
     server = Server(pair)

@@ -68,19 +68,4 @@ impl Datapath {
         let ((ring, len), (done, slots)) = (held("hw_inspect")?, held("hw_inspect_done")?);
         Ok((ring, len, done, slots))
     }
-
-    /// Says that nothing of any endpoint waits in the ring: the process that read it is gone, and with it what it had
-    /// read and not given back. Only while nobody reads it.
-    ///
-    /// # Errors
-    /// The kernel refuses.
-    pub fn reset_inspection(&self) -> Result<()> {
-        for slot in 0..self.capacity().endpoints {
-            let held: Option<abi::InspectUsage> = self.maps.read("hw_inspect_usage", &slot)?;
-            if let Some(held) = held.filter(|held| held.room_bytes != 0) {
-                self.maps.write_array("hw_inspect_done", slot, &[held.room_bytes])?;
-            }
-        }
-        Ok(())
-    }
 }

@@ -319,10 +319,6 @@ impl Datapath {
         Ok((ring.into_raw_fd(), len, done.into_raw_fd(), slots))
     }
 
-    fn reset_inspection(&self) -> PyResult<()> {
-        self.inner.reset_inspection().map_err(refused)
-    }
-
     fn watch_processes(&self, object_file: PathBuf, cgroup: PathBuf) -> PyResult<()> {
         self.inner.watch_processes(&object_file, &cgroup).map_err(refused)
     }

@@ -146,7 +146,7 @@ class Enforcer(Protocol):
         ...
 
     def inspector_maps(self) -> InspectorMaps | None:
-        """What to hand to the inspector; None where there is no kernel. What an inspector before read is forgotten."""
+        """What to hand to the inspector, which goes on where one before it ended; None where there is no kernel."""
         ...
 
     def inspection_names(self) -> InspectionNames:

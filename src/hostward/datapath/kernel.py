@@ -328,7 +328,6 @@ class KernelEnforcer:
 
     def inspector_maps(self) -> InspectorMaps:
         """See ``Enforcer``."""
-        self._core.reset_inspection()
         return InspectorMaps(*self._core.inspector_maps())
 
     def inspection_names(self) -> InspectionNames:
