@@ -78,10 +78,9 @@ pub fn run(words: &[String]) -> Result<(), Failure> {
     arguments.control.set_nonblocking(true).map_err(Failure::work)?;
     let confined =
         arguments.sandbox.enter().map_err(|error| Failure::Work(format!("cannot give up privileges: {error}")))?;
-    if arguments.skip {
-        ring.skip();
-    }
+    let skipped = arguments.skip && ring.skip();
     let mut server = Server::new(ring, arguments.control, Log::new(arguments.log), arguments.mirror);
+    server.skipped = skipped.into();
     server.tell(&Report::Confined { files: confined.files });
     server.run(&arguments.ring)
 }
@@ -126,6 +125,8 @@ struct Server {
     mirror: Option<OwnedFd>,
     mirrored: u64,
     mirror_lost: u64,
+    /// Records that were left out because one like them killed the process before this one.
+    skipped: u64,
     owners: Owners,
     engine: Option<Engine>,
     incoming: Vec<u8>,
@@ -150,6 +151,7 @@ impl Server {
             mirror,
             mirrored: 0,
             mirror_lost: 0,
+            skipped: 0,
             owners: Owners::default(),
             engine: None,
             incoming: Vec::new(),
@@ -254,6 +256,7 @@ impl Server {
         counters.insert("events_written", self.log.written);
         counters.insert("events_lost", self.log.lost);
         counters.insert("alerts_untold", self.untold);
+        counters.insert("records_skipped", self.skipped);
         counters.insert("mirrored", self.mirrored);
         counters.insert("mirror_lost", self.mirror_lost);
         counters.insert("owners_forgotten", self.owners.forgotten);

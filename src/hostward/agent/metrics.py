@@ -109,6 +109,7 @@ def _add_inspector(page: Page, inspector: Inspector | None) -> None:
         catalogue.INSPECTOR_LOST, told.get("alerts_untold", 0) + (inspector.dropped if inspector else 0), "channel"
     )
     page.add(catalogue.INSPECTOR_LOST, inspector.lost_outside if inspector else 0, "outside")
+    page.add(catalogue.INSPECTOR_LOST, inspector.skipped if inspector else 0, "detector")
 
 
 def _add_flow_export(page: Page, counts: FlowExportCounts) -> None:

@@ -52,8 +52,6 @@ pub struct Settings {
     pub midstream_policy: Option<ExceptionPolicy>,
     /// What happens with flows whose parser gives up.
     pub app_error_policy: Option<ExceptionPolicy>,
-    /// What happens where memory for flows is used up.
-    pub flow_memory_policy: Option<ExceptionPolicy>,
     /// What happens where memory for reassembly is used up.
     pub reassembly_memory_policy: Option<ExceptionPolicy>,
     /// What happens where memory for fragments is used up.
@@ -62,8 +60,6 @@ pub struct Settings {
     pub exception_policy: Option<ExceptionPolicy>,
     /// How many alerts one packet may have.
     pub packet_alerts_max: usize,
-    /// Whether a stream signature's alert shows the transaction that was open, where there is exactly one.
-    pub guess_transaction: bool,
     /// Which UDP ports carry tunnels.
     pub tunnel_ports: TunnelPorts,
     /// What parsers are held to.
@@ -131,12 +127,10 @@ impl Default for Settings {
             checksums: false,
             midstream_policy: None,
             app_error_policy: None,
-            flow_memory_policy: None,
             reassembly_memory_policy: None,
             defrag_memory_policy: None,
             exception_policy: None,
             packet_alerts_max: 64,
-            guess_transaction: false,
             tunnel_ports: TunnelPorts::default(),
             limits: Limits::default(),
             timeouts: TimeOuts::default(),
@@ -178,7 +172,6 @@ impl Settings {
             "stream.memcap-policy" | "stream.reassembly.memcap-policy" => {
                 self.reassembly_memory_policy = Some(read.policy()?);
             }
-            "flow.memcap-policy" => self.flow_memory_policy = Some(read.policy()?),
             "defrag.memcap-policy" => self.defrag_memory_policy = Some(read.policy()?),
             "app-layer.error-policy" => self.app_error_policy = Some(read.policy()?),
             "exception-policy" => {
@@ -190,7 +183,6 @@ impl Settings {
             "stream.policy" => {
                 self.tcp.policy = OverlapPolicy::named(value).ok_or_else(|| read.wrong("the name of a system"))?;
             }
-            "detect.guess-applayer-tx" => self.guess_transaction = read.truth()?,
             "decoder.vxlan.enabled" => self.tunnel_ports.vxlan = if read.truth()? { 4789 } else { 0 },
             "decoder.vxlan.ports" => self.tunnel_ports.vxlan = read.number()? as u16,
             "outputs.community-id-seed" => self.community_id_seed = read.number()? as u16,
@@ -242,7 +234,6 @@ impl Settings {
             }
             // Protocols are recognised on every port, so that ports to look at add nothing.
             _ if setting.starts_with("detection-ports") => Ok(()),
-            "http1-rules" | "encryption-handling" => Ok(()),
             _ if protocol == P::Http1 && setting.starts_with("libhtp.default-config.") => {
                 match setting.trim_start_matches("libhtp.default-config.") {
                     "response-body-decompress-layer-limit" => {
@@ -250,7 +241,6 @@ impl Settings {
                         Ok(())
                     }
                     // One limit serves both directions; LZMA is always read, within its memory limit.
-                    "request-body-decompress-layer-limit" | "lzma-enabled" | "lzma-memlimit" => Ok(()),
                     _ => Err(unknown()),
                 }
             }

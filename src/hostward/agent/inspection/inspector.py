@@ -68,7 +68,8 @@ class Inspector:
     """One host's. ``run`` until cancelled; the rest may be read at any time.
 
     ``counters`` are what the running process says of itself, ``starts`` how often one was started, ``stopped`` and
-    ``bypassed`` how many flows it had treated so, ``dropped`` how many alerts found no room here.
+    ``bypassed`` how many flows it had treated so, ``dropped`` how many alerts found no room here, ``skipped`` how
+    many packets were left out because the process before had died at one.
     """
 
     def __init__(self, settings: InspectorSettings, host: str, datapath: Datapath) -> None:
@@ -83,7 +84,8 @@ class Inspector:
         self._ready = asyncio.Event()
         self.counters: Mapping[str, int] = {}
         self.starts = self.stopped = self.bypassed = self.dropped = self.signatures = self.refused_signatures = 0
-        self.log_errors = 0
+        self.log_errors = self.skipped = 0
+        self._counting = 0  # which start the counters are of
         self.pid: int | None = None
 
     @property
@@ -270,7 +272,9 @@ class Inspector:
                 elif done:
                     self.bypassed += 1
             case Counted():
-                self.counters = report.counters
+                before = self.counters if self._counting == self.starts else {}
+                self._counting, self.counters = self.starts, report.counters
+                self.skipped += report.counters.get("records_skipped", 0) - before.get("records_skipped", 0)
             case Loaded():
                 self.signatures, self.refused_signatures = report.signatures, report.refused
                 for problem in report.problems:

@@ -165,7 +165,7 @@ INSPECTOR_ALERTS = Metric("hostward_inspector_alerts_total", _C, "Alerts that th
 INSPECTOR_LOST = Metric(
     "hostward_inspector_events_lost_total",
     _C,
-    "Events that did not reach the log, alerts that did not reach the channel, or syslog, webhooks and OCSF (outside).",
+    "Events that reached no log or channel, or nobody else (outside); packets left out after a death (detector).",
     ("to",),
 )
 FLOW_RECORDS = Metric("hostward_flow_records_total", _C, "Flow records made of flows and denials, for any collector.")
